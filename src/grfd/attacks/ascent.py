@@ -1,0 +1,97 @@
+"""The loop of the iterative sign-gradient attacks: step, project, remember the best iterate, drop who is fooled."""
+
+from collections.abc import Callable
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from grfd.attacks.threat import Batch, Model, attacking, clamp, keep_better, mean_lead, remaining, rows_of, uniform
+from grfd.errors import UserError
+from grfd.types import Images, Labels, PerExample
+
+State = tuple[Tensor, ...]
+"""What an attack carries from step to step (momentum, say): the first axis of every tensor is the batch."""
+
+Look = Callable[[Images, Labels, State, bool], tuple[PerExample, Images, State]]
+"""(iterates, labels, state, is the last) -> (lead, direction of ascent, new state)."""
+
+
+def sign_ascent(
+    model: Model,
+    images: Images,
+    labels: Labels,
+    look: Look,
+    initial_state: Callable[[Images], State],
+    *,
+    eps: float,
+    step_size: float,
+    steps: int,
+    random_start: bool,
+    restarts: int,
+    samples: int,
+    keep: str,
+    active_set: bool,
+    bounds: tuple[float, float],
+    generator: torch.Generator | None,
+) -> Images:
+    """x ← clamp(x + step_size · sign(direction)), `steps` times, `restarts` times over; see `pgd` for the keywords.
+
+    Raises UserError where an argument is impossible.
+    """
+    if keep not in ("best", "last") or steps < 0 or restarts < 1 or samples < 1:
+        raise UserError(
+            f"{keep=}, {steps=}, {restarts=}, {samples=}; "
+            "expected keep 'best' or 'last', steps ≥ 0, restarts and samples ≥ 1"
+        )
+    climb = partial(_climb, model, look, step_size, steps, samples, keep, active_set)
+    with attacking(model, images, labels, eps, bounds) as batch:
+        result, best = batch.images.clone(), batch.images.new_full((len(images),), -torch.inf)
+        # Without a random start the first look is at the clean images anyway.
+        if random_start and (active_set or keep == "best"):
+            best = mean_lead(model, batch.images, batch.labels, samples)
+        for _ in range(restarts):
+            rows = remaining(best, active_set)
+            if len(rows) == 0:
+                break
+            part = rows_of(batch, rows)
+            start = part.images
+            if random_start:
+                start = clamp(start + uniform(start, tuple(start.shape), -eps, eps, generator), part)
+            found, leads = climb(start, part, initial_state(start))
+            keep_better(result, best, rows, found, leads, always=keep == "last")
+        return result
+
+
+def _climb(
+    model: Model,
+    look: Look,
+    step_size: float,
+    steps: int,
+    samples: int,
+    keep: str,
+    active_set: bool,
+    iterates: Images,
+    batch: Batch,
+    state: State,
+) -> tuple[Images, PerExample]:
+    """One ascent: the iterate kept for each example, and its lead (−∞ where nothing asked for it)."""
+    found, found_lead = iterates.clone(), iterates.new_full((len(iterates),), -torch.inf)
+    rows = torch.arange(len(iterates), device=iterates.device)
+
+    for step in range(steps):
+        leads, direction, state = look(iterates, batch.labels, state, step == steps - 1)
+        keep_better(found, found_lead, rows, iterates, leads, always=keep == "last")
+        if active_set:
+            alive = remaining(leads, active_set)
+            if len(alive) == 0:
+                return found, found_lead
+            if len(alive) < len(rows):
+                iterates, direction, rows, *rest = (tensor[alive] for tensor in (iterates, direction, rows, *state))
+                batch, state = rows_of(batch, alive), tuple(rest)
+        iterates = clamp(iterates + step_size * direction.sign(), batch)
+    if keep == "last" and not active_set:
+        return iterates, found_lead
+    leads = mean_lead(model, iterates, batch.labels, samples)
+    keep_better(found, found_lead, rows, iterates, leads, always=keep == "last")
+    return found, found_lead

@@ -1,0 +1,59 @@
+"""EOT-PGD (Zimmermann 2019, arXiv 1907.00895; EOT: Athalye et al. 2018, arXiv 1707.07397): PGD on a mean gradient."""
+
+from functools import partial
+
+import torch
+
+from grfd.attacks.ascent import State, sign_ascent
+from grfd.attacks.losses import climbed
+from grfd.attacks.threat import Model, repeat, slope, total
+from grfd.types import Images, Labels, PerExample
+
+
+def eotpgd(
+    model: Model,
+    images: Images,
+    labels: Labels,
+    *,
+    eps: float,
+    step_size: float,
+    steps: int,
+    samples: int = 2,
+    loss: str = "cross_entropy",
+    random_start: bool = True,
+    restarts: int = 1,
+    keep: str = "best",
+    active_set: bool = True,
+    bounds: tuple[float, float] = (0.0, 1.0),
+    generator: torch.Generator | None = None,
+) -> Images:
+    """PGD along the sign of Σ ∇_x loss over `samples` draws of a random model; other keywords as in `pgd`.
+
+    The draws lie in one batch, so the model must draw anew for each row, not once a call. Iterates are judged by
+    their mean lead over the draws. Against a deterministic model this is PGD at `samples` times the cost.
+    For a random model pass `active_set=False`. Raises UserError as `pgd` does.
+    """
+
+    def look(iterates: Images, labels: Labels, state: State, last: bool) -> tuple[PerExample, Images, State]:
+        seen = slope(model, repeat(iterates, samples), labels, partial(climbed, loss))
+        # The sign of the sum is that of the summed loss: the common scale of an example's draws is positive.
+        direction, _ = total(seen.gradient, seen.log_scale)
+        return seen.lead.mean(0), direction, state
+
+    return sign_ascent(
+        model,
+        images,
+        labels,
+        look,
+        lambda start: (),
+        eps=eps,
+        step_size=step_size,
+        steps=steps,
+        random_start=random_start,
+        restarts=restarts,
+        samples=samples,
+        keep=keep,
+        active_set=active_set,
+        bounds=bounds,
+        generator=generator,
+    )

@@ -1,0 +1,35 @@
+"""FGSM (Goodfellow et al. 2015, arXiv 1412.6572): one step of ε along the sign of the gradient."""
+
+from functools import partial
+
+import torch
+
+from grfd.attacks.losses import climbed
+from grfd.attacks.threat import Model, attacking, clamp, per_image, slope
+from grfd.types import Images, Labels
+
+
+def fgsm(
+    model: Model,
+    images: Images,
+    labels: Labels,
+    *,
+    eps: float,
+    loss: str = "cross_entropy",
+    active_set: bool = True,
+    bounds: tuple[float, float] = (0.0, 1.0),
+    generator: torch.Generator | None = None,
+) -> Images:
+    """x + ε·sign(∇_x loss) (eq. 2.1), clamped to `bounds`.
+
+    images [batch, channel, height, width] in `bounds`; labels [batch]; ε in pixels of [0, 1]. With `active_set`,
+    images that are misclassified already come back as they are. `generator` is unused: nothing is drawn.
+    Raises UserError for a wrong shape, range, ε or loss.
+    """
+    with attacking(model, images, labels, eps, bounds) as batch:
+        if len(images) == 0:
+            return batch.images
+        seen = slope(model, batch.images[None], batch.labels, partial(climbed, loss))
+        stepped = clamp(batch.images + eps * seen.gradient[0].sign(), batch)
+        fooled = (seen.lead[0] >= 0) & active_set
+        return torch.where(per_image(fooled), batch.images, stepped)

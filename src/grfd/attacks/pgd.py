@@ -1,0 +1,56 @@
+"""PGD (Madry et al. 2018, arXiv 1706.06083): signed steps of a fixed size, projected onto the ball."""
+
+import torch
+
+from grfd.attacks.eotpgd import eotpgd
+from grfd.attacks.threat import Model
+from grfd.types import Images, Labels
+
+
+def pgd(
+    model: Model,
+    images: Images,
+    labels: Labels,
+    *,
+    eps: float,
+    step_size: float,
+    steps: int,
+    loss: str = "cross_entropy",
+    random_start: bool = True,
+    restarts: int = 1,
+    keep: str = "best",
+    active_set: bool = True,
+    bounds: tuple[float, float] = (0.0, 1.0),
+    generator: torch.Generator | None = None,
+) -> Images:
+    """x ← P(x + step_size · sign(∇_x loss)), from a uniform point of the ball: EOTPGD with a single sample.
+
+    images [batch, channel, height, width] in `bounds`; labels [batch]; ε and step_size in pixels of [0, 1];
+    loss: a key of `losses.LOSSES`.
+
+    - `active_set`: an example leaves the batch with the first iterate (the clean image included) that is
+      misclassified. Pass False for a model that answers at random: stopping at the first success picks the
+      luckiest of many draws, and overstates the attack.
+    - `keep`: "best" returns the iterate that the model gets most wrong (`losses.lead`), so no success along the way
+      is lost; "last" returns the last one, as the original does.
+    - `restarts`: each works on what is not fooled yet; the best of all is returned.
+    - `generator`: for the starts; None draws from torch's global generator.
+
+    Raises UserError for a wrong shape, range, ε, loss, keep or count.
+    """
+    return eotpgd(
+        model,
+        images,
+        labels,
+        eps=eps,
+        step_size=step_size,
+        steps=steps,
+        samples=1,
+        loss=loss,
+        random_start=random_start,
+        restarts=restarts,
+        keep=keep,
+        active_set=active_set,
+        bounds=bounds,
+        generator=generator,
+    )

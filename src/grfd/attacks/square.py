@@ -1,0 +1,83 @@
+"""Square attack, L∞ (Andriushchenko et al. 2020, arXiv 1912.00049, algorithms 1 and 2): random search, no gradients."""
+
+import torch
+from torch import Tensor
+
+from grfd.attacks.threat import Model, attacking, keep_better, mean_lead, per_image, remaining, rows_of, uniform
+from grfd.errors import UserError
+from grfd.types import Images, Labels
+
+HALVINGS = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)
+"""After these many of 10,000 queries the share p of changed pixels halves (section 5); rescaled to `n_queries`."""
+
+
+def square(
+    model: Model,
+    images: Images,
+    labels: Labels,
+    *,
+    eps: float,
+    n_queries: int = 5000,
+    p_init: float = 0.8,
+    samples: int = 1,
+    active_set: bool = True,
+    bounds: tuple[float, float] = (0.0, 1.0),
+    generator: torch.Generator | None = None,
+) -> Images:
+    """Vertical stripes of ±ε, then squares of ±ε a channel at random places, kept where the margin loss improves.
+
+    images [batch, channel, height, width] in `bounds`; labels [batch]; ε in pixels of [0, 1]. `n_queries` perturbed
+    images are tried an example (the look at the clean image is not counted), each judged by the mean over `samples`
+    draws of a random model. `p_init`: the share of pixels that the first squares cover. With `active_set` an example
+    leaves at its first success (False for random models, see `pgd`). Every example draws places of its own.
+    Raises UserError for a wrong shape, range, ε or count.
+    """
+    if n_queries < 1 or samples < 1 or not 0 < p_init <= 1:
+        raise UserError(f"{n_queries=}, {samples=}, {p_init=}; expected counts ≥ 1 and 0 < p_init ≤ 1")
+    with attacking(model, images, labels, eps, bounds) as batch:
+        clean = mean_lead(model, batch.images, batch.labels, samples)
+        rows = remaining(clean, active_set)
+        # The search starts below everything: its first points, the stripes, need not beat the clean image.
+        result, leads = batch.images.clone(), torch.full_like(clean, -torch.inf)
+        for query in range(n_queries):
+            rows = rows[leads[rows] < 0] if active_set else rows
+            if len(rows) == 0:
+                break
+            part, current = rows_of(batch, rows), result[rows]
+            signs = _stripes(current, generator)
+            if query > 0:
+                signs = _squares(current, _side(query / n_queries, p_init, current), generator)
+            tried = torch.where(signs > 0, part.upper, torch.where(signs < 0, part.lower, current))
+            tried_leads = mean_lead(model, tried, part.labels, samples)
+            keep_better(result, leads, rows, tried, tried_leads)
+        return torch.where(per_image(leads > clean), result, batch.images)
+
+
+def _side(progress: float, p_init: float, images: Images) -> int:
+    """The side of the square at this share of the queries."""
+    p = p_init / 2 ** sum(progress * 10_000 > halving for halving in HALVINGS)
+    height, width = images.shape[2:]
+    return min(max(round((p * height * width) ** 0.5), 1), height, width)
+
+
+def _signs(like: Tensor, shape: tuple[int, ...], generator: torch.Generator | None) -> Tensor:
+    return torch.where(uniform(like, shape, -1, 1, generator) < 0, -1, 1)
+
+
+def _stripes(images: Images, generator: torch.Generator | None) -> Tensor:
+    """±1, one draw a column and channel."""
+    batch, channels, _, width = images.shape
+    return _signs(images, (batch, channels, 1, width), generator)
+
+
+def _squares(images: Images, side: int, generator: torch.Generator | None) -> Tensor:
+    """±1, one draw a channel, inside a square placed uniformly; 0 outside it."""
+    batch, channels, height, width = images.shape
+    places = uniform(images, (2, batch, 1, 1, 1), 0, 1, generator)
+    # Rounding may carry a draw below 1 to the far end: the last place is then meant.
+    top = (places[0] * (height - side + 1)).long().clamp_max(height - side)
+    left = (places[1] * (width - side + 1)).long().clamp_max(width - side)
+    row = torch.arange(height, device=images.device)[:, None]
+    column = torch.arange(width, device=images.device)
+    inside = (row >= top) & (row < top + side) & (column >= left) & (column < left + side)
+    return inside * _signs(images, (batch, channels, 1, 1), generator)

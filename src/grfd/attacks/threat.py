@@ -1,0 +1,162 @@
+"""What every attack shares: the ball, the random draws, the model held still, and gradients that survive underflow."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from grfd.attacks.losses import lead
+from grfd.errors import UserError
+from grfd.types import Images, Labels, Logits, PerExample
+
+Model = Callable[[Images], Logits]
+Climb = Callable[[Logits, Labels], tuple[PerExample, PerExample]]
+"""(logits, labels) -> (values, log_scale), as `losses.climbed`."""
+
+Points = Float[Tensor, "samples batch channel height width"]
+PerSample = Float[Tensor, "samples batch"]
+
+
+class Batch(NamedTuple):
+    """What is attacked: images, labels, and the corners of ball ∩ box, to which iterates are clamped."""
+
+    images: Images
+    labels: Labels
+    lower: Images
+    upper: Images
+
+
+class Slope(NamedTuple):
+    """One look at the model: at sample s of example b, ∇loss = exp(log_scale[s, b]) · gradient[s, b]."""
+
+    gradient: Points
+    log_scale: PerSample
+    values: PerSample
+    lead: PerSample
+
+
+@contextmanager
+def attacking(model: Model, images: Images, labels: Labels, eps: float, bounds: tuple[float, float]) -> Iterator[Batch]:
+    """Checks the input, freezes the model, and yields copies of the batch with its corners.
+
+    Clamping to precomputed corners keeps iterates inside ball and box exactly. Raises UserError for what cannot be
+    attacked.
+    """
+    _check(images, labels, eps, bounds)
+    # Tensors made under inference_mode cannot be saved for a backward pass: copies made outside it can.
+    with torch.inference_mode(False), torch.no_grad(), frozen(model):
+        images, labels = images.detach().clone(), labels.detach().long().clone()
+        yield Batch(images, labels, (images - eps).clamp(*bounds), (images + eps).clamp(*bounds))
+
+
+def rows_of(batch: Batch, rows: Labels) -> Batch:
+    """The examples at these indices."""
+    return Batch(*(tensor[rows] for tensor in batch))
+
+
+def clamp(images: Images, batch: Batch) -> Images:
+    """Onto ball ∩ box."""
+    return images.clamp(batch.lower, batch.upper)
+
+
+def keep_better(
+    result: Images, best: PerExample, rows: Labels, found: Images, leads: PerExample, always: bool = False
+) -> None:
+    """Writes into `result` and `best`, at these rows, what leads by more (or anything, if `always`)."""
+    better = (leads > best[rows]) | always
+    result[rows] = torch.where(per_image(better), found, result[rows])
+    best[rows] = torch.where(better, leads, best[rows])
+
+
+def remaining(leads: PerExample, active_set: bool) -> Labels:
+    """Indices of the examples to attack: all, or those that do not fool the model yet (one host synchronisation)."""
+    rows = torch.arange(len(leads), device=leads.device)
+    return rows[leads < 0] if active_set else rows
+
+
+def per_image(values: Tensor) -> Tensor:
+    """[batch] as [batch, 1, 1, 1]."""
+    return values[:, None, None, None]
+
+
+@contextmanager
+def frozen(model: Model) -> Iterator[None]:
+    """No parameter requires a gradient inside; every one that did, does again on the way out, also by an exception."""
+    parameters = list(model.parameters()) if isinstance(model, nn.Module) else []
+    thawed = [parameter for parameter in parameters if parameter.requires_grad]
+    try:
+        for parameter in thawed:
+            parameter.requires_grad_(False)
+        yield
+    finally:
+        for parameter in thawed:
+            parameter.requires_grad_(True)
+
+
+def slope(model: Model, points: Points, labels: Labels, climb: Climb) -> Slope:
+    """Gradients of `climb` at all points, in one batch of samples × batch.
+
+    A gradient that is not finite counts as 0, and so does that of a model that cuts the graph (as that of a rounding
+    does): the masking checks exist to report both. Examples are summed, so that none poisons another.
+    """
+    samples = points.shape[0]
+    repeated = labels.repeat(samples)
+    with torch.enable_grad():
+        inputs = points.flatten(0, 1).detach().requires_grad_()
+        logits = model(inputs).to(inputs.dtype)
+        values, log_scale = climb(logits, repeated)
+        gradient = torch.autograd.grad(values.sum(), inputs)[0] if values.requires_grad else torch.zeros_like(inputs)
+    gradient = gradient.nan_to_num(nan=0.0, posinf=0.0, neginf=0.0)
+    shape = (samples, len(labels))
+    log_scale = log_scale.detach().nan_to_num(nan=-torch.inf)
+    return Slope(
+        gradient.unflatten(0, shape),
+        log_scale.unflatten(0, shape),
+        values.detach().nan_to_num(nan=-torch.inf).unflatten(0, shape),
+        lead(logits.detach(), repeated).unflatten(0, shape),
+    )
+
+
+def total(gradient: Points, log_scale: PerSample) -> tuple[Images, PerExample]:
+    """(sum, scale) with exp(scale)·sum = Σ_s exp(log_scale_s)·gradient_s, and nothing lost to underflow on the way."""
+    log_scale = log_scale.clamp_min(torch.finfo(log_scale.dtype).min)
+    scale = log_scale.amax(0)
+    weights = (log_scale - scale).exp()
+    return (weights[..., None, None, None] * gradient).sum(0), scale
+
+
+def repeat(images: Images, samples: int) -> Points:
+    """The same images `samples` times: a random model draws anew for each row of a batch."""
+    return images.expand(samples, *images.shape)
+
+
+def mean_lead(model: Model, images: Images, labels: Labels, samples: int = 1) -> PerExample:
+    """`losses.lead` by a forward pass alone, averaged over the samples: ≥ 0 where the model is fooled."""
+    if len(images) == 0:
+        return images.new_zeros(0)
+    with torch.no_grad():
+        logits = model(repeat(images, samples).flatten(0, 1)).to(images.dtype)
+        return lead(logits, labels.repeat(samples)).unflatten(0, (samples, len(labels))).mean(0)
+
+
+def uniform(like: Tensor, shape: tuple[int, ...], low: float, high: float, generator: torch.Generator | None) -> Tensor:
+    """U(low, high) of that shape, with the device and dtype of `like`; drawn where the generator lives."""
+    device = like.device if generator is None else generator.device
+    noise = torch.rand(shape, dtype=like.dtype, device=device, generator=generator)
+    return (low + (high - low) * noise).to(like.device)
+
+
+def _check(images: Images, labels: Labels, eps: float, bounds: tuple[float, float]) -> None:
+    if images.ndim != 4 or not images.is_floating_point():
+        shape = tuple(images.shape)
+        raise UserError(f"images are {images.dtype} {shape}; expected floats [batch, channel, height, width]")
+    if labels.shape != images.shape[:1]:
+        raise UserError(f"labels have shape {tuple(labels.shape)}; expected ({len(images)},), one an image")
+    if not 0 <= eps < float("inf"):
+        raise UserError(f"eps={eps}; expected a number ≥ 0, in pixels of [0, 1]")
+    low, high = (bound.item() for bound in images.aminmax()) if images.numel() else bounds
+    if not (bounds[0] <= low and high <= bounds[1]):
+        raise UserError(f"images reach from {low:g} to {high:g}; expected values in {list(bounds)}")

@@ -1,0 +1,75 @@
+"""VMI-FGSM (Wang & He 2021, arXiv 2103.15571, algorithm 1): momentum over gradients tuned by their variance."""
+
+from functools import partial
+
+import torch
+
+from grfd.attacks.ascent import State, sign_ascent
+from grfd.attacks.losses import climbed
+from grfd.attacks.threat import Model, Points, slope, total, uniform
+from grfd.types import Images, Labels, PerExample
+
+
+def vmifgsm(
+    model: Model,
+    images: Images,
+    labels: Labels,
+    *,
+    eps: float,
+    step_size: float,
+    steps: int,
+    decay: float = 1.0,
+    neighbours: int = 5,
+    beta: float = 1.5,
+    momentum_floor: float = 1e-12,
+    loss: str = "cross_entropy",
+    keep: str = "best",
+    active_set: bool = True,
+    bounds: tuple[float, float] = (0.0, 1.0),
+    generator: torch.Generator | None = None,
+) -> Images:
+    """Each step: μ ← decay·μ + (g + v) / mean|g + v|, x ← P(x + step_size·sign μ), v ← mean ∇ at the neighbours − g.
+
+    The `neighbours` are x + U(±beta·ε), not clamped, in one batch with x. The mean is over an example's pixels: the
+    L1 norm of the paper up to a constant. `momentum_floor` bounds that mean from below; 0 is the original, in which a
+    single zero gradient makes the momentum NaN and freezes the example for good. Variance tuning adds gradients of
+    several points, whose cross-entropies differ in scale: the scales are carried as logarithms, so that the sum is
+    that of the paper however confident the model is. Other keywords, and what is raised, as in `pgd`.
+    """
+
+    def look(iterates: Images, labels: Labels, state: State, last: bool) -> tuple[PerExample, Images, State]:
+        momentum, variance, variance_scale = state
+        # Nobody uses the variance after the last step.
+        points = iterates[None] if last else _around(iterates, neighbours, beta * eps, generator)
+        seen = slope(model, points, labels, partial(climbed, loss))
+        gradient, scale = seen.gradient[0], seen.log_scale[0]
+        tuned, _ = total(torch.stack([gradient, variance]), torch.stack([scale, variance_scale]))
+        momentum = decay * momentum + tuned / tuned.abs().mean((1, 2, 3), keepdim=True).clamp_min(momentum_floor)
+        if points.shape[0] > 1:
+            terms = torch.cat([-gradient[None], seen.gradient[1:] / neighbours])
+            variance, variance_scale = total(terms, seen.log_scale)
+        return seen.lead[0], momentum, (momentum, variance, variance_scale)
+
+    return sign_ascent(
+        model,
+        images,
+        labels,
+        look,
+        lambda start: (torch.zeros_like(start), torch.zeros_like(start), start.new_full((len(start),), -torch.inf)),
+        eps=eps,
+        step_size=step_size,
+        steps=steps,
+        random_start=False,
+        restarts=1,
+        samples=1,
+        keep=keep,
+        active_set=active_set,
+        bounds=bounds,
+        generator=generator,
+    )
+
+
+def _around(images: Images, neighbours: int, radius: float, generator: torch.Generator | None) -> Points:
+    """[1 + neighbours, batch, …]: the images themselves, then their neighbours."""
+    noise = uniform(images, (neighbours, *images.shape), -radius, radius, generator)
+    return torch.cat([images[None], images + noise])

@@ -1,0 +1,112 @@
+"""Every setting of a run, typed and explained once: commands, run folders and the API all read this record."""
+
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from grfd.errors import UserError
+
+
+@dataclass(frozen=True)
+class Config:
+    """All settings of a run. Losses and symbols are those of Li et al. 2025; ε here is eq. 6's weight, not a budget."""
+
+    data: str = "mnist"
+    """Data set: mnist, or folder (one folder of images a class)."""
+    data_dir: Path | None = None
+    """Where the data set lies; MNIST needs none, it comes with the package."""
+    train_examples: int | None = None
+    """Train on the first so many images only (all where it is not given)."""
+    model: str = "lenet5"
+    """Target model and RSM: a registered name, or package.module:factory of your own."""
+    latent: int = 256
+    """Latent dimensions d of the LVCVAE."""
+
+    epochs: int = 150
+    """Epochs of stage I (LVCVAE and RSM together)."""
+    classifier_epochs: int = 20
+    """Epochs of stage III (target model), and of the undefended standard models beside it."""
+    batch: int = 256
+    """Images a training step, over all processes."""
+    learning_rate: float = 1e-3
+    """AdamW's, falling to 0 along a cosine."""
+    weight_decay: float = 1e-2
+    """AdamW's."""
+    seed: int = 0
+    """Of weights, data order and noise."""
+
+    alpha: tuple[float, float, float] = (10.0, 5.0, 1.0)
+    """α, weight of the reconstruction L_rc, in the first, second and last third of stage I."""
+    beta: float = 0.2
+    """β, weight of the divergence L_kl."""
+    epsilon: float = 0.6
+    """ε of eq. 6, weight of the rectification L_rf."""
+    gamma: float = 0.4
+    """γ, weight of the classification L_cl of x_r."""
+    delta: float = 0.2
+    """δ, weight of the robustness L_rb of x_r."""
+
+    reconstruction: Literal["mean", "sum"] = "mean"
+    """MSE over pixels: their mean or their sum."""
+    kl: Literal["per_dimension", "sum"] = "per_dimension"
+    """L_kl divided by channels · d as in CD-VAE, or the literal sum of eq. 2, under which the posterior collapses."""
+    sigma: float = 1.0
+    """σ of v in eq. 5, in pixels of [0, 1]; CURE's h where v is sign_gradient."""
+    perturbation: Literal["gaussian", "sign_gradient"] = "gaussian"
+    """v of eq. 5: N(0, σ²I), or CURE's direction."""
+    similarity: Literal["cosine", "l2"] = "cosine"
+    """L_rb: eq. 5's cosine, or eq. 4's squared distance."""
+    gradient_of: Literal["margin", "cross_entropy"] = "margin"
+    """What eq. 5 differentiates. The cosines are equal; the cross-entropy's gradient underflows and stage I diverges."""
+    rsm_gradient: Literal["joint", "detached"] = "joint"
+    """Whether the RSM's losses also train the LVCVAE (algorithm 1, line 12)."""
+    game: Literal["cooperative", "sign_flipped"] = "cooperative"
+    """As algorithm 1 writes it, or with the LVCVAE climbing the RSM's losses."""
+    batch_norm: Literal["updated", "frozen"] = "updated"
+    """Running statistics of the RSM's batch norm: updated once a step, or frozen."""
+    latent_at_inference: Literal["mean", "sampled"] = "mean"
+    """z of the deployed defense: μ, or drawn from N(μ, σ²)."""
+    robust_dataset: Literal["once", "every_epoch"] = "once"
+    """R_D of stage II: built once, or drawn anew each epoch."""
+    target_start: Literal["fresh", "rsm"] = "fresh"
+    """Weights of the target model at the start of stage III."""
+
+    device: Literal["auto", "cpu"] = "auto"
+    """auto takes the accelerator that is there."""
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """Of training; evaluation is always float32."""
+    channels_last: bool = False
+    """Memory format of images and networks: faster for wide networks, not for LeNet5."""
+
+
+PRESETS: dict[str, Config] = {
+    #                        epochs   classifier_epochs       ε, γ, δ, β of the paper are the defaults
+    "mnist-lenet5": Config(epochs=150, classifier_epochs=20),
+    "quick": Config(epochs=4, classifier_epochs=4),
+}
+
+
+def preset(name: str, **changes: Any) -> Config:
+    """A preset with some fields changed. Raises `UserError` for an unknown preset or field."""
+    if name not in PRESETS:
+        raise UserError(f"unknown preset {name!r}: expected one of {', '.join(PRESETS)}")
+    known = {field.name for field in fields(Config)}
+    for field in changes:
+        if field not in known:
+            raise UserError(f"unknown field {field!r}: expected one of {', '.join(sorted(known))}")
+    return checked(replace(PRESETS[name], **changes))
+
+
+def checked(config: Config) -> Config:
+    """The same record. Raises `UserError` for a value that no run could use."""
+    for name in ("latent", "epochs", "classifier_epochs", "batch", "train_examples"):
+        value = getattr(config, name)
+        if value is not None and value < 1:
+            raise UserError(f"{name} must be at least 1, got {value}")
+    for name in ("learning_rate", "sigma"):
+        if not getattr(config, name) > 0:
+            raise UserError(f"{name} must be above 0, got {getattr(config, name)}")
+    for name in ("weight_decay", "beta", "epsilon", "gamma", "delta", "seed"):
+        if not getattr(config, name) >= 0:
+            raise UserError(f"{name} must not be negative, got {getattr(config, name)}")
+    return config

@@ -1,0 +1,138 @@
+"""A folder of images, one folder a class, as tensors.
+
+    DIR/train/CLASS/*.png and DIR/test/CLASS/*.png, or
+    DIR/CLASS/*.png: then every fifth image of each class, in the order of file names, is the test split.
+
+Classes are numbered in the order of their names. Files whose suffix is not in `SUFFIXES`, and names that start with
+a dot, are passed over. All images have one size, and are all grey (1 channel) or all colour (3 channels, without alpha).
+"""
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+from grfd.data.record import Data, Split
+from grfd.errors import UserError
+
+SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".gif", ".tif", ".tiff", ".pgm", ".ppm")
+GREY = ("1", "L", "LA")
+COLOUR = ("RGB", "RGBA", "P", "PA", "CMYK", "YCbCr")
+TEST_EVERY = 5
+
+Files = list[tuple[Path, int]]
+"""Image files, each with its label."""
+
+
+def load_folder(directory: Path | None) -> Data:
+    """The images in `directory`, uint8 [n, 1 or 3, h, w], named after it.
+
+    Raises UserError that names the folder or file: no directory, no class or only one, an empty class, a test class
+    that training lacks, an unreadable image, images of different size or mode.
+    """
+    if directory is None:
+        raise UserError("dataset 'folder' needs a directory; expected one with a folder for each class")
+    if not directory.is_dir():
+        raise UserError(f"{directory} is not a folder; expected one with a folder for each class")
+    train_folder, test_folder = directory / "train", directory / "test"
+    if _holds_folders(train_folder) or _holds_folders(test_folder):
+        classes = _class_names(train_folder)
+        train_files, test_files = _labelled(train_folder, classes), _labelled(test_folder, classes)
+    else:
+        classes = _class_names(directory)
+        train_files, test_files = _every_fifth(directory, classes)
+    reference = train_files[0][0]
+    return Data(
+        directory.resolve().name,
+        _read(train_files, reference),
+        _read(test_files, reference),
+        tuple(classes),
+        f"image folder {directory}",
+    )
+
+
+def _holds_folders(folder: Path) -> bool:
+    """Whether this is a split: a folder called train or test that holds only files may be a class of that name."""
+    return folder.is_dir() and bool(_subfolders(folder))
+
+
+def _subfolders(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+
+
+def _class_names(folder: Path) -> list[str]:
+    names = _subfolders(folder) if folder.is_dir() else []
+    if len(names) < 2:
+        found = f"one class folder ({names[0]})" if names else "no class folder"
+        raise UserError(f"{folder} has {found}; expected at least two, each with the images of one class")
+    return names
+
+
+def _images(folder: Path) -> list[Path]:
+    files = (path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES and not path.name.startswith("."))
+    # By name, not by Path, whose order differs between systems.
+    paths = sorted((path for path in files if path.is_file()), key=lambda path: path.name)
+    if not paths:
+        raise UserError(f"class folder {folder} has no image; expected files that end in {', '.join(SUFFIXES)}")
+    return paths
+
+
+def _labelled(folder: Path, classes: Sequence[str]) -> Files:
+    names = _subfolders(folder) if folder.is_dir() else []
+    if not names:
+        raise UserError(f"{folder} has no class folder; expected some of: {', '.join(classes)}")
+    for name in names:
+        if name not in classes:
+            raise UserError(f"class folder {folder / name} is not in training; expected one of: {', '.join(classes)}")
+    return [(path, classes.index(name)) for name in names for path in _images(folder / name)]
+
+
+def _every_fifth(folder: Path, classes: Sequence[str]) -> tuple[Files, Files]:
+    train: Files = []
+    test: Files = []
+    for label, name in enumerate(classes):
+        paths = _images(folder / name)
+        if len(paths) < TEST_EVERY:
+            raise UserError(
+                f"class folder {folder / name} has {len(paths)} images; expected at least {TEST_EVERY},"
+                " as every fifth becomes a test image (or give train/ and test/ folders)"
+            )
+        for position, path in enumerate(paths, start=1):
+            (train if position % TEST_EVERY else test).append((path, label))
+    return train, test
+
+
+def _read(files: Files, reference: Path) -> Split:
+    """The images of `files`, each of which must have the shape of `reference`."""
+    shape = _pixels(reference).shape
+    images = torch.empty((len(files), *shape), dtype=torch.uint8)
+    with ThreadPoolExecutor() as pool:  # Pillow decodes outside the interpreter's lock
+        for index, pixels in enumerate(pool.map(_pixels, (path for path, _ in files))):
+            if pixels.shape != shape:
+                raise UserError(
+                    f"{files[index][0]} is {_in_words(pixels.shape)}; expected {_in_words(shape)}, as {reference} is"
+                )
+            images[index] = torch.from_numpy(pixels)
+    return Split(images, torch.tensor([label for _, label in files], dtype=torch.int64))
+
+
+def _pixels(path: Path) -> np.ndarray:
+    """The image in one file, uint8 [1 or 3, h, w]."""
+    try:
+        with Image.open(path) as image:
+            mode = image.mode
+            if mode in GREY:
+                return np.array(image.convert("L"))[None]
+            if mode in COLOUR:
+                # Through RGBA, because Pillow warns when it drops a palette's transparency in one step.
+                return np.array(image.convert("RGBA").convert("RGB") if mode in ("P", "PA") else image.convert("RGB")).transpose(2, 0, 1)
+    except Exception as error:  # decoders raise anything on a damaged file
+        raise UserError(f"{path}: cannot be read as an image ({error}); expected a complete image file") from error
+    raise UserError(f"{path} has pixels of kind '{mode}'; expected 8 bits a channel, grey or colour")
+
+
+def _in_words(shape: tuple[int, ...]) -> str:
+    return f"{'grey' if shape[0] == 1 else 'RGB'} {shape[1]}×{shape[2]}"

@@ -1,0 +1,46 @@
+"""GRFD as published (Li et al. 2025): x ↦ F(x − G(x))."""
+
+from torch import nn
+
+from grfd.data.record import Data
+from grfd.disentangle.lvcvae import LVCVAE, robust
+from grfd.disentangle.stages import load_generator, stage_one, stage_three, stage_two
+from grfd.models import Architecture
+from grfd.runs import Run
+from grfd.training.classification import load_classifier
+from grfd.types import Features, Images, Logits
+
+
+class GRFD(nn.Module):
+    """The whole defense: images → logits of the target model on x_r.
+
+    Deterministic with z = μ (the default), `stochastic` with z ~ N(μ, σ²). Adaptive attack: end to end through G, and
+    EOT over z where it is sampled. Every part has a useful gradient, so there is no surrogate.
+    """
+
+    def __init__(self, generator: LVCVAE, target: nn.Module, *, sampled: bool = False) -> None:
+        super().__init__()
+        self.generator = generator
+        self.target = target
+        self.stochastic = sampled
+
+    def residual(self, images: Images) -> Features:
+        """x_r, what the `residual` protocol attacks the target model on."""
+        return robust(self.generator, images, sampled=self.stochastic)
+
+    def forward(self, images: Images) -> Logits:
+        return self.target(self.residual(images))
+
+
+def fit(run: Run, data: Data, architecture: Architecture) -> None:
+    """Stages I to III of algorithm 1."""
+    stage_one(run, data, architecture)
+    stage_two(run, data)
+    stage_three(run, data, architecture)
+
+
+def load(run: Run, data: Data, architecture: Architecture) -> GRFD:
+    """The trained defense, in eval mode."""
+    sampled = run.config.latent_at_inference == "sampled"
+    target = load_classifier(run, "target", architecture)
+    return GRFD(load_generator(run, data), target, sampled=sampled).eval()

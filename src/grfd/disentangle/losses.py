@@ -1,0 +1,94 @@
+"""The paper's losses, one function an equation, one value per example; `objective` weighs them and takes the mean.
+
+Numbers are those of Li et al. 2025. Where the paper is silent, the docstring says what was chosen;
+`docs/decisions.md` says why.
+"""
+
+from collections.abc import Callable
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from grfd.types import Features, Images, Labels, Latents, Logits, PerExample
+
+Classifier = Callable[[Features], Logits]
+Differentiated = Literal["margin", "cross_entropy"]
+
+
+def reconstruction_loss(redundant: Features, images: Images, *, over: Literal["mean", "sum"] = "mean") -> PerExample:
+    """L_rc of eq. 2: MSE(x, x_u), the mean over pixels (the paper names no reduction) or their sum."""
+    squares = (redundant - images).square().flatten(1)
+    return squares.mean(1) if over == "mean" else squares.sum(1)
+
+
+def kl_divergence(mean: Latents, log_variance: Latents) -> PerExample:
+    """L_kl of eq. 2: ½ Σ_i (μ_i² + σ_i² − log σ_i² − 1), summed over the d latent dimensions as printed."""
+    return 0.5 * (mean.square() + log_variance.exp() - log_variance - 1).sum(1)
+
+
+def classification_loss(logits: Logits, labels: Labels) -> PerExample:
+    """Cross-entropy: L_rf of eq. 2 on f_ψ(z), and L_cl of eq. 6 on f_φ(x_r)."""
+    return F.cross_entropy(logits, labels, reduction="none")
+
+
+def margin(logits: Logits, labels: Labels) -> PerExample:
+    """m = logsumexp of the other classes' logits − the true class's logit; the cross-entropy is log(1 + eᵐ).
+
+    So ∇CE = sigmoid(m)·∇m: the two gradients point the same way, and any cosine between gradients is the same for
+    both. ∇CE vanishes once an example is classified well (in float32 it underflows to zero); ∇m does not.
+    """
+    true = F.one_hot(labels, logits.shape[1]).bool()
+    others = logits.masked_fill(true, -torch.inf).logsumexp(1)
+    return others - logits.gather(1, labels[:, None]).squeeze(1)
+
+
+DIFFERENTIATED: dict[str, Callable[[Logits, Labels], PerExample]] = {
+    "margin": margin,
+    "cross_entropy": classification_loss,
+}
+
+
+def input_gradients(
+    classifier: Classifier, robust: Features, perturbation: Features, labels: Labels, *, of: Differentiated = "margin"
+) -> tuple[Logits, Tensor, Tensor]:
+    """Logits at x_r, and ∇l at x_r and at x_r + v (flattened, `[batch, pixels]`), in one batched pass.
+
+    Both gradients keep their graph: differentiating them again, with respect to the weights, is what trains the RSM.
+    A network with batch norm sees x_r and x_r + v as one batch, so its running statistics are updated once.
+    """
+    both = torch.cat([robust, robust + perturbation])
+    if not both.requires_grad:
+        both.requires_grad_()
+    logits = classifier(both)
+    # float32: a log-sum-exp of bfloat16 logits would round the gradient's direction away
+    values = DIFFERENTIATED[of](logits.float() if logits.dtype is torch.bfloat16 else logits, labels.repeat(2))
+    (gradients,) = torch.autograd.grad(values.sum(), both, create_graph=True)
+    at_robust, at_perturbed = gradients.flatten(1).chunk(2)
+    return logits[: len(labels)], at_robust, at_perturbed
+
+
+def gradient_similarity_loss(gradients: Tensor, perturbed_gradients: Tensor) -> PerExample:
+    """L_rb of eq. 5: minus the cosine between ∇l(f(x_r), y) and ∇l(f(x_r + v), y); in [−1, 1]."""
+    return -F.cosine_similarity(gradients, perturbed_gradients, dim=1)
+
+
+def gradient_difference_loss(gradients: Tensor, perturbed_gradients: Tensor, *, step: float) -> PerExample:
+    """L_r of eq. 4: ‖∇l(x_r + h·z) − ∇l(x_r)‖² / h², the L2 form that the paper tried first; h is `step`."""
+    return (perturbed_gradients - gradients).square().sum(1) / step**2
+
+
+def gaussian_perturbation(robust: Features, *, scale: float) -> Features:
+    """v of eq. 5 and of algorithm 1, line 10: N(0, σ²I) with σ = `scale`, in pixels of [0, 1]."""
+    return scale * torch.randn_like(robust)
+
+
+def sign_gradient_perturbation(
+    classifier: Classifier, robust: Features, labels: Labels, *, scale: float, of: Differentiated = "margin"
+) -> Features:
+    """CURE's direction (Moosavi-Dezfooli et al. 2019, arXiv:1811.09716): `scale` · sign(∇l) / ‖sign(∇l)‖."""
+    point = robust.detach().requires_grad_()
+    (gradient,) = torch.autograd.grad(DIFFERENTIATED[of](classifier(point), labels).sum(), point)
+    direction = gradient.sign().flatten(1)
+    return scale * F.normalize(direction, dim=1).view_as(robust)

@@ -1,0 +1,65 @@
+"""LVCVAE: the β-VAE with a rectification head that gives the redundant part x_u of an image (Li et al. 2025, sec. 3.2)."""
+
+import torch
+from torch import nn
+
+from grfd.models.lenet import lenet_feature_size, lenet_features
+from grfd.types import Features, Images, Latents, Logits
+
+
+class LVCVAE(nn.Module):
+    """Encoder q_φ, decoder p_θ and linear rectification head f_ψ. G(x) = p_θ(z).
+
+    The paper says "based on LeNet5" and no more. Here the encoder is LeNet5's convolutional half with one linear layer
+    each for μ and log σ²; the decoder mirrors it: what was a 5×5 convolution and 2×2 pooling is a 3×3 sub-pixel
+    convolution (Shi et al. 2016, arXiv:1609.05158), which equals a 5×5 convolution of the image enlarged twice.
+    """
+
+    def __init__(self, channels: int, classes: int, height: int, width: int, latent: int = 256) -> None:
+        super().__init__()
+        rows, columns = lenet_feature_size(height, width)
+        features = 16 * rows * columns
+        self.encoder = nn.Sequential(lenet_features(channels), nn.Flatten())
+        self.mean = nn.Linear(features, latent)
+        self.log_variance = nn.Linear(features, latent)
+        self.rectification = nn.Linear(latent, classes)
+        self.decoder = nn.Sequential(
+            nn.Linear(latent, features),
+            nn.ReLU(),
+            nn.Unflatten(1, (16, rows, columns)),
+            nn.Conv2d(16, 6 * 4, kernel_size=3, padding=2),
+            nn.PixelShuffle(2),
+            nn.ReLU(),
+            nn.Conv2d(6, channels * 4, kernel_size=3, padding=1),
+            nn.PixelShuffle(2),
+            nn.Sigmoid(),
+        )
+
+    def encode(self, images: Images) -> tuple[Latents, Latents]:
+        """q_φ(z|x): mean μ and log σ², each `[batch, latent]`."""
+        hidden = self.encoder(images)
+        return self.mean(hidden), self.log_variance(hidden)
+
+    def decode(self, latents: Latents) -> Features:
+        """p_θ(z): x_u in [0, 1], shaped like the images."""
+        return self.decoder(latents)
+
+    def rectify(self, latents: Latents) -> Logits:
+        """f_ψ(z): class logits from the latent variables alone."""
+        return self.rectification(latents)
+
+
+def sample(mean: Latents, log_variance: Latents) -> Latents:
+    """z ~ N(μ, σ²), reparametrised, from PyTorch's global generator."""
+    return mean + torch.exp(0.5 * log_variance) * torch.randn_like(mean)
+
+
+def redundant(generator: LVCVAE, images: Images, *, sampled: bool = False) -> Features:
+    """x_u = G(x), with z = μ, or z ~ N(μ, σ²) where `sampled`."""
+    mean, log_variance = generator.encode(images)
+    return generator.decode(sample(mean, log_variance) if sampled else mean)
+
+
+def robust(generator: LVCVAE, images: Images, *, sampled: bool = False) -> Features:
+    """x_r = x − G(x), in [−1, 1]."""
+    return images - redundant(generator, images, sampled=sampled)

@@ -1,0 +1,81 @@
+"""Algorithm 1: stage I trains LVCVAE and RSM, stage II writes R_D, stage III trains the target model on it."""
+
+import torch
+from torch import Tensor
+
+from grfd.data.record import Data, Split, as_images
+from grfd.disentangle.lvcvae import LVCVAE, robust
+from grfd.disentangle.objective import StageOne
+from grfd.errors import UserError
+from grfd.models import Architecture
+from grfd.runs import Run, load_weights, read_tensors, write_tensors
+from grfd.seeds import seeded
+from grfd.training.classification import Classification, training_split
+from grfd.training.loop import Inputs, fit
+
+BATCH = 1000
+
+
+def build_generator(run: Run, data: Data) -> LVCVAE:
+    """An LVCVAE that fits the data, with fresh weights."""
+    channels, height, width = data.train.images.shape[1:]
+    try:
+        return LVCVAE(channels, len(data.classes), height, width, run.config.latent)
+    except ValueError as error:
+        raise UserError(f"LVCVAE: {error}") from error
+
+
+def load_generator(run: Run, data: Data) -> LVCVAE:
+    """The LVCVAE of stage I, in eval mode."""
+    generator = build_generator(run, data)
+    load_weights(generator, run.file("lvcvae.safetensors"))
+    return generator.eval()
+
+
+def stage_one(run: Run, data: Data, architecture: Architecture) -> None:
+    """Lines 1–14: trains q_φ, p_θ, f_ψ and f_φ together; writes lvcvae.safetensors and rsm.safetensors."""
+    if run.has("lvcvae.safetensors") and run.has("rsm.safetensors"):
+        return
+    with seeded(run.config.seed, "stage-one", "weights"):
+        objective = StageOne(build_generator(run, data), architecture(), run.config)
+    split = training_split(run, data)
+    fit(run, "stage-one", objective, lambda epoch: (split.images, split.labels), epochs=run.config.epochs)
+    write_tensors(run.file("lvcvae.safetensors"), objective.generator.state_dict())
+    write_tensors(run.file("rsm.safetensors"), objective.rsm.state_dict())
+
+
+def robust_dataset(run: Run, generator: LVCVAE, split: Split, draw: int = 0) -> Tensor:
+    """Lines 15–19: x_r of every image, float32 in [−1, 1], with z ~ N(μ, σ²) from the stream of this draw."""
+    device = next(generator.parameters()).device
+    with seeded(run.config.seed, "stage-two", draw), torch.no_grad():
+        parts = [robust(generator, as_images(part.to(device)), sampled=True).cpu() for part in split.images.split(BATCH)]
+    return torch.cat(parts)
+
+
+def stage_two(run: Run, data: Data) -> None:
+    """Builds R_D from the training images; writes robust.safetensors (images x_r, labels)."""
+    if run.has("robust.safetensors"):
+        return
+    split = training_split(run, data)
+    images = robust_dataset(run, load_generator(run, data), split)
+    write_tensors(run.file("robust.safetensors"), {"images": images, "labels": split.labels})
+
+
+def stage_three(run: Run, data: Data, architecture: Architecture) -> None:
+    """Lines 20–25: trains F_target on R_D; writes target.safetensors."""
+    if run.has("target.safetensors"):
+        return
+    with seeded(run.config.seed, "stage-three", "weights"):
+        target = architecture()
+    if run.config.target_start == "rsm":
+        load_weights(target, run.file("rsm.safetensors"))
+    fit(run, "stage-three", Classification(target), _stage_three_inputs(run, data), epochs=run.config.classifier_epochs)
+    write_tensors(run.file("target.safetensors"), target.state_dict())
+
+
+def _stage_three_inputs(run: Run, data: Data) -> Inputs:
+    if run.config.robust_dataset == "once":
+        stored = read_tensors(run.file("robust.safetensors"))
+        return lambda epoch: (stored["images"], stored["labels"])
+    generator, split = load_generator(run, data), training_split(run, data)
+    return lambda epoch: (robust_dataset(run, generator, split, draw=epoch), split.labels)

@@ -1,0 +1,47 @@
+"""Target classifiers, images → logits. A model normalises in its own first layer: its caller deals in [0, 1] pixels."""
+
+import importlib
+from collections.abc import Callable
+
+from torch import nn
+
+from grfd.errors import UserError
+from grfd.models.lenet import LeNet5
+
+Architecture = Callable[[], nn.Module]
+"""Makes the target model anew, with fresh weights from PyTorch's global generator."""
+
+MODELS: dict[str, Callable[..., nn.Module]] = {
+    "lenet5": LeNet5,
+}
+"""Name → constructor, called with `channels`, `classes`, `height` and `width`."""
+
+
+def architecture(name: str, *, channels: int, classes: int, height: int, width: int) -> Architecture:
+    """The constructor of a registered model, or of `package.module:factory`, whose factory takes no argument.
+
+    Raises `UserError` for an unknown name, a module that cannot be imported and a size that the model cannot take.
+    """
+    if ":" in name:
+        return _imported(name)
+    if name not in MODELS:
+        raise UserError(f"unknown model {name!r}: expected one of {', '.join(MODELS)}, or package.module:factory")
+
+    def build() -> nn.Module:
+        try:
+            return MODELS[name](channels=channels, classes=classes, height=height, width=width)
+        except ValueError as error:
+            raise UserError(f"model {name!r}: {error}") from error
+
+    return build
+
+
+def _imported(name: str) -> Architecture:
+    module_name, _, attribute = name.partition(":")
+    try:
+        factory = getattr(importlib.import_module(module_name), attribute)
+    except (ImportError, AttributeError) as error:
+        raise UserError(f"model {name!r}: {error}") from error
+    if not callable(factory):
+        raise UserError(f"model {name!r}: {attribute} is no function or class that makes a model")
+    return factory

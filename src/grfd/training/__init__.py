@@ -1,0 +1,1 @@
+"""The one training loop: progress, checkpoint, resume, precision, many devices."""

@@ -1,0 +1,170 @@
+"""The one training loop. An objective is a module: (inputs, labels, progress) → terms, one value an example each."""
+
+import json
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+
+from grfd.data.record import as_images
+from grfd.errors import UserError
+from grfd.progress import progress
+from grfd.runs import Run, read_tensors, write_bytes, write_tensors
+from grfd.seeds import generator, seeded
+from grfd.types import PerExample
+
+Terms = dict[str, PerExample]
+"""A value an example for each term; "loss" is the one that is minimised, the others are logged."""
+
+Inputs = Callable[[int], tuple[Tensor, Tensor]]
+"""Epoch → all inputs (bytes or float32) and labels of that epoch."""
+
+LOG_INTERVAL = 0.5
+"""Seconds between two looks at the losses: each look waits for the device."""
+
+
+@dataclass
+class Trainer:
+    """What `fit` carries from epoch to epoch."""
+
+    run: Run
+    name: str
+    objective: nn.Module
+    optimizer: torch.optim.Optimizer
+    accelerator: Accelerator
+    epochs: int
+
+
+def accelerator_for(run: Run) -> Accelerator:
+    """Device, precision and processes as the configuration and `accelerate launch` say."""
+    return Accelerator(
+        cpu=run.config.device == "cpu",
+        mixed_precision="bf16" if run.config.precision == "bfloat16" else "no",
+    )
+
+
+def fit(run: Run, name: str, objective: nn.Module, inputs: Inputs, *, epochs: int) -> nn.Module:
+    """Trains `objective`'s parameters with AdamW under a cosine, and returns it in eval mode.
+
+    A checkpoint is written after each epoch. Order and noise of an epoch depend on the seed, `name` and the epoch
+    alone, so that a run which was killed continues to the same bits.
+    Raises `UserError` when a loss is not finite; the last checkpoint stays.
+    """
+    accelerator = accelerator_for(run)
+    if run.config.channels_last:
+        objective.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    optimizer = torch.optim.AdamW(
+        objective.parameters(), lr=run.config.learning_rate, weight_decay=run.config.weight_decay, fused=True
+    )
+    prepared, optimizer = accelerator.prepare(objective, optimizer)
+    trainer = Trainer(run, name, prepared, optimizer, accelerator, epochs)
+    first = _restore(trainer)
+    steps = math.ceil(len(inputs(first)[1]) / run.config.batch)
+    with progress(name, epochs * steps, done=first * steps) as advance:
+        for epoch in range(first, epochs):
+            started = time.perf_counter()
+            means = _epoch(trainer, epoch, inputs(epoch), advance)
+            _log(trainer, {"stage": name, "epoch": epoch + 1, **means, "seconds": time.perf_counter() - started})
+            _save(trainer, epoch + 1)
+    return objective.eval()
+
+
+def _epoch(
+    trainer: Trainer, epoch: int, inputs: tuple[Tensor, Tensor], advance: Callable[[int, str], None]
+) -> dict[str, float]:
+    """One pass over the data. Returns the mean of each term."""
+    config, accelerator = trainer.run.config, trainer.accelerator
+    images, labels = (tensor.to(accelerator.device) for tensor in inputs)
+    order = torch.randperm(len(labels), generator=generator(config.seed, trainer.name, epoch, "order"))
+    batches = order.to(accelerator.device).split(config.batch)
+    trainer.objective.train()
+    sums: dict[str, Tensor] = {}
+    pending, looked = 0, time.monotonic()
+    with seeded(config.seed, trainer.name, epoch, "noise", accelerator.process_index):
+        for step, batch in enumerate(batches):
+            _set_learning_rate(trainer, epoch + step / len(batches))
+            mine = batch.tensor_split(accelerator.num_processes)[accelerator.process_index]
+            terms = _step(trainer, as_images(images[mine]), labels[mine], epoch / trainer.epochs)
+            for term, values in terms.items():
+                sums[term] = sums.get(term, 0.0) + values.detach().sum()
+            pending += 1
+            if time.monotonic() - looked > LOG_INTERVAL or step + 1 == len(batches):
+                advance(pending, _text(trainer, epoch, terms))
+                pending, looked = 0, time.monotonic()
+    totals = accelerator.reduce(torch.stack(list(sums.values())), "sum").tolist()
+    return {term: total / len(labels) for term, total in zip(sums, totals, strict=True)}
+
+
+def _step(trainer: Trainer, images: Tensor, labels: Tensor, done: float) -> Terms:
+    """One gradient step. Returns the terms of the batch."""
+    if trainer.run.config.channels_last:
+        images = images.contiguous(memory_format=torch.channels_last)
+    with trainer.accelerator.autocast():
+        terms = trainer.objective(images, labels, done)
+    trainer.optimizer.zero_grad()
+    trainer.accelerator.backward(terms["loss"].mean())
+    trainer.optimizer.step()
+    return terms
+
+
+def _set_learning_rate(trainer: Trainer, epoch: float) -> None:
+    rate = trainer.run.config.learning_rate * 0.5 * (1 + math.cos(math.pi * epoch / trainer.epochs))
+    for group in trainer.optimizer.param_groups:
+        group["lr"] = rate
+
+
+def _text(trainer: Trainer, epoch: int, terms: Terms) -> str:
+    """The batch's means beside the bar. Raises `UserError` when one is not finite."""
+    means = dict(zip(terms, torch.stack([values.mean() for values in terms.values()]).tolist(), strict=True))
+    for term, value in means.items():
+        if not math.isfinite(value):
+            raise UserError(
+                f"{trainer.name}: {term} is {value} in epoch {epoch + 1}; the last whole epoch is kept in "
+                f"{trainer.run.path}. A lower learning_rate or sigma, or gradient_of margin, keeps it finite"
+            )
+    return f"epoch {epoch + 1}/{trainer.epochs}  " + "  ".join(f"{term} {value:.3f}" for term, value in means.items())
+
+
+def _log(trainer: Trainer, row: dict[str, str | float]) -> None:
+    """Appends a row to metrics.jsonl; rows of this epoch or later, of a run that was killed, are dropped."""
+    if not trainer.accelerator.is_main_process:
+        return
+    file = trainer.run.file("metrics.jsonl")
+    rows = [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
+    kept = [old for old in rows if old["stage"] != row["stage"] or old["epoch"] < row["epoch"]]
+    write_bytes(file, "".join(json.dumps(each) + "\n" for each in [*kept, row]).encode())
+
+
+def _checkpoint(trainer: Trainer) -> str:
+    return f"checkpoints/{trainer.name}.safetensors"
+
+
+def _save(trainer: Trainer, epoch: int) -> None:
+    """Weights and AdamW's moments in one safetensors file."""
+    if not trainer.accelerator.is_main_process:
+        return
+    tensors = {f"weights/{k}": v for k, v in trainer.accelerator.unwrap_model(trainer.objective).state_dict().items()}
+    for index, state in trainer.optimizer.state_dict()["state"].items():
+        tensors |= {f"optimizer/{index}/{key}": value for key, value in state.items()}
+    tensors["epoch"] = torch.tensor(epoch)
+    write_tensors(trainer.run.file(_checkpoint(trainer)), tensors)
+
+
+def _restore(trainer: Trainer) -> int:
+    """Loads the checkpoint, if there is one. Returns the number of finished epochs."""
+    if not trainer.run.has(_checkpoint(trainer)):
+        return 0
+    tensors = read_tensors(trainer.run.file(_checkpoint(trainer)))
+    weights = {k.removeprefix("weights/"): v for k, v in tensors.items() if k.startswith("weights/")}
+    trainer.accelerator.unwrap_model(trainer.objective).load_state_dict(weights)
+    state: dict[int, dict[str, Tensor]] = {}
+    for key, value in tensors.items():
+        if key.startswith("optimizer/"):
+            _, index, name = key.split("/")
+            state.setdefault(int(index), {})[name] = value
+    trainer.optimizer.load_state_dict(trainer.optimizer.state_dict() | {"state": state})
+    return int(tensors["epoch"])
