@@ -57,7 +57,7 @@ class Config:
     similarity: Literal["cosine", "l2"] = "cosine"
     """L_rb: eq. 5's cosine, or eq. 4's squared distance."""
     gradient_of: Literal["margin", "cross_entropy"] = "margin"
-    """What eq. 5 differentiates. The cosines are equal; the cross-entropy's gradient underflows and stage I diverges."""
+    """What eq. 5 differentiates. The cosines are equal, but the cross-entropy's gradient underflows in float32."""
     rsm_gradient: Literal["joint", "detached"] = "joint"
     """Whether the RSM's losses also train the LVCVAE (algorithm 1, line 12)."""
     game: Literal["cooperative", "sign_flipped"] = "cooperative"
@@ -82,7 +82,7 @@ class Config:
 PRESETS: dict[str, Config] = {
     #                        epochs   classifier_epochs       ε, γ, δ, β of the paper are the defaults
     "mnist-lenet5": Config(epochs=150, classifier_epochs=20),
-    "quick": Config(epochs=4, classifier_epochs=4),
+    "quick": Config(epochs=3, classifier_epochs=3),
 }
 
 

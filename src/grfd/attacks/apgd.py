@@ -12,6 +12,7 @@ from grfd.attacks.threat import (
     Batch,
     Climb,
     Model,
+    Rows,
     attacking,
     clamp,
     keep_better,
@@ -40,7 +41,7 @@ Look = Callable[[Images, Labels, Labels], tuple[Images, PerExample, PerExample]]
 class Search(NamedTuple):
     """One row for each example still attacked, so that dropping an example is one index into every field."""
 
-    rows: Labels
+    rows: Rows
     iterates: Images
     previous: Images
     gradient: Images
@@ -192,7 +193,7 @@ def _run(
 def _start(
     look: Look, batch: Batch, targets: Labels, eps: float, generator: torch.Generator | None
 ) -> tuple[Search, PerExample]:
-    noise = uniform(batch.images, tuple(batch.images.shape), -1, 1, generator)
+    noise = uniform(batch.images, tuple(batch.images.shape), -1.0, 1.0, generator)
     start = clamp(batch.images + eps * noise / noise.abs().amax((1, 2, 3), keepdim=True), batch)
     gradient, value, leads = look(start, batch.labels, targets)
     search = Search(

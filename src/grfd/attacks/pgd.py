@@ -29,10 +29,11 @@ def pgd(
     loss: a key of `losses.LOSSES`.
 
     - `active_set`: an example leaves the batch with the first iterate (the clean image included) that is
-      misclassified. Pass False for a model that answers at random: stopping at the first success picks the
-      luckiest of many draws, and overstates the attack.
+      misclassified. Pass False for a model that answers at random: the first success is then the luckiest of many
+      draws. Counted as it stands it overstates the attack; judged by new draws, the image has come too short a way.
     - `keep`: "best" returns the iterate that the model gets most wrong (`losses.lead`), so no success along the way
-      is lost; "last" returns the last one, as the original does.
+      is lost; "last" returns the last one, as the original does. For a random model that verdict is a draw too:
+      "last", or many samples, is then the better choice.
     - `restarts`: each works on what is not fooled yet; the best of all is returned.
     - `generator`: for the starts; None draws from torch's global generator.
 

@@ -30,7 +30,8 @@ def square(
     images are tried an example (the look at the clean image is not counted), each judged by the mean over `samples`
     draws of a random model. `p_init`: the share of pixels that the first squares cover. With `active_set` an example
     leaves at its first success (False for random models, see `pgd`). Every example draws places of its own.
-    Raises UserError for a wrong shape, range, ε or count.
+    Against a random model a lucky draw stalls the search, and only many samples help (on a small net with noise, 300
+    queries left 78 % at 1 sample, 63 % at 8, 25 % at 64). Raises UserError for a wrong shape, range, ε or count.
     """
     if n_queries < 1 or samples < 1 or not 0 < p_init <= 1:
         raise UserError(f"{n_queries=}, {samples=}, {p_init=}; expected counts ≥ 1 and 0 < p_init ≤ 1")
@@ -61,7 +62,7 @@ def _side(progress: float, p_init: float, images: Images) -> int:
 
 
 def _signs(like: Tensor, shape: tuple[int, ...], generator: torch.Generator | None) -> Tensor:
-    return torch.where(uniform(like, shape, -1, 1, generator) < 0, -1, 1)
+    return torch.where(uniform(like, shape, -1.0, 1.0, generator) < 0, -1, 1)
 
 
 def _stripes(images: Images, generator: torch.Generator | None) -> Tensor:
@@ -73,7 +74,7 @@ def _stripes(images: Images, generator: torch.Generator | None) -> Tensor:
 def _squares(images: Images, side: int, generator: torch.Generator | None) -> Tensor:
     """±1, one draw a channel, inside a square placed uniformly; 0 outside it."""
     batch, channels, height, width = images.shape
-    places = uniform(images, (2, batch, 1, 1, 1), 0, 1, generator)
+    places = uniform(images, (2, batch, 1, 1, 1), 0.0, 1.0, generator)
     # Rounding may carry a draw below 1 to the far end: the last place is then meant.
     top = (places[0] * (height - side + 1)).long().clamp_max(height - side)
     left = (places[1] * (width - side + 1)).long().clamp_max(width - side)

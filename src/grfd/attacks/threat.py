@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from grfd.attacks.losses import lead
@@ -18,6 +18,12 @@ Climb = Callable[[Logits, Labels], tuple[PerExample, PerExample]]
 
 Points = Float[Tensor, "samples batch channel height width"]
 PerSample = Float[Tensor, "samples batch"]
+
+Rows = Int[Tensor, "rows"]
+"""Indices into a batch, of the examples that are worked on."""
+
+RowImages = Float[Tensor, "rows channel height width"]
+PerRow = Float[Tensor, "rows"]
 
 
 class Batch(NamedTuple):
@@ -52,7 +58,7 @@ def attacking(model: Model, images: Images, labels: Labels, eps: float, bounds: 
         yield Batch(images, labels, (images - eps).clamp(*bounds), (images + eps).clamp(*bounds))
 
 
-def rows_of(batch: Batch, rows: Labels) -> Batch:
+def rows_of(batch: Batch, rows: Rows) -> Batch:
     """The examples at these indices."""
     return Batch(*(tensor[rows] for tensor in batch))
 
@@ -63,7 +69,7 @@ def clamp(images: Images, batch: Batch) -> Images:
 
 
 def keep_better(
-    result: Images, best: PerExample, rows: Labels, found: Images, leads: PerExample, always: bool = False
+    result: Images, best: PerExample, rows: Rows, found: RowImages, leads: PerRow, always: bool = False
 ) -> None:
     """Writes into `result` and `best`, at these rows, what leads by more (or anything, if `always`)."""
     better = (leads > best[rows]) | always
@@ -71,7 +77,7 @@ def keep_better(
     best[rows] = torch.where(better, leads, best[rows])
 
 
-def remaining(leads: PerExample, active_set: bool) -> Labels:
+def remaining(leads: PerExample, active_set: bool) -> Rows:
     """Indices of the examples to attack: all, or those that do not fool the model yet (one host synchronisation)."""
     rows = torch.arange(len(leads), device=leads.device)
     return rows[leads < 0] if active_set else rows
@@ -108,7 +114,8 @@ def slope(model: Model, points: Points, labels: Labels, climb: Climb) -> Slope:
         inputs = points.flatten(0, 1).detach().requires_grad_()
         logits = model(inputs).to(inputs.dtype)
         values, log_scale = climb(logits, repeated)
-        gradient = torch.autograd.grad(values.sum(), inputs)[0] if values.requires_grad else torch.zeros_like(inputs)
+        # Grown by a zero, the sum has a graph even where the model cuts it.
+        (gradient,) = torch.autograd.grad(values.sum() + 0 * inputs.sum(), inputs)
     gradient = gradient.nan_to_num(nan=0.0, posinf=0.0, neginf=0.0)
     shape = (samples, len(labels))
     log_scale = log_scale.detach().nan_to_num(nan=-torch.inf)

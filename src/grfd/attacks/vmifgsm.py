@@ -7,6 +7,7 @@ import torch
 from grfd.attacks.ascent import State, sign_ascent
 from grfd.attacks.losses import climbed
 from grfd.attacks.threat import Model, Points, slope, total, uniform
+from grfd.errors import UserError
 from grfd.types import Images, Labels, PerExample
 
 
@@ -36,6 +37,8 @@ def vmifgsm(
     several points, whose cross-entropies differ in scale: the scales are carried as logarithms, so that the sum is
     that of the paper however confident the model is. Other keywords, and what is raised, as in `pgd`.
     """
+    if neighbours < 0:
+        raise UserError(f"{neighbours=}; expected a count ≥ 0")
 
     def look(iterates: Images, labels: Labels, state: State, last: bool) -> tuple[PerExample, Images, State]:
         momentum, variance, variance_scale = state

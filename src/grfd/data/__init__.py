@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from pathlib import Path
 
+from grfd.data.available import Available, describe
 from grfd.data.folder import load_folder
 from grfd.data.mnist import load_mnist
 from grfd.data.record import Data, Split, as_images, checked, from_tensors
@@ -13,7 +14,7 @@ DATASETS: dict[str, Callable[[Path | None], Data]] = {
     "folder": load_folder,
 }
 
-__all__ = ["DATASETS", "Data", "Split", "as_images", "checked", "from_tensors", "load"]
+__all__ = ["DATASETS", "Available", "Data", "Split", "as_images", "checked", "describe", "from_tensors", "load"]
 
 
 def load(name: str, directory: Path | None = None) -> Data:

@@ -4,7 +4,8 @@
     DIR/CLASS/*.png: then every fifth image of each class, in the order of file names, is the test split.
 
 Classes are numbered in the order of their names. Files whose suffix is not in `SUFFIXES`, and names that start with
-a dot, are passed over. All images have one size, and are all grey (1 channel) or all colour (3 channels, without alpha).
+a dot, are passed over. All images have one size, and are all grey (1 channel) or all colour (3 channels); an alpha
+channel is dropped.
 """
 
 from collections.abc import Sequence
@@ -20,7 +21,8 @@ from grfd.errors import UserError
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".gif", ".tif", ".tiff", ".pgm", ".ppm")
 GREY = ("1", "L", "LA")
-COLOUR = ("RGB", "RGBA", "P", "PA", "CMYK", "YCbCr")
+PALETTE = ("P", "PA")
+COLOUR = ("RGB", "RGBA", "CMYK", "YCbCr", *PALETTE)
 TEST_EVERY = 5
 
 Files = list[tuple[Path, int]]
@@ -126,9 +128,10 @@ def _pixels(path: Path) -> np.ndarray:
             mode = image.mode
             if mode in GREY:
                 return np.array(image.convert("L"))[None]
+            # Through RGBA, because Pillow warns when it drops a palette's transparency in one step.
+            coloured = image.convert("RGBA") if mode in PALETTE else image
             if mode in COLOUR:
-                # Through RGBA, because Pillow warns when it drops a palette's transparency in one step.
-                return np.array(image.convert("RGBA").convert("RGB") if mode in ("P", "PA") else image.convert("RGB")).transpose(2, 0, 1)
+                return np.array(coloured.convert("RGB")).transpose(2, 0, 1)
     except Exception as error:  # decoders raise anything on a damaged file
         raise UserError(f"{path}: cannot be read as an image ({error}); expected a complete image file") from error
     raise UserError(f"{path} has pixels of kind '{mode}'; expected 8 bits a channel, grey or colour")

@@ -28,14 +28,17 @@ FILES = {
 FOLDERS = (".", "raw", "MNIST/raw")  # the last two are where torchvision puts them
 
 
-def from_idx(content: bytes, ndim: int, name: str) -> Tensor:
+def from_idx(content: bytes | bytearray, ndim: int, name: str) -> Tensor:
     """The uint8 tensor of `ndim` dimensions that `content` holds; `name` is the file's, for errors.
 
+    The tensor shares the memory of a bytearray, and copies bytes.
     Raises UserError for a wrong magic number, a truncated header or body, and trailing bytes.
     """
     magic = bytes((0, 0, 8, ndim))
     if content[:4] != magic:
-        raise UserError(f"{name}: starts with bytes {content[:4].hex() or '(none)'}; expected the IDX magic {magic.hex()}")
+        raise UserError(
+            f"{name}: starts with bytes {content[:4].hex() or '(none)'}; expected the IDX magic {magic.hex()}"
+        )
     header = 4 + 4 * ndim
     if len(content) < header:
         raise UserError(f"{name}: truncated, {len(content)} bytes; expected a header of {header}")
@@ -44,8 +47,9 @@ def from_idx(content: bytes, ndim: int, name: str) -> Tensor:
     if found != expected:
         problem = "truncated" if found < expected else "trailing bytes"
         raise UserError(f"{name}: {problem}, {found} bytes; expected {expected} for shape {list(shape)}")
-    # A bytearray is writable memory, which torch wants; numpy, unlike torch, also accepts an empty one.
-    return torch.from_numpy(np.frombuffer(bytearray(content[header:]), np.uint8).reshape(shape))
+    # torch wants memory that can be written to; numpy, unlike torch, also accepts an empty buffer.
+    writable = content if isinstance(content, bytearray) else bytearray(content)
+    return torch.from_numpy(np.frombuffer(writable, np.uint8, found - header, header).reshape(shape))
 
 
 def to_idx(values: Tensor) -> bytes:
@@ -55,16 +59,19 @@ def to_idx(values: Tensor) -> bytes:
 
 
 def read_idx(path: Path, ndim: int) -> Tensor:
-    """The uint8 tensor in an IDX file, gzipped or not (told by content). Raises UserError as `from_idx` does."""
+    """The uint8 tensor in an IDX file, gzipped or not. Raises UserError as `read_content` and `from_idx` do."""
+    return from_idx(read_content(path), ndim, str(path))
+
+
+def read_content(path: Path) -> bytes:
+    """The bytes of a file, unpacked if it is gzipped (told by content). Raises UserError if it cannot be read."""
     try:
         content = path.read_bytes()
-        if content.startswith(GZIP_MAGIC):
-            content = gzip.decompress(content)
+        return gzip.decompress(content) if content.startswith(GZIP_MAGIC) else content
     except EOFError as error:
         raise UserError(f"{path}: truncated gzip file; expected a complete one") from error
     except (OSError, zlib.error) as error:
         raise UserError(f"{path}: cannot be read ({error}); expected an IDX file, gzipped or not") from error
-    return from_idx(content, ndim, str(path))
 
 
 def find_idx(directory: Path, what: str) -> Path:
@@ -90,5 +97,7 @@ def _load_split(directory: Path, split: str) -> Split:
     image_path, label_path = find_idx(directory, f"{split} images"), find_idx(directory, f"{split} labels")
     images, labels = read_idx(image_path, 3), read_idx(label_path, 1)
     if len(images) != len(labels):
-        raise UserError(f"{label_path}: {len(labels)} labels; expected {len(images)}, as many as {image_path.name} images")
+        raise UserError(
+            f"{label_path}: {len(labels)} labels; expected {len(images)}, as many as {image_path.name} images"
+        )
     return Split(images.unsqueeze(1), labels.to(torch.int64))

@@ -14,8 +14,8 @@ from grfd.types import Features, Images, Logits
 class GRFD(nn.Module):
     """The whole defense: images → logits of the target model on x_r.
 
-    Deterministic with z = μ (the default), `stochastic` with z ~ N(μ, σ²). Adaptive attack: end to end through G, and
-    EOT over z where it is sampled. Every part has a useful gradient, so there is no surrogate.
+    Deterministic with z = μ (the default), `stochastic` with z ~ N(μ, σ²). Adaptive attack: end to end through G, in
+    expectation over z where it is sampled. Every part has a useful gradient, so there is no surrogate.
     """
 
     def __init__(self, generator: LVCVAE, target: nn.Module, *, sampled: bool = False) -> None:
@@ -27,6 +27,10 @@ class GRFD(nn.Module):
     def residual(self, images: Images) -> Features:
         """x_r, what the `residual` protocol attacks the target model on."""
         return robust(self.generator, images, sampled=self.stochastic)
+
+    def deterministic(self) -> "GRFD":
+        """The same defense with z = μ."""
+        return GRFD(self.generator, self.target).train(self.training)
 
     def forward(self, images: Images) -> Logits:
         return self.target(self.residual(images))

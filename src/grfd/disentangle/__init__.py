@@ -1,1 +1,1 @@
-"""The paper's method (Li et al. 2025): `lvcvae` eq. 2's network, `losses` eq. 2–5, `objective` eq. 6, `stages` alg. 1."""
+"""The paper's method (Li et al. 2025): `lvcvae` the network, `losses` eq. 2–5, `objective` eq. 6, `stages` alg. 1."""

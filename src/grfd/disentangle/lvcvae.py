@@ -1,4 +1,4 @@
-"""LVCVAE: the β-VAE with a rectification head that gives the redundant part x_u of an image (Li et al. 2025, sec. 3.2)."""
+"""LVCVAE: the β-VAE with a rectification head that gives x_u, the redundant part (Li et al. 2025, section 3.2)."""
 
 import torch
 from torch import nn

@@ -48,7 +48,9 @@ def robust_dataset(run: Run, generator: LVCVAE, split: Split, draw: int = 0) -> 
     """Lines 15–19: x_r of every image, float32 in [−1, 1], with z ~ N(μ, σ²) from the stream of this draw."""
     device = next(generator.parameters()).device
     with seeded(run.config.seed, "stage-two", draw), torch.no_grad():
-        parts = [robust(generator, as_images(part.to(device)), sampled=True).cpu() for part in split.images.split(BATCH)]
+        parts = [
+            robust(generator, as_images(part.to(device)), sampled=True).cpu() for part in split.images.split(BATCH)
+        ]
     return torch.cat(parts)
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import torch
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 from torch import Tensor, nn
 
 from grfd.data.record import as_images
@@ -41,6 +42,7 @@ class Trainer:
 
 def accelerator_for(run: Run) -> Accelerator:
     """Device, precision and processes as the configuration and `accelerate launch` say."""
+    AcceleratorState._reset_state()  # accelerate keeps one a process, and refuses a second run of another precision
     return Accelerator(
         cpu=run.config.device == "cpu",
         mixed_precision="bf16" if run.config.precision == "bfloat16" else "no",

@@ -1,0 +1,40 @@
+# The two commands of the README, and what a developer needs. Everything lives in .venv.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: demo test check bench page clean
+
+demo: $(VENV)/demo
+	$(BIN)/grfd demo
+
+test: $(VENV)/test
+	$(BIN)/python -m pytest
+
+check: $(VENV)/test
+	$(BIN)/ruff format --check src tests benchmarks
+	$(BIN)/ruff check src tests benchmarks
+	$(BIN)/mypy
+
+bench: $(VENV)/demo
+	$(BIN)/python benchmarks/stage_one.py
+
+page: $(VENV)/demo
+	$(BIN)/grfd page
+
+# constraints.txt pins every version: torch alone, unpinned, takes several gigabytes
+$(VENV)/demo: pyproject.toml constraints.txt
+	$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11) and 'grfd needs Python 3.11 or newer')"
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable .
+	touch $@
+
+# torchattacks, the oracle, asks for an old `requests` and for torchvision, and needs neither to be imported
+$(VENV)/test: $(VENV)/demo
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[test]"
+	$(BIN)/python -m pip install --quiet --no-deps torchattacks==3.5.1
+	touch $@
+
+clean:
+	rm -rf $(VENV) build dist src/*.egg-info

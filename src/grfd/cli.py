@@ -1,0 +1,292 @@
+"""The `grfd` command. Options are the fields of typed records; what they mean is said there, once."""
+
+import os
+
+# PyTorch asks the kernel for huge pages: page faults are a tenth of a training step on a CPU. Read at first use.
+os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
+
+import io
+import json as json_format
+import sys
+import time
+from collections.abc import Callable
+from contextlib import redirect_stderr
+from dataclasses import dataclass, fields
+from functools import partial, wraps
+from pathlib import Path
+from typing import Any, Literal
+
+import tyro
+from rich.table import Table
+
+from grfd import api, runs
+from grfd.config import PRESETS, Config, checked
+from grfd.data.available import describe
+from grfd.defenses import standard
+from grfd.disentangle.stages import stage_one, stage_three, stage_two
+from grfd.errors import UserError
+from grfd.evaluate.protocols import PROTOCOLS, Protocol
+from grfd.progress import console
+from grfd.report.page import write_page
+from grfd.report.table import Row, printed
+from grfd.runs import Run
+
+AttackName = Literal["fgsm", "pgd", "aa", "eotpgd", "vmifgsm"]
+RunFolder = tyro.conf.Positional[Path]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Training(Config):
+    """A run's settings, and where it goes."""
+
+    out: Path
+    """The run folder: made if it is not there, continued if it holds this very run."""
+
+    def config(self) -> Config:
+        return checked(Config(**{field.name: getattr(self, field.name) for field in fields(Config)}))
+
+
+def demo(*, out: Path = Path("runs/demo"), examples: int = 500) -> None:
+    """The main job in five minutes on two cores: train on MNIST, attack, print the table.
+
+    Trains a standard LeNet5, GRFD's three stages and a second standard model with the quick preset, attacks all of
+    them with the five attacks of the paper's Table 1 under transfer, whitebox and adaptive, prints the table, and
+    writes the run folder with records and a figure like the paper's Fig. 3. Stopped, it continues where it was.
+
+    Args:
+        out: The run folder.
+        examples: Attack the first so many test images.
+    """
+    started = time.monotonic()
+    _train(Training(**vars(PRESETS["quick"]), out=out))
+    evaluate(out, protocols=("transfer", "whitebox", "adaptive"), examples=examples)
+    console.print(f"[dim]{time.monotonic() - started:.0f} s. The same numbers: grfd show {out} --json[/]")
+
+
+def _train(settings: Training) -> None:
+    console.print(f"[bold]train[/] {settings.out}: {settings.data}, {settings.model}, {settings.epochs} epochs")
+    api.train_run(settings.out, settings.config())
+
+
+def _stage(settings: Training, stage: Callable[..., None], *, takes_model: bool) -> None:
+    with runs.locked(settings.out):
+        run = runs.create(settings.out, settings.config())
+        data = api.load_data(run)
+        target = api.build_architecture(run, data)
+        api.check_fit(run, data, target)
+        stage(run, data, target) if takes_model else stage(run, data)
+    console.print(f"written to {settings.out}")
+
+
+def evaluate(
+    run: RunFolder,
+    *,
+    protocols: tuple[Protocol, ...] = tuple(PROTOCOLS),
+    attacks: tuple[AttackName, ...] = ("fgsm", "pgd", "aa", "eotpgd", "vmifgsm"),
+    examples: int = 1000,
+) -> None:
+    """Attack the models of a run; print the table and the masking checks, write records, results.json and figures.
+
+    Budgets are those of the paper's Table 1, ε in pixels of [0, 1]: MNIST's for grey images, CIFAR's for colour.
+    What is recorded is kept: more examples, attacks or protocols add to it, and a stopped evaluation continues.
+
+    Args:
+        run: The run folder.
+        protocols: What the attacker knows. transfer: made on the standard model. whitebox: on the whole defense, with
+            z = μ. adaptive: all of that, and more losses, restarts and a gradient-free attack. residual: on x_r
+            against the target model alone.
+        attacks: Of Table 1. aa is APGD-CE and APGD-T at 100 steps.
+        examples: Attack the first so many test images.
+    """
+    found = api.evaluate(run, protocols, attacks, examples)
+    _print_results(runs.load(run), found)
+
+
+def show(run: RunFolder, *, json: bool = False) -> None:
+    """Print the table of an evaluated run, with the masking checks.
+
+    Args:
+        run: The run folder.
+        json: Print {"rows": [...], "checks": [...]} instead; attack "none" is clean, "worst" the worst case.
+    """
+    found = api.results(run)
+    if json:
+        print(json_format.dumps(found, indent=2, ensure_ascii=False))
+    else:
+        _print_results(runs.load(run), found)
+
+
+def _print_results(run: Run, found: dict[str, list[dict[str, Any]]]) -> None:
+    console.print(printed([Row(**row) for row in found["rows"]], run.config.data))
+    for name, meaning in PROTOCOLS.items():
+        if any(row["protocol"] == name for row in found["rows"]):
+            console.print(f"  [bold]{name}[/]: {meaning}")
+    flagged = [check for check in found["checks"] if check["flagged"]]
+    console.print(f"Masking checks: {len(found['checks'])} made, {len(flagged)} flagged")
+    for check in flagged:
+        console.print(f"  [bold red]![/] {check['model']}: {check['name']}: {check['detail']}")
+    if run.has("fig3.png"):
+        console.print(f"Figure: {run.file('fig3.png')}")
+
+
+def disentangle(run: RunFolder, *, split: Literal["train", "test"] = "test", out: Path) -> None:
+    """Write x, x_u = G(x), x_r = x − x_u and the labels of a split to a NumPy file.
+
+    Args:
+        run: The run folder.
+        split: Which images.
+        out: The .npz: images and redundant float32 in [0, 1], robust float32 in [−1, 1], labels int64.
+    """
+    console.print(f"written {api.disentangle(run, split, out)}")
+
+
+def predict(run: RunFolder, images: tyro.conf.Positional[tuple[Path, ...]]) -> None:
+    """Classify PNG or JPEG files with the run's defense: file, label, probability.
+
+    Args:
+        run: The run folder.
+        images: Files of the size that the run was trained on; MNIST's are 28×28, white on black.
+    """
+    for file, label, probability in api.predict(run, list(images)):
+        console.print(f"{file}  {label}  {probability:.3f}")
+
+
+def data() -> None:
+    """Say which data sets are there, where they come from, and whether their checksums are right."""
+    table = Table("data set", "train", "test", "shape", "classes", "checksum", "location")
+    notes = []
+    for row in describe():
+        shape = "×".join(map(str, row.shape))
+        state = "right" if row.checksum_right else f"[red]{row.problem}[/]"
+        table.add_row(row.name, f"{row.train:,}", f"{row.test:,}", shape, str(len(row.classes)), state, row.location)
+        notes.append(f"{row.name}: {row.source} {row.licence}")
+    console.print(table)
+    console.print("\n".join(notes))
+    console.print("folder: one folder of images a class, with --data folder --data-dir DIR")
+
+
+def page(*, results: Path = Path("results"), out: Path = Path("docs/reproduction.md")) -> None:
+    """Write the page that sets the paper's numbers beside ours, from committed records.
+
+    Args:
+        results: The folder of evaluated runs.
+        out: The Markdown page.
+    """
+    write_page(results, out)
+    console.print(f"written {out}")
+
+
+COMMANDS: dict[str, Callable[..., None]] = {
+    "demo": demo,
+    "evaluate": evaluate,
+    "show": show,
+    "disentangle": disentangle,
+    "predict": predict,
+    "data": data,
+    "page": page,
+}
+
+TRAINING: dict[str, tuple[str, Callable[[Training], None]]] = {
+    "train": ("Train the standard models and GRFD's stages I to III.", _train),
+    "stage-one": (
+        "Stage I: train LVCVAE and RSM together (algorithm 1, lines 1–14).",
+        lambda settings: _stage(settings, stage_one, takes_model=True),
+    ),
+    "stage-two": (
+        "Stage II: write the robust dataset R_D (lines 15–19).",
+        lambda settings: _stage(settings, stage_two, takes_model=False),
+    ),
+    "stage-three": (
+        "Stage III: train the target model on R_D (lines 20–25).",
+        lambda settings: _stage(settings, stage_three, takes_model=True),
+    ),
+    "standard": (
+        "Train the undefended standard model.",
+        lambda settings: _stage(settings, standard.fit, takes_model=True),
+    ),
+}
+"""Commands of the form `grfd train PRESET --out RUN [--FIELD VALUE …]`."""
+
+
+def _training(command: str, options: list[str]) -> Callable[[], None]:
+    """Presets are defaults of one and the same record, so every field can be changed on top of any."""
+    what, action = TRAINING[command]
+    usage = f"grfd {command} PRESET --out RUN [--FIELD VALUE …]"
+    if not options or options[0] in ("-h", "--help"):
+        console.print(f"{what}\n\nusage: {usage}\npresets: {', '.join(PRESETS)}\n", markup=False)
+        options = ["quick", "--help"]
+    name, *changes = options
+    if name not in PRESETS:
+        raise UserError(f"unknown preset {name!r}: expected one of {', '.join(PRESETS)} ({usage})")
+    default = Training(**vars(PRESETS[name]), out=tyro.MISSING)
+    settings = _parsed(Training, f"grfd {command} {name}", changes, description=what, default=default)
+    return partial(action, settings)
+
+
+def _command(command: str, options: list[str]) -> Callable[[], None]:
+    function = COMMANDS[command]
+
+    @wraps(function)
+    def call_later(*arguments: Any, **keywords: Any) -> Any:
+        return partial(function, *arguments, **keywords)
+
+    return _parsed(call_later, f"grfd {command}", options)
+
+
+def _parsed(what: Any, program: str, options: list[str], **keywords: Any) -> Any:
+    """tyro's answer. What it says of a mistake, in a box of many lines, becomes the one line of a `UserError`."""
+    said = io.StringIO()
+    try:
+        with redirect_stderr(said):
+            return tyro.cli(what, prog=program, args=options, **keywords)
+    except SystemExit as stop:
+        if not stop.code:
+            raise
+        lines = [line.strip("│╭╮╰╯─ ") for line in said.getvalue().splitlines()]
+        told = " ".join(line for line in lines[1 : _end_of_message(lines)] if line)
+        raise UserError(f"{told or lines[0]} (see {program} --help)") from None
+
+
+def _end_of_message(lines: list[str]) -> int:
+    """tyro rules a line, which is empty here, between what is wrong and the help."""
+    return next((index for index, line in enumerate(lines[1:], 1) if not line), len(lines))
+
+
+def _help() -> str:
+    rows = [(name, what) for name, (what, _) in TRAINING.items()]
+    rows += [(name, (function.__doc__ or "").splitlines()[0]) for name, function in COMMANDS.items()]
+    listed = "\n".join(f"  {name:<12} {what}" for name, what in rows)
+    return (
+        "grfd: robust feature disentanglement (GRFD) against adversarial examples, and an evaluation that holds.\n\n"
+        f"usage: grfd COMMAND …   (grfd COMMAND --help explains units and defaults)\n\n{listed}\n\n"
+        "First time: grfd demo. Training and evaluation that were stopped continue with the same command."
+    )
+
+
+def _dispatch(arguments: list[str]) -> None:
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(_help())
+    elif arguments[0] == "--version":
+        print(runs.provenance()["versions"]["grfd"])
+    elif arguments[0] in TRAINING:
+        _training(arguments[0], arguments[1:])()
+    elif arguments[0] in COMMANDS:
+        _command(arguments[0], arguments[1:])()
+    else:
+        raise UserError(f"unknown command {arguments[0]!r}: expected one of {', '.join([*TRAINING, *COMMANDS])}")
+
+
+def main() -> None:
+    """Entry point: exit code 0, 2 for a user's mistake, 130 when stopped by Ctrl-C."""
+    try:
+        _dispatch(sys.argv[1:])
+    except UserError as error:
+        print(f"grfd: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("grfd: stopped; the same command continues from here", file=sys.stderr)
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

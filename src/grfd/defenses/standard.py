@@ -1,0 +1,28 @@
+"""No defense: the paper's "None". Adaptive attack: any white-box attack."""
+
+from torch import nn
+
+from grfd.data.record import Data
+from grfd.models import Architecture
+from grfd.runs import Run
+from grfd.training.classification import load_classifier, train_classifier
+
+
+def fit(run: Run, data: Data, architecture: Architecture) -> None:
+    """Trains the target's architecture on x, with the target's recipe."""
+    train_classifier(run, "standard", data, architecture)
+
+
+def load(run: Run, data: Data, architecture: Architecture) -> nn.Module:
+    """The standard model, in eval mode."""
+    return load_classifier(run, "standard", architecture)
+
+
+def fit_second(run: Run, data: Data, architecture: Architecture) -> None:
+    """Another standard model, of other random streams: what transfer alone does to a model without any defense."""
+    train_classifier(run, "second-standard", data, architecture)
+
+
+def load_second(run: Run, data: Data, architecture: Architecture) -> nn.Module:
+    """The second standard model, in eval mode."""
+    return load_classifier(run, "second-standard", architecture)

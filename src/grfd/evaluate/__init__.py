@@ -1,0 +1,1 @@
+"""Protocols, worst case, gradient-masking checks, per-example records."""

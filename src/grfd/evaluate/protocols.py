@@ -1,0 +1,118 @@
+"""What the attacker knows. A protocol turns a batch of clean images into the outcome of one attack on one model."""
+
+from typing import Any, Literal, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from grfd.defenses import is_stochastic
+from grfd.evaluate.attacker import attack, attacked_model, predictions, without_randomness
+from grfd.types import Images, Labels
+
+Protocol = Literal["transfer", "whitebox", "adaptive", "residual"]
+
+PROTOCOLS: dict[Protocol, str] = {
+    "transfer": "made on the standard model, then given to this one",
+    "whitebox": "made on the whole defense, end to end, with z = μ",
+    "adaptive": "all that whitebox and transfer found, then more losses, restarts and a gradient-free attack; "
+    "EOT where answers are random, BPDA where there is no gradient",
+    "residual": "made on x_r against the target model alone",
+}
+
+EXTRA: dict[str, tuple[tuple[str, dict[str, Any]], ...]] = {
+    "fgsm": (("fgsm", {"loss": "dlr"}),),
+    "pgd": (("pgd", {"loss": "dlr"}), ("pgd", {"step_size": 2 / 255})),
+    "aa": (("square", {"n_queries": 1000}),),
+}
+"""What `adaptive` adds to an attack of Table 1, at that attack's ε, on the examples which still stand."""
+
+
+class Outcome(NamedTuple):
+    """Of one attack on a batch: predictions after it, L∞ norm of each perturbation, images shown to the model each."""
+
+    prediction: Tensor
+    norm: Tensor
+    queries: Tensor
+
+
+class Crafted(NamedTuple):
+    """Adversarial images, and the images that the attacked model was shown an example."""
+
+    images: Images
+    queries: float
+
+
+def craft(
+    source: nn.Module, images: Images, labels: Labels, name: str, settings: dict[str, Any], generator: torch.Generator
+) -> Crafted:
+    """Adversarial images on `source`; none of its examples leaves early where its answers are random."""
+    model = attacked_model(source)
+    chosen = settings | {"active_set": False} if is_stochastic(source) else settings
+    return Crafted(*attack(name, model, images, labels, chosen, generator))
+
+
+def judged(victim: nn.Module, images: Images, crafted: Crafted) -> Outcome:
+    """What `victim` makes of adversarial images: exactly the tensors that are recorded are shown to it."""
+    norm = (crafted.images - images).abs().flatten(1).amax(1)
+    return Outcome(predictions(victim, crafted.images), norm, torch.full_like(norm, crafted.queries))
+
+
+def whitebox(
+    defense: nn.Module, images: Images, labels: Labels, name: str, settings: dict[str, Any], generator: torch.Generator
+) -> Outcome:
+    known = without_randomness(defense)
+    return judged(known, images, craft(known, images, labels, name, settings, generator))
+
+
+def residual(
+    defense: nn.Module, images: Images, labels: Labels, name: str, settings: dict[str, Any], generator: torch.Generator
+) -> Outcome:
+    """ε is in pixels of x_r, whose box is [−1, 1]."""
+    features = defense.residual(images)  # type: ignore[operator]
+    target: nn.Module = defense.target  # type: ignore[assignment]
+    return judged(
+        target, features, craft(target, features, labels, name, settings | {"bounds": (-1.0, 1.0)}, generator)
+    )
+
+
+def adaptive(
+    defense: nn.Module,
+    images: Images,
+    labels: Labels,
+    name: str,
+    settings: dict[str, Any],
+    found: list[Outcome],
+    generator: torch.Generator,
+) -> Outcome:
+    """The best of `found` (other protocols' outcomes for these images), then of `EXTRA`, until an example falls."""
+    best = found[0]
+    for other in found[1:]:
+        best = _better(best, other, labels)
+    trials: list[tuple[str, dict[str, Any]]] = [(name, {})] if is_stochastic(defense) else []
+    for extra, changes in [*trials, *EXTRA.get(name, ())]:
+        standing = (best.prediction == labels).nonzero().squeeze(1)
+        if len(standing) == 0:
+            break
+        chosen = settings | changes if extra == name else {"eps": settings["eps"]} | changes
+        part, wanted = images[standing], labels[standing]
+        more = judged(defense, part, craft(defense, part, wanted, extra, chosen, generator))
+        best = _merged(best, standing, more, labels)
+    return best
+
+
+def _better(first: Outcome, second: Outcome, labels: Labels) -> Outcome:
+    """Example by example: the second where it fools and the first does not; the queries of both add up."""
+    take = (first.prediction == labels) & (second.prediction != labels)
+    return Outcome(
+        second.prediction.where(take, first.prediction),
+        second.norm.where(take, first.norm),
+        first.queries + second.queries,
+    )
+
+
+def _merged(best: Outcome, standing: Tensor, more: Outcome, labels: Labels) -> Outcome:
+    everything = Outcome(*(column.clone() for column in best))
+    part = _better(Outcome(*(column[standing] for column in best)), more, labels[standing])
+    for whole, piece in zip(everything, part, strict=True):
+        whole[standing] = piece
+    return everything

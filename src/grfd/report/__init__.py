@@ -1,0 +1,1 @@
+"""Reads records, never trains: tables, figures, the page."""

@@ -1,0 +1,142 @@
+"""docs/reproduction.md: the paper's numbers beside ours, derived from the records in results/ and from nothing else."""
+
+import json
+import math
+import statistics
+from pathlib import Path
+from typing import Any
+
+from grfd import runs
+from grfd.errors import UserError
+from grfd.evaluate.protocols import PROTOCOLS
+from grfd.report.paper import TABLE_3
+from grfd.report.table import MODEL_NAMES, NAMES, Row, cell, columns, grid, rows
+
+LONG = "mnist-lenet5"
+"""Folder in results/ of the run at the paper's 150 epochs."""
+SEEDS = "mnist-lenet5-short-seed"
+"""Beginning of the folder names of one shorter schedule under several seeds."""
+
+
+def write_page(results: Path, out: Path) -> None:
+    """Writes the page. Raises `UserError` where the records are not there."""
+    runs.write_bytes(out, page(results).encode())
+
+
+def page(results: Path) -> str:
+    """The page's text."""
+    long, seeds = results / LONG, sorted(results.glob(f"{SEEDS}-*"))
+    parts = [HEAD]
+    if (long / "config.json").exists():
+        parts += ["## One run at the paper's schedule", _about(long), _table(rows(long)), _curve(long), _checks(long)]
+    if seeds:
+        parts += ["## A shorter schedule, several seeds", _about(seeds[0], len(seeds)), _spread(seeds)]
+        parts += [_checks(folder) for folder in seeds]
+    if len(parts) == 1:
+        raise UserError(f"{results} holds no evaluated run named {LONG} or {SEEDS}-N")
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+HEAD = (
+    """# Reproduction: GRFD on MNIST, paper and ours side by side
+
+*Written by `grfd page` from the records in `results/`; a test derives it again and fails where it differs. Do not
+edit.* Accuracy in per cent on MNIST's first test images, attacks and budgets of the paper's Table 1 (ε in pixels of
+[0, 1]: FGSM 26/255; PGD, EOTPGD, VMIFGSM 18/255, steps of 8/255, 100 of them; AA 20/255, here APGD-CE and APGD-T at
+100 steps). The paper names no protocol. "Worst case" is the share of images that are right under *every* attack of the
+line. A number in brackets says on how many images, where that differs from the last column.
+
+What the attacker knows:
+
+"""
+    + "\n".join(f"- `{name}`: {meaning}" for name, meaning in PROTOCOLS.items())
+    + """
+
+"Standard" is the undefended LeNet5 on which transferred examples are made; "2nd standard" is another undefended LeNet5,
+of another seed: what it keeps under `transfer` is no defense at all."""
+)
+
+
+def _config(folder: Path) -> dict[str, Any]:
+    return json.loads((folder / "config.json").read_text())
+
+
+def _about(folder: Path, count: int = 1) -> str:
+    stored = _config(folder)
+    config, machine = stored["config"], stored["machine"]
+    metrics = _metrics(folder)
+    minutes = sum(row["seconds"] for row in metrics) / 60
+    seeds = f"{count} seeds" if count > 1 else f"seed {config['seed']}"
+    return (
+        f"Stage I {config['epochs']} epochs, classifiers {config['classifier_epochs']} epochs, {seeds}; latent "
+        f"{config['latent']}, ε {config['epsilon']}, γ {config['gamma']}, δ {config['delta']}, β {config['beta']}; "
+        f"PyTorch {stored['versions']['torch']}, {machine['processors']} processors, {machine['threads']} threads; "
+        f"all training together {minutes:.0f} minutes{' for the first seed' if count > 1 else ''}. Records: "
+        f"`results/{folder.name}`."
+    )
+
+
+def _table(numbers: list[Row]) -> str:
+    shown = columns(numbers)
+    lines = _header(shown)
+    for (protocol, model), cells in grid(numbers).items():
+        most = max(row.examples for row in cells.values())
+        texts = [cell(cells.get(name), most) for name in shown]
+        lines.append(_line([f"`{protocol}`", MODEL_NAMES.get(model, model), *texts, f"{most:,}"]))
+    return "\n".join([*lines, *_paper(shown)])
+
+
+def _header(shown: list[str]) -> list[str]:
+    names = ["protocol", "model", *(NAMES[name] for name in shown), "images"]
+    return [_line(names), _line(["---", "---", *("---:" for _ in range(len(names) - 2))])]
+
+
+def _line(texts: list[str]) -> str:
+    return "| " + " | ".join(texts) + " |"
+
+
+def _paper(shown: list[str]) -> list[str]:
+    found = []
+    for method, accuracies in TABLE_3["mnist"].items():
+        texts = [f"{accuracies[name]:.2f}" if name in accuracies else "–" for name in shown]
+        found.append(_line(["paper, none named", method, *texts, "10,000"]))
+    return found
+
+
+def _spread(folders: list[Path]) -> str:
+    """Mean ± standard deviation over seeds."""
+    grids = [grid(rows(folder)) for folder in folders]
+    shown = columns([row for folder in folders for row in rows(folder)])
+    lines = _header(shown)
+    for key, first in grids[0].items():
+        texts = []
+        for name in shown:
+            values = [100 * each[key][name].accuracy for each in grids if name in each.get(key, {})]
+            texts.append(f"{statistics.mean(values):.1f} ± {statistics.stdev(values):.1f}" if len(values) > 1 else "–")
+        most = max(row.examples for row in first.values())
+        lines.append(_line([f"`{key[0]}`", MODEL_NAMES.get(key[1], key[1]), *texts, f"{most:,}"]))
+    return "\n".join([*lines, *_paper(shown)])
+
+
+def _metrics(folder: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+def _curve(folder: Path) -> str:
+    """Stage I's five terms at some epochs."""
+    stage = [row for row in _metrics(folder) if row["stage"] == "stage-one"]
+    if not stage:
+        return ""
+    terms = ["rc", "kl", "rf", "cl", "rb"]
+    step = max(math.ceil(len(stage) / 15), 1)
+    chosen = [row for index, row in enumerate(stage) if index % step == 0 or index == len(stage) - 1]
+    lines = [_line(["epoch", *(f"L_{term}" for term in terms)]), _line(["---:"] * 6)]
+    lines += [_line([str(row["epoch"]), *(f"{row[term]:.3f}" for term in terms)]) for row in chosen]
+    return "Stage I, mean of each term of eq. 6 over an epoch (all epochs: `metrics.jsonl`):\n\n" + "\n".join(lines)
+
+
+def _checks(folder: Path) -> str:
+    checks = json.loads((folder / "results.json").read_text())["checks"]
+    flagged = [check for check in checks if check["flagged"]]
+    head = f"Masking checks of `{folder.name}`: {len(checks)} made, {len(flagged)} flagged."
+    return "\n".join([head, *(f"- {each['model']}: {each['name']}: {each['detail']}" for each in flagged)])

@@ -1,0 +1,101 @@
+"""The table of a run: robust accuracy by model, protocol and attack, from the records alone."""
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from rich import box
+from rich.table import Table
+
+from grfd.attacks import ATTACKS
+from grfd.evaluate.protocols import PROTOCOLS
+from grfd.evaluate.records import Record, stored, worst_case
+from grfd.report.paper import TABLE_3
+
+NAMES = {"none": "clean", "fgsm": "FGSM", "pgd": "PGD", "aa": "AA", "eotpgd": "EOTPGD", "vmifgsm": "VMIFGSM",
+         "worst": "worst case"}  # fmt: skip
+MODELS = ("standard", "second-standard", "grfd")
+HEADERS = {"eotpgd": "EOT-\nPGD", "vmifgsm": "VMI-\nFGSM", "worst": "worst\ncase"}
+"""Narrower, so that the table fits eighty columns."""
+MODEL_NAMES = {"standard": "standard", "second-standard": "2nd standard", "grfd": "GRFD"}
+
+
+@dataclass(frozen=True)
+class Row:
+    """One number. `attack` "none" is clean accuracy, "worst" the share right under every attack of the protocol."""
+
+    model: str
+    protocol: str
+    attack: str
+    examples: int
+    accuracy: float
+
+
+def rows(folder: Path) -> list[Row]:
+    """All numbers of a run folder, in the order in which they are printed."""
+    groups: dict[tuple[str, str], dict[str, Record]] = {}
+    for (model, protocol, attack), record in stored(folder).items():
+        groups.setdefault((model, protocol), {})[attack] = record
+    known = [(model, protocol) for protocol in PROTOCOLS for model in MODELS]
+    order = [*known, *(key for key in groups if key not in known)]
+    return [row for key in order if key in groups for row in _rows(*key, groups[key])]
+
+
+def _rows(model: str, protocol: str, group: dict[str, Record]) -> list[Row]:
+    longest = max(group.values(), key=len)
+    worst = worst_case(list(group.values()))
+    ordered = [name for name in ATTACKS if name in group]
+    return [
+        Row(model, protocol, "none", len(longest), float(longest.clean.mean())),
+        *(Row(model, protocol, name, len(group[name]), float(group[name].robust.mean())) for name in ordered),
+        Row(model, protocol, "worst", len(worst), float(worst.mean())),
+    ]
+
+
+def results(folder: Path, checks: list[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
+    """The content of results.json, and of `grfd show --json`."""
+    return {"rows": [asdict(row) for row in rows(folder)], "checks": checks}
+
+
+def grid(numbers: list[Row]) -> dict[tuple[str, str], dict[str, Row]]:
+    """(protocol, model) → attack → number."""
+    found: dict[tuple[str, str], dict[str, Row]] = {}
+    for row in numbers:
+        found.setdefault((row.protocol, row.model), {})[row.attack] = row
+    return found
+
+
+def columns(numbers: list[Row]) -> list[str]:
+    """The attacks that some row has, in the paper's order, between "none" and "worst"."""
+    return [name for name in NAMES if any(row.attack == name for row in numbers)]
+
+
+def cell(row: Row | None, most: int) -> str:
+    """Per cent; behind it how many images, where that is not what the rest of the line has."""
+    if row is None:
+        return "–"
+    return f"{100 * row.accuracy:.1f}" + (f" ({row.examples:,})" if row.examples != most else "")
+
+
+def printed(numbers: list[Row], dataset: str) -> Table:
+    """A table for the terminal."""
+    shown = columns(numbers)
+    title = "Accuracy in per cent, by what the attacker knows"
+    table = Table(title=title, title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
+    for name in ("protocol", "model", *(HEADERS.get(name, NAMES[name]) for name in shown), "images"):
+        table.add_column(name, justify="left" if name in ("protocol", "model") else "right")
+    last = ""
+    for (protocol, model), cells in grid(numbers).items():
+        if last and protocol != last:
+            table.add_section()
+        most = max(row.examples for row in cells.values())
+        texts = [cell(cells.get(name), most) for name in shown]
+        style = "bold" if protocol == "adaptive" else ""
+        label = protocol if protocol != last else ""
+        table.add_row(label, MODEL_NAMES.get(model, model), *texts, f"{most:,}", style=style)
+        last = protocol
+    table.add_section()
+    for method, accuracies in TABLE_3.get(dataset, {}).items():
+        texts = [f"{accuracies[name]:.1f}" if name in accuracies else "–" for name in shown]
+        table.add_row("paper: ?", method, *texts, "10,000", style="dim")
+    return table

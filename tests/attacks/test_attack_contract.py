@@ -1,0 +1,276 @@
+"""What every attack of the registries promises to its caller."""
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+from grfd.attacks import ATTACKS, OTHER_ATTACKS
+
+Attacker = Callable[..., Tensor]
+ALL = {**ATTACKS, **OTHER_ATTACKS}
+every_attack = pytest.mark.parametrize("name", ALL)
+iterative = pytest.mark.parametrize("name", [name for name in ALL if name != "fgsm"])
+
+
+def takes(name: str, keyword: str) -> bool:
+    return keyword in inspect.signature(ALL[name]).parameters
+
+
+def accuracy(model: Callable[[Tensor], Tensor], images: Tensor, labels: Tensor) -> float:
+    with torch.no_grad():
+        return (model(images).argmax(1) == labels).float().mean().item()
+
+
+@every_attack
+@settings(max_examples=25, deadline=None)
+@given(
+    batch=st.integers(0, 3),
+    channels=st.sampled_from([1, 3]),
+    height=st.integers(1, 6),
+    width=st.integers(1, 6),
+    classes=st.sampled_from([1, 2, 3, 10]),
+    dtype=st.sampled_from([torch.float32, torch.float64]),
+    memory_format=st.sampled_from([torch.contiguous_format, torch.channels_last]),
+    eps=st.floats(0, 0.6),
+    active_set=st.booleans(),
+    seed=st.integers(0, 2**31),
+)
+def test_ball_and_box(
+    attack: Attacker,
+    name: str,
+    batch: int,
+    channels: int,
+    height: int,
+    width: int,
+    classes: int,
+    dtype: torch.dtype,
+    memory_format: torch.memory_format,
+    eps: float,
+    active_set: bool,
+    seed: int,
+) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    # Stretched past the box and clamped: black and white pixels are as common as grey ones.
+    images = (torch.rand(batch, channels, height, width, dtype=dtype, generator=generator) * 2 - 0.5).clamp(0, 1)
+    images = images.to(memory_format=memory_format)
+    weight = torch.randn(classes, channels * height * width, dtype=dtype, generator=generator)
+
+    def model(x: Tensor) -> Tensor:
+        return x.flatten(1) @ weight.T
+
+    labels = torch.randint(classes, (batch,), generator=generator)
+    result = attack(name, model, images, labels, eps=eps, active_set=active_set, generator=generator)
+    assert (result.shape, result.dtype) == (images.shape, dtype)
+    assert result.isfinite().all() and not result.requires_grad
+    if batch:
+        assert (result - images).abs().max() <= eps + 1e-6
+        assert result.min() >= 0 and result.max() <= 1
+
+
+@every_attack
+def test_other_bounds(attack: Attacker, name: str, small_net: Callable[..., nn.Module]) -> None:
+    net = small_net()
+    images = torch.rand(8, 1, 8, 8, generator=torch.Generator().manual_seed(1)) * 2 - 1
+    labels = net(images).argmax(1)
+    result = attack(name, net, images, labels, bounds=(-1.0, 1.0), eps=0.1)
+    assert result.min() < 0 and result.abs().max() <= 1
+    assert (result - images).abs().max() <= 0.1 + 1e-6
+    assert accuracy(net, result, labels) < 1
+
+
+@every_attack
+def test_lowers_accuracy(attack: Attacker, name: str, victim: tuple[nn.Module, Tensor, Tensor]) -> None:
+    net, images, labels = victim
+    result = attack(name, net, images, labels, eps=0.1, **({"n_queries": 200} if takes(name, "n_queries") else {}))
+    assert accuracy(net, result, labels) < 0.4
+
+
+@every_attack
+@pytest.mark.parametrize("training", [True, False])
+def test_model_is_held_still_and_given_back(
+    attack: Attacker, name: str, training: bool, victim: tuple[nn.Module, Tensor, Tensor]
+) -> None:
+    net, images, labels = victim
+    net.train(training)
+    net[1].train(not training)
+    net[0].bias.requires_grad_(False)
+    before = [(module.training) for module in net.modules()], [p.requires_grad for p in net.parameters()]
+    seen = []
+    net.register_forward_pre_hook(
+        lambda module, _: seen.append(
+            ([part.training for part in module.modules()], any(p.requires_grad for p in module.parameters()))
+        )
+    )
+    attack(name, net, images, labels)
+    assert seen and all(state == (before[0], False) for state in seen)
+    assert ([module.training for module in net.modules()], [p.requires_grad for p in net.parameters()]) == before
+    assert all(p.grad is None for p in net.parameters())
+
+
+@every_attack
+def test_model_is_given_back_after_an_exception(
+    attack: Attacker, name: str, victim: tuple[nn.Module, Tensor, Tensor]
+) -> None:
+    net, images, labels = victim
+    net.train()
+
+    def fail(module: nn.Module, inputs: Any) -> None:
+        raise ArithmeticError("the model broke")
+
+    net.register_forward_pre_hook(fail)
+    with pytest.raises(ArithmeticError, match="the model broke"):
+        attack(name, net, images, labels)
+    assert net.training and all(parameter.requires_grad for parameter in net.parameters())
+    assert torch.is_grad_enabled()
+
+
+@every_attack
+@pytest.mark.parametrize("context", [torch.no_grad, torch.inference_mode])
+def test_under_a_caller_without_gradients(
+    attack: Attacker, name: str, context: Callable[[], Any], victim: tuple[nn.Module, Tensor, Tensor]
+) -> None:
+    net, images, labels = victim
+    expected = attack(name, net, images, labels)
+    with context():
+        result = attack(name, net, images.clone(), labels.clone())
+    assert torch.equal(result, expected)
+    assert not torch.equal(result, images)
+
+
+@every_attack
+def test_a_seed_fixes_every_bit_and_the_global_generator_is_left_alone(
+    attack: Attacker, name: str, victim: tuple[nn.Module, Tensor, Tensor]
+) -> None:
+    state = torch.get_rng_state()
+    first, second = attack(name, *victim), attack(name, *victim)
+    assert torch.equal(first, second)
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+@iterative
+def test_without_a_generator_the_global_one_is_drawn_from(
+    attack: Attacker, name: str, victim: tuple[nn.Module, Tensor, Tensor]
+) -> None:
+    with torch.random.fork_rng():
+        torch.manual_seed(3)
+        first = attack(name, *victim, generator=None)
+        state = torch.get_rng_state()
+        torch.manual_seed(3)
+        before = torch.get_rng_state()
+        second = attack(name, *victim, generator=None)
+    assert torch.equal(first, second)
+    assert not torch.equal(state, before)
+
+
+@every_attack
+def test_misclassified_images_come_back_as_they_were(
+    attack: Attacker, name: str, victim: tuple[nn.Module, Tensor, Tensor]
+) -> None:
+    net, images, labels = victim
+    labels = labels.clone()
+    labels[::2] = (labels[::2] + 1) % 10
+    result = attack(name, net, images, labels)
+    assert torch.equal(result[::2], images[::2])
+    assert not torch.equal(result[1::2], images[1::2])
+
+
+@every_attack
+def test_the_callers_tensors_are_left_alone(
+    attack: Attacker, name: str, victim: tuple[nn.Module, Tensor, Tensor]
+) -> None:
+    net, images, labels = victim
+    kept, images = images.clone(), images.requires_grad_()
+    result = attack(name, net, images, labels)
+    assert torch.equal(images.detach(), kept) and images.grad is None
+    assert result.data_ptr() != images.data_ptr() and not result.requires_grad
+
+
+@iterative
+def test_dropping_fooled_examples_saves_work_and_changes_no_verdict(
+    attack: Attacker, name: str, victim: tuple[nn.Module, Tensor, Tensor]
+) -> None:
+    net, images, labels = victim
+    seen: dict[bool, int] = {}
+    robust: dict[bool, float] = {}
+    longer = {"n_queries": 100} if takes(name, "n_queries") else {"steps": 20}
+    for active_set in (True, False):
+        rows: list[int] = []
+        hook = net.register_forward_pre_hook(lambda _, inputs, rows=rows: rows.append(len(inputs[0])))
+        result = attack(name, net, images, labels, eps=0.06, active_set=active_set, **longer)
+        hook.remove()
+        seen[active_set], robust[active_set] = sum(rows), accuracy(net, result, labels)
+    assert seen[True] < 0.9 * seen[False]
+    assert 0 < robust[True] < 1
+    # The random draws fall on other examples, so that a borderline one may go either way.
+    assert abs(robust[True] - robust[False]) <= 2 / len(images)
+
+
+@every_attack
+@pytest.mark.parametrize("active_set", [True, False])
+def test_nan_logits_count_as_wrong_and_poison_nobody(
+    attack: Attacker, name: str, active_set: bool, victim: tuple[nn.Module, Tensor, Tensor]
+) -> None:
+    net, images, labels = victim
+    images = images.clone()
+    images[0] = 1.0
+    labels[0] = 0
+
+    def model(x: Tensor) -> Tensor:
+        return torch.where(x.mean((1, 2, 3))[:, None] > 0.85, torch.nan, net(x))
+
+    result = attack(name, model, images, labels, eps=0.1, active_set=active_set)
+    assert result.isfinite().all()
+    assert not active_set or torch.equal(result[0], images[0])
+    assert accuracy(model, result[1:], labels[1:]) < 0.9
+
+
+@every_attack
+def test_nan_gradients_spoil_no_other_pixel(
+    attack: Attacker, name: str, victim: tuple[nn.Module, Tensor, Tensor]
+) -> None:
+    net, images, labels = victim
+    images = images.clone()
+    images[:, :, 0, 0] = 0.0
+
+    def model(x: Tensor) -> Tensor:
+        """The slope of √ at 0 is infinite, and 0 times it is NaN: at one pixel, as long as that is black."""
+        return net(x) + 0 * x[:, :, 0, 0].clamp_min(0).sqrt()
+
+    labels = model(images).argmax(1)
+    result = attack(name, model, images, labels, eps=0.1)
+    assert result.isfinite().all()
+    assert accuracy(model, result, labels) < 0.9
+
+
+@every_attack
+def test_a_model_that_cuts_the_graph_is_attacked_as_one_of_zero_gradient(
+    attack: Attacker, name: str, victim: tuple[nn.Module, Tensor, Tensor]
+) -> None:
+    net, images, labels = victim
+    cut = attack(name, lambda x: net(x.detach()), images, labels)
+    flat = attack(name, lambda x: net(x.detach() + 0 * x), images, labels)
+    assert torch.equal(cut, flat)
+
+
+@every_attack
+def test_a_random_model(attack: Attacker, name: str, victim: tuple[nn.Module, Tensor, Tensor]) -> None:
+    net, images, labels = victim
+    noise = torch.Generator().manual_seed(5)
+    keywords = {key: value for key, value in {"samples": 20, "n_queries": 200}.items() if takes(name, key)}
+    result = attack(
+        name,
+        lambda x: net(x + 0.05 * torch.randn(x.shape, generator=noise)),
+        images,
+        labels,
+        eps=0.1,
+        active_set=False,
+        **keywords,
+    )
+    assert (result - images).abs().max() <= 0.1 + 1e-6
+    assert accuracy(net, result, labels) < 0.8

@@ -1,0 +1,45 @@
+"""Small data on which the whole runs in seconds."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from grfd.config import Config
+from grfd.data import Data, Split, load
+
+
+@pytest.fixture(scope="session")
+def mnist() -> Data:
+    """The embedded MNIST."""
+    return load("mnist")
+
+
+@pytest.fixture(scope="session")
+def small(mnist: Data) -> Data:
+    """The first 400 training and 60 test images of MNIST."""
+    return Data("tensors", mnist.train.take(400), mnist.test.take(60), mnist.classes, "a part of MNIST")
+
+
+@pytest.fixture
+def quick() -> Config:
+    """Two epochs of everything on a CPU."""
+    return Config(epochs=2, classifier_epochs=2, batch=128, device="cpu", latent=16)
+
+
+@pytest.fixture
+def idx_folder(small: Data, tmp_path: Path) -> Path:
+    """`small` in MNIST's official layout."""
+    folder = tmp_path / "idx"
+    folder.mkdir()
+    for prefix, split in (("train", small.train), ("t10k", small.test)):
+        write_idx(folder, prefix, split)
+    return folder
+
+
+def write_idx(folder: Path, prefix: str, split: Split) -> None:
+    sizes = torch.tensor([len(split), 28, 28], dtype=torch.int32)
+    header = b"\0\0\x08\x03" + sizes.numpy().astype(">i4").tobytes()
+    (folder / f"{prefix}-images-idx3-ubyte").write_bytes(header + split.images.numpy().tobytes())
+    header = b"\0\0\x08\x01" + sizes[:1].numpy().astype(">i4").tobytes()
+    (folder / f"{prefix}-labels-idx1-ubyte").write_bytes(header + split.labels.byte().numpy().tobytes())

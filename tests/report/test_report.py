@@ -1,0 +1,73 @@
+import io
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from grfd.errors import UserError
+from grfd.evaluate import records
+from grfd.evaluate.records import Record
+from grfd.report.page import page
+from grfd.report.table import Row, printed, rows
+
+RESULTS = Path(__file__).parents[2] / "results"
+PAGE = Path(__file__).parents[2] / "docs" / "reproduction.md"
+
+
+def record(robust: list[int], clean: int = 4) -> Record:
+    """Four examples of class 1; `clean` of them right before the attack, those of `robust` after it."""
+    columns = {
+        "index": np.arange(4),
+        "label": np.ones(4, dtype=np.int64),
+        "clean_prediction": (np.arange(4) < clean).astype(np.int64),
+        "adversarial_prediction": np.isin(np.arange(4), robust).astype(np.int64),
+        "norm": np.full(4, 0.1, dtype=np.float32),
+        "queries": np.ones(4, dtype=np.float32),
+    }
+    return Record(columns, {"attack": {"eps": 0.1}})
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    for attack, robust in (("fgsm", [0, 1, 2]), ("pgd", [1, 2, 3])):
+        records.write(records.path_of(tmp_path, "grfd", "whitebox", attack), record(robust))
+    return tmp_path
+
+
+def test_rows_are_clean_each_attack_and_worst(folder: Path) -> None:
+    assert rows(folder) == [
+        Row("grfd", "whitebox", "none", 4, 1.0),
+        Row("grfd", "whitebox", "fgsm", 4, 0.75),
+        Row("grfd", "whitebox", "pgd", 4, 0.75),
+        Row("grfd", "whitebox", "worst", 4, 0.5),
+    ]
+
+
+def test_an_image_that_is_wrong_before_the_attack_is_not_robust(tmp_path: Path) -> None:
+    records.write(records.path_of(tmp_path, "grfd", "whitebox", "pgd"), record([0, 1, 2, 3], clean=2))
+    assert [row.accuracy for row in rows(tmp_path)] == [0.5, 0.5, 0.5]
+
+
+def test_the_printed_table_fits_eighty_columns_and_names_the_protocol(folder: Path) -> None:
+    console = Console(width=80, record=True, file=io.StringIO())
+    console.print(printed(rows(folder), "mnist"))
+    text = console.export_text()
+    assert "whitebox" in text and "75.0" in text and "50.0" in text and "…" not in text
+
+
+def test_no_records_is_one_line(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="holds no evaluated run"):
+        page(tmp_path)
+
+
+def test_the_committed_page_is_derived_from_the_committed_records() -> None:
+    assert PAGE.read_text() == page(RESULTS)
+
+
+def test_committed_results_follow_from_committed_records() -> None:
+    runs = sorted(RESULTS.glob("*/results.json"))
+    assert runs
+    for file in runs:
+        assert json.loads(file.read_text())["rows"] == [vars(row) for row in rows(file.parent)]

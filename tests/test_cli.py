@@ -1,0 +1,182 @@
+"""The commands as a user runs them: a whole small run, its output, and one clear line for each mistake."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import grfd
+from grfd.cli import COMMANDS, TRAINING
+from grfd.data import Data
+
+SMALL = ["--epochs", "1", "--classifier-epochs", "1", "--latent", "16", "--device", "cpu", "--train-examples", "300"]
+
+
+def run(*arguments: str | Path, code: int = 0) -> subprocess.CompletedProcess[str]:
+    done = subprocess.run(
+        [sys.executable, "-m", "grfd.cli", *map(str, arguments)], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == code, done.stdout + done.stderr
+    return done
+
+
+def refused(*arguments: str | Path) -> str:
+    """The one line that a mistake gets."""
+    done = run(*arguments, code=2)
+    lines = done.stderr.strip().splitlines()
+    assert len(lines) == 1 and lines[0].startswith("grfd: "), done.stderr
+    return lines[0]
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("cli") / "run"
+    run("train", "quick", "--out", folder, *SMALL)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def evaluated(trained: Path) -> Path:
+    run("evaluate", trained, "--examples", "20", "--attacks", "fgsm", "pgd")
+    return trained
+
+
+def test_train_writes_every_part(trained: Path) -> None:
+    parts = {"standard", "second-standard", "lvcvae", "rsm", "robust", "target"}
+    assert parts <= {path.stem for path in trained.glob("*.safetensors")}
+    rows = [json.loads(line) for line in (trained / "metrics.jsonl").read_text().splitlines()]
+    assert [row["stage"] for row in rows] == ["standard", "stage-one", "stage-three", "second-standard"]
+    assert {"rc", "kl", "rf", "cl", "rb"} <= set(rows[1])
+
+
+def test_stages_one_by_one_give_the_same_weights(trained: Path, tmp_path: Path) -> None:
+    for stage in ("stage-one", "stage-two", "stage-three"):
+        run(stage, "quick", "--out", tmp_path / "run", *SMALL)
+    for name in ("lvcvae", "rsm", "robust", "target"):
+        assert (tmp_path / f"run/{name}.safetensors").read_bytes() == (trained / f"{name}.safetensors").read_bytes()
+
+
+def test_a_stage_asks_for_the_one_before(tmp_path: Path) -> None:
+    said = refused("stage-two", "quick", "--out", tmp_path / "run", *SMALL)
+    assert "lvcvae.safetensors is not there: train that stage first" in said
+
+
+def test_show_prints_the_table_and_its_protocols(evaluated: Path) -> None:
+    said = run("show", evaluated).stdout
+    for word in ("transfer", "whitebox", "adaptive", "residual", "GRFD", "standard", "FGSM", "worst", "Masking checks"):
+        assert word in said
+    assert "…" not in said
+
+
+def test_show_json_is_the_contract(evaluated: Path) -> None:
+    found = json.loads(run("show", evaluated, "--json").stdout)
+    assert set(found) == {"rows", "checks"}
+    assert all(set(row) == {"model", "protocol", "attack", "examples", "accuracy"} for row in found["rows"])
+    assert all(set(check) == {"model", "name", "flagged", "detail"} for check in found["checks"])
+    cells = {(row["model"], row["protocol"], row["attack"]): row for row in found["rows"]}
+    assert cells["grfd", "adaptive", "pgd"]["examples"] == 20
+    for protocol in ("transfer", "whitebox", "adaptive"):
+        worst = cells["grfd", protocol, "worst"]["accuracy"]
+        assert worst <= min(cells["grfd", protocol, name]["accuracy"] for name in ("none", "fgsm", "pgd"))
+    assert found == json.loads((evaluated / "results.json").read_text())
+
+
+def test_the_figure_is_drawn(evaluated: Path) -> None:
+    with Image.open(evaluated / "fig3.png") as figure:
+        assert min(figure.size) > 500
+        assert np.asarray(figure.convert("L")).std() > 20
+    assert (evaluated / "fig3.pdf").read_bytes().startswith(b"%PDF")
+
+
+def test_disentangle_writes_parts_that_add_up(trained: Path, tmp_path: Path, mnist: Data) -> None:
+    run("disentangle", trained, "--split", "test", "--out", tmp_path / "parts.npz")
+    with np.load(tmp_path / "parts.npz") as parts:
+        assert set(parts.files) == {"images", "redundant", "robust", "labels"}
+        assert parts["images"].shape == (10_000, 1, 28, 28)
+        np.testing.assert_allclose(parts["redundant"] + parts["robust"], parts["images"], atol=1e-6)
+        assert parts["labels"].tolist() == mnist.test.labels.tolist()
+
+
+def test_predict_agrees_with_the_api(trained: Path, tmp_path: Path, mnist: Data) -> None:
+    files = []
+    for index in range(3):
+        files.append(tmp_path / f"{index}.png")
+        Image.fromarray(mnist.test.images[index, 0].numpy()).save(files[-1])
+    lines = run("predict", trained, *files).stdout.split()
+    with torch.no_grad():
+        probabilities = grfd.load_defense(trained)(mnist.test.images[:3].float() / 255).softmax(1)
+    assert lines[1::3] == [str(int(index)) for index in probabilities.argmax(1)]
+    assert [float(value) for value in lines[2::3]] == pytest.approx(probabilities.amax(1).tolist(), abs=6e-4)
+
+
+def test_data_says_what_is_there() -> None:
+    said = run("data").stdout
+    assert "mnist" in said and "60,000" in said and "right" in said
+
+
+def test_help_explains_every_command() -> None:
+    said = run("--help").stdout
+    assert all(name in said for name in [*COMMANDS, *TRAINING])
+    assert "pixels of" in run("evaluate", "--help").stdout
+    said = run("train", "--help").stdout
+    assert "presets: mnist-lenet5, quick" in said and "--gamma" in said
+
+
+MISTAKES: dict[str, tuple[list[str], str]] = {
+    "command": (["trian"], "unknown command 'trian'"),
+    "preset": (["train", "fast", "--out", "x"], "unknown preset 'fast': expected one of mnist-lenet5, quick"),
+    "field": (["train", "quick", "--out", "x", "--gama", "1"], "--gama"),
+    "number": (["train", "quick", "--out", "x", "--epochs", "many"], "many"),
+    "range": (["train", "quick", "--out", "x", "--epochs", "0"], "epochs must be at least 1, got 0"),
+    "no folder given": (["train", "quick"], "--out"),
+    "data set": (["train", "quick", "--out", "x", "--data", "minst"], "unknown dataset 'minst'"),
+    "no such directory": (["train", "quick", "--out", "x", "--data-dir", "nowhere"], "nowhere"),
+    "model": (["train", "quick", "--out", "x", "--model", "lenet6"], "unknown model 'lenet6'"),
+    "model of another shape": (["train", "quick", "--out", "x", "--model", "torch.nn:Flatten"], "(2, 784)"),
+    "no run": (["show", "nowhere"], "nowhere holds no run"),
+    "protocol": (["evaluate", "nowhere", "--protocols", "whitbox"], "whitbox"),
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_a_mistake_is_one_line_and_exit_code_2(
+    mistake: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    arguments, expected = MISTAKES[mistake]
+    assert expected in refused(*arguments)
+
+
+def test_a_run_that_is_not_evaluated_says_how(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    grfd.train(tmp_path / "run", "quick", epochs=1, classifier_epochs=1, train_examples=50, latent=4, device="cpu")
+    assert "holds no results yet: run grfd evaluate" in refused("show", tmp_path / "run")
+
+
+def test_other_settings_in_the_same_folder_are_refused(trained: Path) -> None:
+    before = {path: path.read_bytes() for path in trained.glob("*.safetensors")}
+    assert "gamma 0.4 → 0.9" in refused("train", "quick", "--out", trained, *SMALL, "--gamma", "0.9")
+    assert {path: path.read_bytes() for path in trained.glob("*.safetensors")} == before
+
+
+@pytest.mark.parametrize("content", [b"", b"\x89PNG\r\n\x1a\nhalf", b"text"])
+def test_an_image_that_cannot_be_read(trained: Path, tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "a.png").write_bytes(content)
+    assert "a.png cannot be read as an image" in refused("predict", trained, tmp_path / "a.png")
+
+
+def test_an_image_of_another_size(trained: Path, tmp_path: Path) -> None:
+    Image.new("L", (32, 20)).save(tmp_path / "a.png")
+    assert "a.png is 20×32: expected 28×28" in refused("predict", trained, tmp_path / "a.png")
+
+
+def test_truncated_weights(trained: Path, tmp_path: Path) -> None:
+    for file in ("config.json", "lvcvae.safetensors"):
+        (tmp_path / file).write_bytes((trained / file).read_bytes())
+    (tmp_path / "target.safetensors").write_bytes((trained / "target.safetensors").read_bytes()[:-10])
+    assert "target.safetensors is no whole safetensors file" in refused("predict", tmp_path, tmp_path / "a.png")

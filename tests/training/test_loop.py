@@ -1,0 +1,122 @@
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from grfd import runs
+from grfd.config import Config
+from grfd.errors import UserError
+from grfd.training.loop import fit
+
+torch.set_num_threads(1)
+
+
+class Linear(nn.Module):
+    """Least squares with noise in the forward pass, so that the random stream matters."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.layer = nn.Linear(4, 2)
+
+    def forward(self, images: Tensor, labels: Tensor, progress: float) -> dict[str, Tensor]:
+        logits = self.layer(images.flatten(1) + 0.1 * torch.randn(len(images), 4))
+        return {"loss": nn.functional.cross_entropy(logits, labels, reduction="none"), "other": logits[:, 0]}
+
+
+IMAGES = torch.rand(50, 1, 2, 2, generator=torch.Generator().manual_seed(0))
+LABELS = (IMAGES.flatten(1).sum(1) > 2).long()
+
+
+def inputs(epoch: int) -> tuple[Tensor, Tensor]:
+    return IMAGES, LABELS
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> runs.Run:
+    return runs.create(tmp_path / "run", Config(batch=16, device="cpu", learning_rate=0.05))
+
+
+def weights(module: nn.Module) -> Tensor:
+    return torch.cat([p.detach().flatten() for p in module.parameters()])
+
+
+def test_it_learns_and_logs_every_term(run: runs.Run) -> None:
+    model = fit(run, "a", Linear(), inputs, epochs=60)
+    assert (model.layer(IMAGES.flatten(1)).argmax(1) == LABELS).float().mean() >= 0.9
+    rows = [json.loads(line) for line in run.file("metrics.jsonl").read_text().splitlines()]
+    assert [row["epoch"] for row in rows] == list(range(1, 61))
+    assert rows[-1]["loss"] < rows[0]["loss"]
+    assert set(rows[0]) == {"stage", "epoch", "loss", "other", "seconds"}
+
+
+class Stopped(Exception):
+    pass
+
+
+@pytest.mark.parametrize("stop", [0, 1, 3])
+def test_stopped_in_any_epoch_it_ends_with_the_same_bits(run: runs.Run, tmp_path: Path, stop: int) -> None:
+    whole = fit(run, "a", Linear(), inputs, epochs=4)
+
+    def stopping(epoch: int) -> tuple[Tensor, Tensor]:
+        if epoch == stop and stopping.calls:  # type: ignore[attr-defined]
+            raise Stopped
+        stopping.calls += 1  # type: ignore[attr-defined]
+        return IMAGES, LABELS
+
+    stopping.calls = 0  # type: ignore[attr-defined]
+    other = runs.create(tmp_path / "other", run.config)
+    with pytest.raises(Stopped):
+        fit(other, "a", Linear(), stopping, epochs=4)
+    again = fit(other, "a", Linear(), inputs, epochs=4)
+    assert torch.equal(weights(whole), weights(again))
+    kept = [
+        [{k: v for k, v in json.loads(line).items() if k != "seconds"} for line in file.read_text().splitlines()]
+        for file in (run.file("metrics.jsonl"), other.file("metrics.jsonl"))
+    ]
+    assert kept[0] == kept[1]
+
+
+def test_the_caller_s_random_stream_is_left_alone(run: runs.Run) -> None:
+    torch.manual_seed(5)
+    model = Linear()
+    torch.manual_seed(7)
+    expected = torch.rand(3)
+    torch.manual_seed(7)
+    fit(run, "a", model, inputs, epochs=1)
+    assert torch.equal(torch.rand(3), expected)
+
+
+def test_names_have_streams_of_their_own(run: runs.Run) -> None:
+    assert not torch.equal(
+        weights(fit(run, "a", Linear(), inputs, epochs=1)), weights(fit(run, "b", Linear(), inputs, epochs=1))
+    )
+
+
+def test_a_loss_that_is_not_finite_stops_with_one_line(run: runs.Run) -> None:
+    class Broken(Linear):
+        def forward(self, images: Tensor, labels: Tensor, progress: float) -> dict[str, Tensor]:
+            terms = super().forward(images, labels, progress)
+            return terms | {"other": terms["other"] / 0} if progress > 0 else terms
+
+    with pytest.raises(UserError, match=r"a: other is -?(inf|nan) in epoch 2; the last whole epoch is kept"):
+        fit(run, "a", Broken(), inputs, epochs=3)
+    assert run.has("checkpoints/a.safetensors")
+
+
+def test_a_truncated_checkpoint_is_named(run: runs.Run) -> None:
+    fit(run, "a", Linear(), inputs, epochs=1)
+    file = run.file("checkpoints/a.safetensors")
+    file.write_bytes(file.read_bytes()[:-7])
+    with pytest.raises(UserError, match=r"checkpoints/a\.safetensors is no whole safetensors file"):
+        fit(run, "a", Linear(), inputs, epochs=2)
+
+
+def test_bfloat16_and_channels_last_train_close_to_float32(run: runs.Run, tmp_path: Path) -> None:
+    plain = weights(fit(run, "a", Linear(), inputs, epochs=2))
+    config = replace(run.config, precision="bfloat16", channels_last=True)
+    other = fit(runs.create(tmp_path / "other", config), "a", Linear(), inputs, epochs=2)
+    torch.testing.assert_close(weights(other), plain, rtol=0.1, atol=0.05)
