@@ -14,7 +14,9 @@ torch.set_num_threads(1)
 class MyNet(nn.Module):
     def __init__(self) -> None:
         super().__init__()
-        self.net = nn.Sequential(nn.Conv2d(3, 4, 3, stride=2), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.LazyLinear(3))
+        self.net = nn.Sequential(
+            nn.Conv2d(3, 4, 3, stride=2), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.LazyLinear(3)
+        )
         self.net(torch.zeros(2, 3, 16, 12))
 
     def forward(self, images: Tensor) -> Tensor:

@@ -144,9 +144,7 @@ MISTAKES: dict[str, tuple[list[str], str]] = {
 
 
 @pytest.mark.parametrize("mistake", MISTAKES)
-def test_a_mistake_is_one_line_and_exit_code_2(
-    mistake: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_mistake_is_one_line_and_exit_code_2(mistake: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     arguments, expected = MISTAKES[mistake]
     assert expected in refused(*arguments)
@@ -180,3 +178,11 @@ def test_truncated_weights(trained: Path, tmp_path: Path) -> None:
         (tmp_path / file).write_bytes((trained / file).read_bytes())
     (tmp_path / "target.safetensors").write_bytes((trained / "target.safetensors").read_bytes()[:-10])
     assert "target.safetensors is no whole safetensors file" in refused("predict", tmp_path, tmp_path / "a.png")
+
+
+def test_a_mistake_leaves_no_run_behind(tmp_path: Path) -> None:
+    """The corrected command must not find another configuration in the folder."""
+    for mistake in (["--model", "lenet6"], ["--data", "minst"], ["--model", "torch.nn:Flatten"]):
+        refused("train", "quick", "--out", tmp_path / "run", *SMALL, *mistake)
+    assert not (tmp_path / "run/config.json").exists()
+    run("stage-one", "quick", "--out", tmp_path / "run", *SMALL)

@@ -1,4 +1,4 @@
-"""The house: a folder imports only from those above it (docs/architecture.md)."""
+"""The house: a folder imports only from those above it (CONTRIBUTING.md)."""
 
 import ast
 from pathlib import Path

@@ -45,19 +45,22 @@ def open_run(source: Source) -> Run:
 
 def load_data(run: Run, data: Data | None = None) -> Data:
     """The run's data set; `data` where it was trained on tensors. Raises `UserError` where it cannot be had."""
-    if data is not None:
-        return checked(data)
-    if run.config.data not in datasets.DATASETS:
+    if data is None and run.config.data not in datasets.DATASETS:
         raise UserError(f"{run.path} was trained on {run.config.data!r}, tensors of your own: give them as data=")
-    return datasets.load(run.config.data, run.config.data_dir)
+    return named_data(run.config, data)
 
 
-def build_architecture(run: Run, data: Data, model: Architecture | None = None) -> Architecture:
+def named_data(config: Config, data: Data | None = None) -> Data:
+    """The data set that a configuration names, or `data` itself, checked."""
+    return datasets.load(config.data, config.data_dir) if data is None else checked(data)
+
+
+def build_architecture(config: Config, data: Data, model: Architecture | None = None) -> Architecture:
     """The target's constructor: the registered one, or the user's own."""
     if model is not None:
         return model
     channels, height, width = data.train.images.shape[1:]
-    return architecture(run.config.model, channels=channels, classes=len(data.classes), height=height, width=width)
+    return architecture(config.model, channels=channels, classes=len(data.classes), height=height, width=width)
 
 
 def train(
@@ -79,30 +82,37 @@ def train(
 def train_run(out: Path, config: Config, data: Data | None = None, model: Architecture | None = None) -> Run:
     """`train` with a configuration."""
     with runs.locked(out):
-        run = runs.create(out, config)
-        loaded = load_data(run, data)
-        target = build_architecture(run, loaded, model)
-        check_fit(run, loaded, target)
+        run, loaded, target = prepare(out, config, data, model)
         standard.fit(run, loaded, target)
         grfd_defense.fit(run, loaded, target)
         standard.fit_second(run, loaded, target)
     return run
 
 
+def prepare(
+    out: Path, config: Config, data: Data | None = None, model: Architecture | None = None
+) -> tuple[Run, Data, Architecture]:
+    """What training needs. Everything is checked before the run folder is made, so a mistake leaves none behind."""
+    loaded = named_data(config, data)
+    target = build_architecture(config, loaded, model)
+    check_fit(config, loaded, target)
+    return runs.create(out, config), loaded, target
+
+
 @torch.no_grad()
-def check_fit(run: Run, data: Data, target: Architecture) -> None:
+def check_fit(config: Config, data: Data, target: Architecture) -> None:
     """Raises `UserError` where the network does not take the images, or has another number of classes."""
     with torch.random.fork_rng():
         model = target().eval()
-        load_shape = as_images(data.train.images[:2])
+        images = as_images(data.train.images[:2])
         try:
-            logits = model(load_shape)
+            logits = model(images)
         except RuntimeError as error:
-            shape = tuple(load_shape.shape[1:])
-            raise UserError(f"model {run.config.model!r} cannot take images of {shape}: {error}") from error
-    if logits.shape != (len(load_shape), len(data.classes)):
+            shape = tuple(images.shape[1:])
+            raise UserError(f"model {config.model!r} cannot take images of {shape}: {error}") from error
+    if logits.shape != (len(images), len(data.classes)):
         raise UserError(
-            f"model {run.config.model!r} answers with {tuple(logits.shape)} for {len(load_shape)} images: "
+            f"model {config.model!r} answers with {tuple(logits.shape)} for {len(images)} images: "
             f"expected one logit for each of the {len(data.classes)} classes"
         )
 
@@ -135,7 +145,7 @@ def evaluate(
     with runs.locked(run.path):
         loaded = load_data(run, data)
         device = accelerator_for(run).device
-        models = models_of(run, loaded, build_architecture(run, loaded, model), device)
+        models = models_of(run, loaded, build_architecture(run.config, loaded, model), device)
         budgets = budgets_for(loaded.test.images.shape[1])
         case = Case(run.path, models, loaded.test, budgets, run.config.seed, device)
         run_attacks(case, list(protocols), list(attacks), examples)
@@ -190,7 +200,7 @@ def load_defense(source: Source, data: Data | None = None, model: Architecture |
     """The trained defense x ↦ F(x − G(x)): an `nn.Module`, images in [0, 1] → logits, in eval mode."""
     run = open_run(source)
     loaded = load_data(run, data)
-    return grfd_defense.load(run, loaded, build_architecture(run, loaded, model))
+    return grfd_defense.load(run, loaded, build_architecture(run.config, loaded, model))
 
 
 def disentangle(source: Source, split: str, out: Path | str, data: Data | None = None) -> Path:
@@ -217,7 +227,7 @@ def predict(source: Source, files: list[Path]) -> list[tuple[Path, str, float]]:
     """
     run = open_run(source)
     loaded = load_data(run)
-    defense = grfd_defense.load(run, loaded, build_architecture(run, loaded))
+    defense = grfd_defense.load(run, loaded, build_architecture(run.config, loaded))
     shape = tuple(loaded.train.images.shape[1:])
     images = torch.stack([read_image(file, shape) for file in files])
     with torch.no_grad():

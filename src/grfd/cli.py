@@ -46,7 +46,7 @@ class Training(Config):
         return checked(Config(**{field.name: getattr(self, field.name) for field in fields(Config)}))
 
 
-def demo(*, out: Path = Path("runs/demo"), examples: int = 500) -> None:
+def demo(*, out: Path = Path("runs/demo"), examples: int = 300) -> None:
     """The main job in five minutes on two cores: train on MNIST, attack, print the table.
 
     Trains a standard LeNet5, GRFD's three stages and a second standard model with the quick preset, attacks all of
@@ -70,10 +70,7 @@ def _train(settings: Training) -> None:
 
 def _stage(settings: Training, stage: Callable[..., None], *, takes_model: bool) -> None:
     with runs.locked(settings.out):
-        run = runs.create(settings.out, settings.config())
-        data = api.load_data(run)
-        target = api.build_architecture(run, data)
-        api.check_fit(run, data, target)
+        run, data, target = api.prepare(settings.out, settings.config())
         stage(run, data, target) if takes_model else stage(run, data)
     console.print(f"written to {settings.out}")
 

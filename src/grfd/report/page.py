@@ -23,6 +23,10 @@ def write_page(results: Path, out: Path) -> None:
     runs.write_bytes(out, page(results).encode())
 
 
+STOPPED = "stopped-150-epochs"
+"""A run at the paper's schedule that was not finished: its losses alone."""
+
+
 def page(results: Path) -> str:
     """The page's text."""
     long, seeds = results / LONG, sorted(results.glob(f"{SEEDS}-*"))
@@ -32,6 +36,8 @@ def page(results: Path) -> str:
     if seeds:
         parts += ["## A shorter schedule, several seeds", _about(seeds[0], len(seeds)), _spread(seeds)]
         parts += [_checks(folder) for folder in seeds]
+    if (results / STOPPED / "metrics.jsonl").exists():
+        parts += ["## A run at the paper's 150 epochs, stopped", _stopped(results / STOPPED), _curve(results / STOPPED)]
     if len(parts) == 1:
         raise UserError(f"{results} holds no evaluated run named {LONG} or {SEEDS}-N")
     return "\n\n".join(part for part in parts if part) + "\n"
@@ -73,6 +79,17 @@ def _about(folder: Path, count: int = 1) -> str:
         f"PyTorch {stored['versions']['torch']}, {machine['processors']} processors, {machine['threads']} threads; "
         f"all training together {minutes:.0f} minutes{' for the first seed' if count > 1 else ''}. Records: "
         f"`results/{folder.name}`."
+    )
+
+
+def _stopped(folder: Path) -> str:
+    stage = [row for row in _metrics(folder) if row["stage"] == "stage-one"]
+    best, last = min(stage, key=lambda row: row["rb"]), stage[-1]
+    return (
+        f"Stopped after epoch {last['epoch']} of {_config(folder)['config']['epochs']} for lack of time, so there is no "
+        f"table at the paper's schedule yet. L_cl fell from {stage[0]['cl']:.3f} to {last['cl']:.3f}; L_rb was best in epoch "
+        f"{best['epoch']} ({best['rb']:.3f}) and stood at {last['rb']:.3f} in the last: it relapses, and "
+        f"`docs/decisions.md` says what was seen of the cause. Records: `results/{folder.name}`."
     )
 
 
