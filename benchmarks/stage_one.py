@@ -1,19 +1,20 @@
-"""Stage I's training step beside a plain eager reference, in turn, in one process.
+"""Stage I's training step beside a plain eager reference, in turn, in one run.
 
-Claim: at least twice as fast as the reference at batch 256 on two cores. `python benchmarks/stage_one.py [--steps 20]`
-prints medians, minima and their ratios; about two minutes. Variants of ours show what each lever gives.
+Claim: twice as fast as the reference at batch 256 on two cores. `python benchmarks/stage_one.py [--bursts 6]` prints
+medians, minima and their ratios; about two minutes. Variants between the two show what each lever gives.
 
-The reference is what one writes first: LeNet5 of plain convolution and pooling layers, contiguous float32, the network
-called once for L_cl and once for each of the two gradients of eq. 5.
+The reference is what one writes first: LeNet5 of plain convolution and pooling layers, contiguous float32, memory as
+PyTorch takes it by default, one pass of the network for each of the two gradients of eq. 5 (L_cl is taken from the
+first). Each variant lives in a process of its own, since PyTorch reads the setting for huge pages once; they step in
+turn, so that a machine whose speed drifts is unfair to none.
 """
 
-import os
-
-os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
-
 import argparse
+import os
 import platform
 import statistics
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 
@@ -31,6 +32,7 @@ from grfd.models.lenet import ConvMaxPool, LeNet5
 from grfd.progress import progress
 
 BATCH = 256
+BURST = 5
 
 
 def plain(network: nn.Module) -> nn.Module:
@@ -46,7 +48,7 @@ def plain(network: nn.Module) -> nn.Module:
 
 
 class Reference(StageOne):
-    """Eq. 6 with one call of the RSM for L_cl and one for each gradient."""
+    """Eq. 6 with one pass of the RSM for each gradient, the first of which gives L_cl too."""
 
     def forward(self, images: torch.Tensor, labels: torch.Tensor, progress: float) -> dict[str, torch.Tensor]:
         config, generator = self.config, self.generator
@@ -54,15 +56,16 @@ class Reference(StageOne):
         latents = sample(mean, log_variance)
         redundant = generator.decode(latents)
         robust = images - redundant
-        gradients = []
+        logits, gradients = [], []
         for point in (robust, robust + torch.randn_like(robust)):
-            value = losses.margin(self.rsm(point), labels).sum()
+            logits.append(self.rsm(point))
+            value = losses.margin(logits[-1], labels).sum()
             gradients.append(torch.autograd.grad(value, point, create_graph=True)[0].flatten(1))
         loss = (
             config.alpha[0] * losses.reconstruction_loss(redundant, images)
             + config.beta * losses.kl_divergence(mean, log_variance) / config.latent
             + config.epsilon * F.cross_entropy(generator.rectify(latents), labels, reduction="none")
-            + config.gamma * F.cross_entropy(self.rsm(robust), labels, reduction="none")
+            + config.gamma * F.cross_entropy(logits[0], labels, reduction="none")
             + config.delta * losses.gradient_similarity_loss(*gradients)
         )
         return {"loss": loss}
@@ -96,34 +99,66 @@ def objective(kind: type[StageOne], *, by_blocks: bool) -> StageOne:
     return kind(generator, rsm, Config())
 
 
+VARIANTS: dict[str, tuple[type[StageOne], dict[str, bool], bool]] = {
+    #                 objective, by blocks, memory format, precision                     huge pages
+    "reference": (Reference, {"by_blocks": False}, False),
+    "one pass": (StageOne, {"by_blocks": False}, False),
+    "… channels-last": (StageOne, {"by_blocks": False, "channels_last": True}, False),
+    "… by blocks": (StageOne, {"by_blocks": True}, False),
+    "ours": (StageOne, {"by_blocks": True}, True),
+    "ours, bfloat16": (StageOne, {"by_blocks": True, "bfloat16": True}, True),
+}
+"""Bfloat16 comes last and on request: without hardware for it, it is slow."""
+
+
+def work(name: str) -> None:
+    """A burst of steps for every line on standard input; answers with the seconds of each but the first, which warms."""
+    kind, options, _ = VARIANTS[name]
+    made = objective(kind, by_blocks=options["by_blocks"])
+    step = stepper(made, **{key: value for key, value in options.items() if key != "by_blocks"})
+    for _ in sys.stdin:
+        seconds = []
+        for _ in range(1 + BURST):
+            started = time.perf_counter()
+            step()
+            seconds.append(time.perf_counter() - started)
+        print(*seconds[1:], flush=True)
+
+
+def start(name: str) -> subprocess.Popen[str]:
+    environment = os.environ | {"THP_MEM_ALLOC_ENABLE": "1" if VARIANTS[name][2] else "0"}
+    command = [sys.executable, __file__, "--work", name]
+    return subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--steps", type=int, default=20, help="counted steps of each variant (default 20)")
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--bursts", type=int, default=6, help=f"bursts of {BURST} steps of each variant (default 6)")
     parser.add_argument("--bfloat16", action="store_true", help="also bfloat16: slow without hardware for it")
+    parser.add_argument("--work", choices=VARIANTS, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
-    steps = {
-        "reference: eager, three passes": stepper(objective(Reference, by_blocks=False)),
-        "one batched pass": stepper(objective(StageOne, by_blocks=False)),
-        "… channels-last": stepper(objective(StageOne, by_blocks=False), channels_last=True),
-        "ours: one pass, by blocks": stepper(objective(StageOne, by_blocks=True)),
-        "ours, channels-last": stepper(objective(StageOne, by_blocks=True), channels_last=True),
-    }
-    if arguments.bfloat16:
-        steps["ours, bfloat16"] = stepper(objective(StageOne, by_blocks=True), bfloat16=True)
-    times: dict[str, list[float]] = {name: [] for name in steps}
-    with progress("stage I steps", (arguments.steps + 2) * len(steps)) as advance:
-        for turn in range(arguments.steps + 2):
-            for name, step in steps.items():
-                started = time.perf_counter()
-                step()
-                if turn >= 2:
-                    times[name].append(time.perf_counter() - started)
+    if arguments.work:
+        work(arguments.work)
+        return
+    workers = {name: start(name) for name in VARIANTS if arguments.bfloat16 or "bfloat16" not in name}
+    times: dict[str, list[float]] = {name: [] for name in workers}
+    with progress("bursts of steps", (arguments.bursts + 1) * len(workers)) as advance:
+        for turn in range(arguments.bursts + 1):
+            for name, worker in workers.items():
+                assert worker.stdin and worker.stdout
+                worker.stdin.write("step\n")
+                worker.stdin.flush()
+                seconds = [float(word) for word in worker.stdout.readline().split()]
+                if turn:
+                    times[name] += seconds
                 advance(1, name)
+    for worker in workers.values():
+        worker.communicate()
     report(times)
 
 
 def report(times: dict[str, list[float]]) -> None:
-    table = Table("variant", "median ms", "minimum ms", "speed-up (median)", "speed-up (minimum)")
+    table = Table("variant", "median ms", "minimum ms", "× (median)", "× (minimum)")
     first = next(iter(times.values()))
     for name, found in times.items():
         middle, least = statistics.median(found), min(found)
@@ -132,8 +167,8 @@ def report(times: dict[str, list[float]]) -> None:
     console = Console()
     console.print(table)
     console.print(
-        f"PyTorch {torch.__version__}, {torch.get_num_threads()} threads, {platform.machine()}, "
-        f"huge pages {os.environ['THP_MEM_ALLOC_ENABLE']}"
+        f"Batch {BATCH}, {len(first)} steps each. PyTorch {torch.__version__}, {torch.get_num_threads()} threads, "
+        f"{platform.machine()}, {platform.system()}"
     )
 
 

@@ -86,9 +86,9 @@ def _stopped(folder: Path) -> str:
     stage = [row for row in _metrics(folder) if row["stage"] == "stage-one"]
     best, last = min(stage, key=lambda row: row["rb"]), stage[-1]
     return (
-        f"Stopped after epoch {last['epoch']} of {_config(folder)['config']['epochs']} for lack of time, so there is no "
-        f"table at the paper's schedule yet. L_cl fell from {stage[0]['cl']:.3f} to {last['cl']:.3f}; L_rb was best in epoch "
-        f"{best['epoch']} ({best['rb']:.3f}) and stood at {last['rb']:.3f} in the last: it relapses, and "
+        f"Stopped after epoch {last['epoch']} of {_config(folder)['config']['epochs']} for lack of time: no table yet. "
+        f"L_cl fell from {stage[0]['cl']:.3f} to {last['cl']:.3f}; L_rb was best in epoch {best['epoch']} "
+        f"({best['rb']:.3f}) and stood at {last['rb']:.3f} in the last: it relapses, and "
         f"`docs/decisions.md` says what was seen of the cause. Records: `results/{folder.name}`."
     )
 
