@@ -112,7 +112,7 @@ VARIANTS: dict[str, tuple[type[StageOne], dict[str, bool], bool]] = {
 
 
 def work(name: str) -> None:
-    """A burst of steps for every line on standard input; answers with the seconds of each but the first, which warms."""
+    """A burst of steps for every line on standard input; answers with the seconds of all but the first, a warm-up."""
     kind, options, _ = VARIANTS[name]
     made = objective(kind, by_blocks=options["by_blocks"])
     step = stepper(made, **{key: value for key, value in options.items() if key != "by_blocks"})

@@ -118,12 +118,11 @@ def check_fit(config: Config, data: Data, target: Architecture) -> None:
 
 
 def models_of(run: Run, data: Data, target: Architecture, device: torch.device) -> dict[str, nn.Module]:
-    """The models that a run compares, in eval mode."""
-    return {
-        "standard": standard.load(run, data, target).to(device),
-        "second-standard": standard.load_second(run, data, target).to(device),
-        "grfd": grfd_defense.load(run, data, target).to(device),
-    }
+    """The models that a run compares, in eval mode. The second standard model is there if `grfd train` was run."""
+    models = {"standard": standard.load(run, data, target), "grfd": grfd_defense.load(run, data, target)}
+    if run.has("second-standard.safetensors"):
+        models["second-standard"] = standard.load_second(run, data, target)
+    return {name: model.to(device) for name, model in models.items()}
 
 
 def evaluate(
