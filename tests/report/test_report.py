@@ -51,10 +51,13 @@ def test_an_image_that_is_wrong_before_the_attack_is_not_robust(tmp_path: Path) 
 
 
 def test_the_printed_table_fits_eighty_columns_and_names_the_protocol(folder: Path) -> None:
+    for model in ("second-standard", "standard"):
+        for attack in ("fgsm", "pgd", "aa", "eotpgd", "vmifgsm"):
+            records.write(records.path_of(folder, model, "transfer", attack), record([0, 1], clean=3))
     console = Console(width=80, record=True, file=io.StringIO())
     console.print(printed(rows(folder), "mnist"))
     text = console.export_text()
-    assert "whitebox" in text and "75.0" in text and "50.0" in text and "…" not in text
+    assert "whitebox" in text and "2nd standard" in text and "75.0" in text and "50.0" in text and "…" not in text
 
 
 def test_no_records_is_one_line(tmp_path: Path) -> None:

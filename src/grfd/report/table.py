@@ -81,7 +81,7 @@ def printed(numbers: list[Row], dataset: str) -> Table:
     """A table for the terminal."""
     shown = columns(numbers)
     title = "Accuracy in per cent, by what the attacker knows"
-    table = Table(title=title, title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
+    table = Table(title=title, title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
     for name in ("protocol", "model", *(HEADERS.get(name, NAMES[name]) for name in shown), "images"):
         table.add_column(name, justify="left" if name in ("protocol", "model") else "right")
     last = ""
