@@ -57,7 +57,7 @@ class Stopped(Exception):
     pass
 
 
-@pytest.mark.parametrize("stop", [0, 1, 3])
+@pytest.mark.parametrize("stop", [1, 2, 3])
 def test_stopped_in_any_epoch_it_ends_with_the_same_bits(run: runs.Run, tmp_path: Path, stop: int) -> None:
     whole = fit(run, "a", Linear(), inputs, epochs=4)
 

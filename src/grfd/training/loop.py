@@ -65,22 +65,28 @@ def fit(run: Run, name: str, objective: nn.Module, inputs: Inputs, *, epochs: in
     prepared, optimizer = accelerator.prepare(objective, optimizer)
     trainer = Trainer(run, name, prepared, optimizer, accelerator, epochs)
     first = _restore(trainer)
-    steps = math.ceil(len(inputs(first)[1]) / run.config.batch)
+    if first == epochs:
+        return objective.eval()
+    given = inputs(first)
+    images, labels = (tensor.to(accelerator.device) for tensor in given)
+    steps = math.ceil(len(labels) / run.config.batch)
     with progress(name, epochs * steps, done=first * steps) as advance:
         for epoch in range(first, epochs):
             started = time.perf_counter()
-            means = _epoch(trainer, epoch, inputs(epoch), advance)
+            if epoch > first and (fresh := inputs(epoch))[0] is not given[0]:
+                given = fresh
+                images, labels = (tensor.to(accelerator.device) for tensor in given)
+            means = _epoch(trainer, epoch, images, labels, advance)
             _log(trainer, {"stage": name, "epoch": epoch + 1, **means, "seconds": time.perf_counter() - started})
             _save(trainer, epoch + 1)
     return objective.eval()
 
 
 def _epoch(
-    trainer: Trainer, epoch: int, inputs: tuple[Tensor, Tensor], advance: Callable[[int, str], None]
+    trainer: Trainer, epoch: int, images: Tensor, labels: Tensor, advance: Callable[[int, str], None]
 ) -> dict[str, float]:
-    """One pass over the data. Returns the mean of each term."""
+    """One pass over the data, which lies on the device. Returns the mean of each term."""
     config, accelerator = trainer.run.config, trainer.accelerator
-    images, labels = (tensor.to(accelerator.device) for tensor in inputs)
     order = torch.randperm(len(labels), generator=generator(config.seed, trainer.name, epoch, "order"))
     batches = order.to(accelerator.device).split(config.batch)
     trainer.objective.train()
