@@ -1,20 +1,16 @@
 """Stage I's training step beside a plain eager reference, in turn, in one run.
 
-Claim: twice as fast as the reference at batch 256 on two cores. `python benchmarks/stage_one.py [--bursts 6]` prints
-medians, minima and their ratios; about two minutes. Variants between the two show what each lever gives.
+Wanted: twice as fast as the reference at batch 256 on two cores. Not reached: docs/decisions.md says what was measured.
+`python benchmarks/stage_one.py [--bursts 6]` prints medians, minima and their ratios; about a minute.
 
-The reference is what one writes first: LeNet5 of plain convolution and pooling layers, contiguous float32, memory as
-PyTorch takes it by default, one pass of the network for each of the two gradients of eq. 5 (L_cl is taken from the
-first). Each variant lives in a process of its own, since PyTorch reads the setting for huge pages once; they step in
-turn, so that a machine whose speed drifts is unfair to none.
+The reference is what one writes first: LeNet5 of plain convolution and pooling layers, contiguous float32, one pass of
+the network for each of the two gradients of eq. 5 (L_cl is taken from the first). The variants step in bursts by turns,
+so that a machine whose speed drifts is unfair to none.
 """
 
 import argparse
-import os
 import platform
 import statistics
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 
@@ -99,61 +95,35 @@ def objective(kind: type[StageOne], *, by_blocks: bool) -> StageOne:
     return kind(generator, rsm, Config())
 
 
-VARIANTS: dict[str, tuple[type[StageOne], dict[str, bool], bool]] = {
-    #                 objective, by blocks, memory format, precision                     huge pages
-    "reference": (Reference, {"by_blocks": False}, False),
-    "one pass": (StageOne, {"by_blocks": False}, False),
-    "… channels-last": (StageOne, {"by_blocks": False, "channels_last": True}, False),
-    "… by blocks": (StageOne, {"by_blocks": True}, False),
-    "ours": (StageOne, {"by_blocks": True}, True),
-    "ours, bfloat16": (StageOne, {"by_blocks": True, "bfloat16": True}, True),
-}
-"""Bfloat16 comes last and on request: without hardware for it, it is slow."""
-
-
-def work(name: str) -> None:
-    """A burst of steps for every line on standard input; answers with the seconds of all but the first, a warm-up."""
-    kind, options, _ = VARIANTS[name]
-    made = objective(kind, by_blocks=options["by_blocks"])
-    step = stepper(made, **{key: value for key, value in options.items() if key != "by_blocks"})
-    for _ in sys.stdin:
-        seconds = []
-        for _ in range(1 + BURST):
-            started = time.perf_counter()
-            step()
-            seconds.append(time.perf_counter() - started)
-        print(*seconds[1:], flush=True)
-
-
-def start(name: str) -> subprocess.Popen[str]:
-    environment = os.environ | {"THP_MEM_ALLOC_ENABLE": "1" if VARIANTS[name][2] else "0"}
-    command = [sys.executable, __file__, "--work", name]
-    return subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+def variants(*, bfloat16: bool) -> dict[str, Callable[[], float]]:
+    """Name → step. Bfloat16 comes on request: without hardware for it, it is slow."""
+    steps = {
+        "reference": stepper(objective(Reference, by_blocks=False)),
+        "one pass": stepper(objective(StageOne, by_blocks=False)),
+        "… channels-last": stepper(objective(StageOne, by_blocks=False), channels_last=True),
+        "ours: … by blocks": stepper(objective(StageOne, by_blocks=True)),
+        "ours, channels-last": stepper(objective(StageOne, by_blocks=True), channels_last=True),
+    }
+    return steps | ({"ours, bfloat16": stepper(objective(StageOne, by_blocks=True), bfloat16=True)} if bfloat16 else {})
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--bursts", type=int, default=6, help=f"bursts of {BURST} steps of each variant (default 6)")
     parser.add_argument("--bfloat16", action="store_true", help="also bfloat16: slow without hardware for it")
-    parser.add_argument("--work", choices=VARIANTS, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
-    if arguments.work:
-        work(arguments.work)
-        return
-    workers = {name: start(name) for name in VARIANTS if arguments.bfloat16 or "bfloat16" not in name}
-    times: dict[str, list[float]] = {name: [] for name in workers}
-    with progress("bursts of steps", (arguments.bursts + 1) * len(workers)) as advance:
+    steps = variants(bfloat16=arguments.bfloat16)
+    times: dict[str, list[float]] = {name: [] for name in steps}
+    with progress("bursts of steps", (arguments.bursts + 1) * len(steps)) as advance:
         for turn in range(arguments.bursts + 1):
-            for name, worker in workers.items():
-                assert worker.stdin and worker.stdout
-                worker.stdin.write("step\n")
-                worker.stdin.flush()
-                seconds = [float(word) for word in worker.stdout.readline().split()]
-                if turn:
-                    times[name] += seconds
+            for name, step in steps.items():
+                step()  # warms the caches after another variant's turn
+                for _ in range(BURST):
+                    started = time.perf_counter()
+                    step()
+                    if turn:
+                        times[name].append(time.perf_counter() - started)
                 advance(1, name)
-    for worker in workers.values():
-        worker.communicate()
     report(times)
 
 

@@ -1,10 +1,5 @@
 """The `grfd` command. Options are the fields of typed records; what they mean is said there, once."""
 
-import os
-
-# PyTorch asks the kernel for huge pages: page faults are a tenth of a training step on a CPU. Read at first use.
-os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
-
 import io
 import json as json_format
 import sys

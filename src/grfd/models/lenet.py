@@ -14,7 +14,7 @@ class ConvMaxPool(nn.Conv2d):
 
     The four outputs of a pooling window are four output channels of *one* 3×3 convolution over 2×2 blocks of pixels.
     One input channel and six output channels leave most of a vector unit idle; four and twenty-four do not. A stage I
-    step, whose cost is the input gradient of the first layer, becomes about 1.3 times faster (`benchmarks/`).
+    step, whose cost is the input gradient of the first layer, becomes faster (`benchmarks/stage_one.py`).
 
     Raises `ValueError` for a padding that is odd, and from PyTorch for images of odd height or width.
     """
