@@ -138,6 +138,7 @@ MISTAKES: dict[str, tuple[list[str], str]] = {
     "no such directory": (["train", "quick", "--out", "x", "--data-dir", "nowhere"], "nowhere"),
     "model": (["train", "quick", "--out", "x", "--model", "lenet6"], "unknown model 'lenet6'"),
     "model of another shape": (["train", "quick", "--out", "x", "--model", "torch.nn:Flatten"], "(2, 784)"),
+    "no image": (["predict", "nowhere"], "no image given"),
     "no run": (["show", "nowhere"], "nowhere holds no run"),
     "protocol": (["evaluate", "nowhere", "--protocols", "whitbox"], "whitbox"),
 }

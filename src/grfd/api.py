@@ -17,8 +17,8 @@ from grfd.attacks import ATTACKS
 from grfd.config import Config
 from grfd.config import preset as preset_config
 from grfd.data.record import Data, Split, as_images, checked
+from grfd.defenses import DEFENSES, standard
 from grfd.defenses import grfd as grfd_defense
-from grfd.defenses import standard
 from grfd.defenses.grfd import GRFD
 from grfd.disentangle.lvcvae import redundant
 from grfd.disentangle.stages import load_generator
@@ -83,8 +83,8 @@ def train_run(out: Path, config: Config, data: Data | None = None, model: Archit
     """`train` with a configuration."""
     with runs.locked(out):
         run, loaded, target = prepare(out, config, data, model)
-        standard.fit(run, loaded, target)
-        grfd_defense.fit(run, loaded, target)
+        for defense in DEFENSES.values():
+            defense.fit(run, loaded, target)
         standard.fit_second(run, loaded, target)
     return run
 
@@ -119,7 +119,7 @@ def check_fit(config: Config, data: Data, target: Architecture) -> None:
 
 def models_of(run: Run, data: Data, target: Architecture, device: torch.device) -> dict[str, nn.Module]:
     """The models that a run compares, in eval mode. The second standard model is there if `grfd train` was run."""
-    models = {"standard": standard.load(run, data, target), "grfd": grfd_defense.load(run, data, target)}
+    models = {name: defense.load(run, data, target) for name, defense in DEFENSES.items()}
     if run.has("second-standard.safetensors"):
         models["second-standard"] = standard.load_second(run, data, target)
     return {name: model.to(device) for name, model in models.items()}
@@ -224,6 +224,8 @@ def predict(source: Source, files: list[Path]) -> list[tuple[Path, str, float]]:
 
     Raises `UserError` for a file that it cannot take.
     """
+    if not files:
+        raise UserError("no image given: expected at least one PNG or JPEG file")
     run = open_run(source)
     loaded = load_data(run)
     defense = grfd_defense.load(run, loaded, build_architecture(run.config, loaded))
