@@ -80,8 +80,8 @@ class Config:
 
 
 PRESETS: dict[str, Config] = {
-    #                        epochs   classifier_epochs       ε, γ, δ, β of the paper are the defaults
-    "mnist-lenet5": Config(epochs=150, classifier_epochs=20),
+    #                                                                            ε, γ, δ, β of the paper are the defaults
+    "mnist-lenet5": Config(epochs=150, classifier_epochs=20, learning_rate=3e-4),
     "quick": Config(epochs=3, classifier_epochs=3),
 }
 

@@ -16,6 +16,7 @@ from grfd.evaluate import protocols, records
 from grfd.evaluate.attacker import VOTES, predictions
 from grfd.evaluate.protocols import PROTOCOLS, Outcome
 from grfd.evaluate.records import Record
+from grfd.memory import keep_freed_memory
 from grfd.progress import progress
 from grfd.seeds import generator, seeded
 from grfd.types import Images, Labels
@@ -88,6 +89,7 @@ def evaluate(case: Case, wanted: list[str], attacks: list[str], examples: int) -
     total = sum(max(examples - _done(case, cell), 0) * _cost(cell) for cell in todo)
     if not total:
         return
+    keep_freed_memory()
     # batches outside, cells inside: a transferred batch is crafted once for all models
     with progress("attacks", total) as advance:
         for attack in attacks:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from grfd.data.record import as_images
 from grfd.errors import UserError
+from grfd.memory import keep_freed_memory
 from grfd.progress import progress
 from grfd.runs import Run, read_tensors, write_bytes, write_tensors
 from grfd.seeds import generator, seeded
@@ -56,6 +57,7 @@ def fit(run: Run, name: str, objective: nn.Module, inputs: Inputs, *, epochs: in
     alone, so that a run which was killed continues to the same bits.
     Raises `UserError` when a loss is not finite; the last checkpoint stays.
     """
+    keep_freed_memory()
     accelerator = accelerator_for(run)
     if run.config.channels_last:
         objective.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
