@@ -80,7 +80,7 @@ class Config:
 
 
 PRESETS: dict[str, Config] = {
-    #                                                                            ε, γ, δ, β of the paper are the defaults
+    # the paper's ε, γ, δ, β and latent are the defaults
     "mnist-lenet5": Config(epochs=150, classifier_epochs=20, learning_rate=3e-4),
     "quick": Config(epochs=3, classifier_epochs=3),
 }

@@ -1,4 +1,4 @@
-"""How the C library hands out memory: a training step that asks for the same tensors again should get the same pages."""
+"""How the C library hands out memory: a step that asks for the same tensors again should get the same pages."""
 
 import ctypes
 import platform
@@ -13,9 +13,9 @@ _GROW_BY = 2**26
 def keep_freed_memory() -> bool:
     """Makes glibc's malloc keep freed memory for the next tensor. Returns whether it did (glibc alone can).
 
-    By default large blocks go back to the kernel when they are freed, and each page of the next one is cleared anew when
-    it is first touched: 14,000 page faults in a stage I step of batch 256, against none. It holds for the whole process,
-    whose memory stays at its peak; PyTorch does the same on a GPU. `benchmarks/stage_one.py` measures what it gains.
+    By default large blocks go back to the kernel when they are freed, and each page of the next one is cleared anew
+    when it is first touched. It holds for the whole process, whose memory stays at its peak; PyTorch does the same on a
+    GPU. `benchmarks/stage_one.py` measures what it gains.
     """
     if platform.libc_ver()[0] != "glibc":
         return False

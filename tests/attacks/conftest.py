@@ -44,12 +44,32 @@ def victim() -> tuple[nn.Module, Tensor, Tensor]:
     return net, images, net(images).argmax(1)
 
 
+SMALL = {"steps": 4, "n_queries": 40, "search_steps": 2, "links": 2, "targets": 3}
+"""A budget that takes no time."""
+
+STRONG = {
+    "cw": {"eps": 1.5, "steps": 100, "search_steps": 5, "learning_rate": 0.05},
+    "pixle": {"eps": 1.0},
+    "advgan": {"steps": 200, "learning_rate": 0.003},
+    "hmcam": {"steps": 20, "step_size": 1.0},
+    "rfgsm": {"steps": 4},
+    "square": {"n_queries": 300},
+}
+"""What it takes to fool most of the victim's images where `SMALL` at ε = 0.1 does not."""
+
+
 def _attack(name: str, model: Callable[[Tensor], Tensor], images: Tensor, labels: Tensor, **keywords: Any) -> Tensor:
     attack = {**ATTACKS, **OTHER_ATTACKS}[name]
     keywords = {"eps": 0.05, "generator": torch.Generator().manual_seed(0)} | keywords
-    small = {"steps": 4, "n_queries": 40, "step_size": keywords["eps"] / 2}
+    small = SMALL | {"step_size": keywords["eps"] / 2}
     taken = inspect.signature(attack).parameters
     return attack(model, images, labels, **{key: small[key] for key in small if key in taken} | keywords)
+
+
+@pytest.fixture
+def strong() -> dict[str, dict[str, Any]]:
+    """`STRONG`."""
+    return STRONG
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,4 @@
-"""Attacks: pure functions (model, images, labels, *, eps, …) -> adversarial images, L∞, untargeted.
+"""Attacks: pure functions (model, images, labels, *, eps, …) -> adversarial images, untargeted, L∞ or L2.
 
 All of them return images inside the ε-ball and [0, 1]; freeze the model's parameters while they run and leave its
 mode alone (so call `model.eval()` first: in training mode batch norm would learn from the attack); work under
@@ -8,11 +8,19 @@ mode alone (so call `model.eval()` first: in training mode batch norm would lear
 from collections.abc import Callable
 from typing import Any
 
-from grfd.attacks.apgd import apgd_ce, apgd_t
-from grfd.attacks.autoattack import aa
+from grfd.attacks.advgan import advgan
+from grfd.attacks.apgd import apgd_ce, apgd_dlr, apgd_t
+from grfd.attacks.autoattack import aa, aa_torchattacks, autoattack
+from grfd.attacks.bim import bim
+from grfd.attacks.cw import cw
 from grfd.attacks.eotpgd import eotpgd
+from grfd.attacks.fab import fab, fab_t
 from grfd.attacks.fgsm import fgsm
+from grfd.attacks.hmcam import hmcam
+from grfd.attacks.mifgsm import mifgsm
 from grfd.attacks.pgd import pgd
+from grfd.attacks.pixle import pixle
+from grfd.attacks.rfgsm import rfgsm
 from grfd.attacks.square import square
 from grfd.attacks.vmifgsm import vmifgsm
 from grfd.types import Images
@@ -29,11 +37,27 @@ ATTACKS: dict[str, Attack] = {
 """The paper's five, in the order of its tables."""
 
 OTHER_ATTACKS: dict[str, Attack] = {
+    "autoattack": autoattack,
+    "aa_torchattacks": aa_torchattacks,
     "apgd_ce": apgd_ce,
+    "apgd_dlr": apgd_dlr,
     "apgd_t": apgd_t,
+    "fab": fab,
+    "fab_t": fab_t,
     "square": square,
+    "bim": bim,
+    "rfgsm": rfgsm,
+    "mifgsm": mifgsm,
+    "cw": cw,
+    "pixle": pixle,
+    "hmcam": hmcam,
+    "advgan": advgan,
 }
-"""The two parts of `aa`, and the gradient-free attack of the adaptive protocol."""
+"""AutoAttack and its parts, and the attacks of the paper's section 2.1."""
+
+L2_ATTACKS = ("fgsm", "pgd", "eotpgd", "aa", "autoattack", "aa_torchattacks", "apgd_ce", "apgd_dlr", "apgd_t", "fab",
+              "fab_t", "square")  # fmt: skip
+"""Those that take `norm="l2"`. `cw` knows no other norm."""
 
 TABLE_1: dict[str, dict[str, dict[str, Any]]] = {
     "mnist": {
@@ -58,22 +82,38 @@ TORCHATTACKS: dict[str, dict[str, Any]] = {
     "pgd": {"active_set": False, "loss": "literal_cross_entropy", "keep": "last"},
     "eotpgd": {"active_set": False, "loss": "literal_cross_entropy", "keep": "last"},
     "vmifgsm": {"active_set": False, "loss": "literal_cross_entropy", "keep": "last", "momentum_floor": 0.0},
+    "bim": {"active_set": False, "loss": "literal_cross_entropy", "keep": "last"},
+    "rfgsm": {"active_set": False, "loss": "literal_cross_entropy", "keep": "last"},
+    "mifgsm": {"active_set": False, "loss": "literal_cross_entropy", "keep": "last", "momentum_floor": 0.0},
 }
 """Keywords under which an attack is that of TorchAttacks 3.5.1, the paper's library, faults included. `aa` has none:
-TorchAttacks' own is another attack (10 steps, FAB-T, Square)."""
+TorchAttacks' own is another attack, `aa_torchattacks`."""
 
 __all__ = [
     "ATTACKS",
+    "L2_ATTACKS",
     "OTHER_ATTACKS",
     "TABLE_1",
     "TORCHATTACKS",
     "Attack",
     "aa",
+    "aa_torchattacks",
+    "advgan",
     "apgd_ce",
+    "apgd_dlr",
     "apgd_t",
+    "autoattack",
+    "bim",
+    "cw",
     "eotpgd",
+    "fab",
+    "fab_t",
     "fgsm",
+    "hmcam",
+    "mifgsm",
     "pgd",
+    "pixle",
+    "rfgsm",
     "square",
     "vmifgsm",
 ]

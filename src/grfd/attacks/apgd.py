@@ -1,4 +1,4 @@
-"""Auto-PGD, L∞ (Croce & Hein 2020, arXiv 2003.01690, algorithm 1): PGD that halves its own step size."""
+"""Auto-PGD (Croce & Hein 2020, arXiv 2003.01690, algorithm 1): PGD that halves its own step size."""
 
 from collections.abc import Callable
 from functools import partial
@@ -12,16 +12,21 @@ from grfd.attacks.threat import (
     Batch,
     Climb,
     Model,
+    Norm,
     Rows,
     attacking,
-    clamp,
     keep_better,
+    length,
+    likeliest_wrong,
     mean_lead,
+    normal,
     per_image,
+    project,
     remaining,
     repeat,
     rows_of,
     slope,
+    steepest,
     total,
     uniform,
 )
@@ -62,25 +67,50 @@ def apgd_ce(
     *,
     eps: float,
     steps: int = 100,
+    restarts: int = 1,
     samples: int = 1,
     active_set: bool = True,
     bounds: tuple[float, float] = (0.0, 1.0),
+    norm: Norm = "linf",
     generator: torch.Generator | None = None,
 ) -> Images:
-    """Auto-PGD on the cross-entropy, once, from a random point on the ball's surface.
+    """Auto-PGD on the cross-entropy, from a random point on the ball's surface.
 
-    images [batch, channel, height, width] in `bounds`; labels [batch]; ε in pixels of [0, 1]. `samples` gradients
-    are summed (EOT) at every step. Returns for each example the iterate that the model gets most wrong; with
-    `active_set` the first that it gets wrong at all (False for random models, see `pgd`).
+    images [batch, channel, height, width] in `bounds`; labels [batch]; ε in pixels of [0, 1], or with `norm` "l2" a
+    Euclidean length. `samples` gradients are summed (EOT) at every step. `restarts`: each works on what is not fooled
+    yet. Returns for each example the iterate that the model gets most wrong; with `active_set` the first that it gets
+    wrong at all (False for random models, see `pgd`).
     Loss values are compared through m (`losses.log_odds`), in which CE rises: the same decisions, no saturation; with
     several samples the mean of m stands in for that of CE. Raises UserError for a wrong shape, range, ε or count.
     """
-    _check(steps, samples)
-    with attacking(model, images, labels, eps, bounds) as batch:
-        look = partial(_look, model, lambda targets: partial(climbed, "cross_entropy"), samples)
-        result, best = batch.images.clone(), mean_lead(model, batch.images, batch.labels, samples)
-        _improve(result, best, look, batch, batch.labels, eps, steps, active_set, generator)
-        return result
+    _check(steps, samples, restarts)
+    climb = partial(climbed, "cross_entropy")
+    with attacking(model, images, labels, eps, bounds, norm) as batch:
+        return _untargeted(model, batch, climb, steps, restarts, samples, active_set, generator)
+
+
+def apgd_dlr(
+    model: Model,
+    images: Images,
+    labels: Labels,
+    *,
+    eps: float,
+    steps: int = 100,
+    restarts: int = 1,
+    samples: int = 1,
+    active_set: bool = True,
+    bounds: tuple[float, float] = (0.0, 1.0),
+    norm: Norm = "linf",
+    generator: torch.Generator | None = None,
+) -> Images:
+    """Auto-PGD on the untargeted DLR (eq. 6). With two classes, where the original raises, on the margin.
+
+    Keywords, and what is raised, as in `apgd_ce`.
+    """
+    _check(steps, samples, restarts)
+    climb = partial(climbed, "dlr")
+    with attacking(model, images, labels, eps, bounds, norm) as batch:
+        return _untargeted(model, batch, climb, steps, restarts, samples, active_set, generator)
 
 
 def apgd_t(
@@ -94,6 +124,7 @@ def apgd_t(
     samples: int = 1,
     active_set: bool = True,
     bounds: tuple[float, float] = (0.0, 1.0),
+    norm: Norm = "linf",
     generator: torch.Generator | None = None,
 ) -> Images:
     """Auto-PGD on the targeted DLR, towards each of the `targets` likeliest wrong classes in turn.
@@ -102,15 +133,31 @@ def apgd_t(
     fooled. Other keywords, and what is raised, as in `apgd_ce`.
     """
     _check(steps, samples)
-    with attacking(model, images, labels, eps, bounds) as batch:
+    with attacking(model, images, labels, eps, bounds, norm) as batch:
         look = partial(_look, model, _towards, samples)
         result, best = batch.images.clone(), mean_lead(model, batch.images, batch.labels, samples)
         if len(images) == 0:
             return result
-        wrong = model(batch.images).scatter(1, batch.labels[:, None], -torch.inf).argsort(1, descending=True)[:, :-1]
-        for target in wrong[:, :targets].unbind(1):
-            _improve(result, best, look, batch, target, eps, steps, active_set, generator)
+        for target in likeliest_wrong(model, batch, targets):
+            _improve(result, best, look, batch, target, steps, active_set, generator)
         return result
+
+
+def _untargeted(
+    model: Model,
+    batch: Batch,
+    climb: Climb,
+    steps: int,
+    restarts: int,
+    samples: int,
+    active_set: bool,
+    generator: torch.Generator | None,
+) -> Images:
+    look = partial(_look, model, lambda targets: climb, samples)
+    result, best = batch.images.clone(), mean_lead(model, batch.images, batch.labels, samples)
+    for _ in range(restarts):
+        _improve(result, best, look, batch, batch.labels, steps, active_set, generator)
+    return result
 
 
 def checkpoints(steps: int) -> list[int]:
@@ -124,9 +171,9 @@ def checkpoints(steps: int) -> list[int]:
     return sorted(set(found))
 
 
-def _check(steps: int, samples: int) -> None:
-    if steps < 1 or samples < 1:
-        raise UserError(f"{steps=}, {samples=}; expected both ≥ 1")
+def _check(steps: int, samples: int, restarts: int = 1) -> None:
+    if min(steps, samples, restarts) < 1:
+        raise UserError(f"{steps=}, {samples=}, {restarts=}; expected all ≥ 1")
 
 
 def _towards(targets: Labels) -> Climb:
@@ -150,7 +197,6 @@ def _improve(
     look: Look,
     batch: Batch,
     targets: Labels,
-    eps: float,
     steps: int,
     active_set: bool,
     generator: torch.Generator | None,
@@ -159,7 +205,7 @@ def _improve(
     rows = remaining(best, active_set)
     if len(rows) == 0:
         return
-    found, leads = _run(look, rows_of(batch, rows), targets[rows], eps, steps, active_set, generator)
+    found, leads = _run(look, rows_of(batch, rows), targets[rows], steps, active_set, generator)
     keep_better(result, best, rows, found, leads)
 
 
@@ -167,13 +213,12 @@ def _run(
     look: Look,
     batch: Batch,
     targets: Labels,
-    eps: float,
     steps: int,
     active_set: bool,
     generator: torch.Generator | None,
 ) -> tuple[Images, PerExample]:
     """One run: the iterate that the model gets most wrong, and its lead."""
-    search, found_lead = _start(look, batch, targets, eps, generator)
+    search, found_lead = _start(look, batch, targets, generator)
     found, last_check, checks = search.iterates.clone(), 0, checkpoints(steps)
     for step in range(1, steps + 1):
         if active_set:
@@ -190,11 +235,13 @@ def _run(
     return found, found_lead
 
 
-def _start(
-    look: Look, batch: Batch, targets: Labels, eps: float, generator: torch.Generator | None
-) -> tuple[Search, PerExample]:
-    noise = uniform(batch.images, tuple(batch.images.shape), -1.0, 1.0, generator)
-    start = clamp(batch.images + eps * noise / noise.abs().amax((1, 2, 3), keepdim=True), batch)
+def _start(look: Look, batch: Batch, targets: Labels, generator: torch.Generator | None) -> tuple[Search, PerExample]:
+    shape = tuple(batch.images.shape)
+    if batch.norm == "linf":
+        noise = uniform(batch.images, shape, -1.0, 1.0, generator)
+    else:
+        noise = normal(batch.images, shape, generator)
+    start = project(batch.images + batch.eps * noise / per_image(length(noise, batch.norm)), batch)
     gradient, value, leads = look(start, batch.labels, targets)
     search = Search(
         rows=torch.arange(len(start), device=start.device),
@@ -206,7 +253,7 @@ def _start(
         top_gradient=gradient,
         top_value=value,
         checked_value=value,
-        step_size=torch.full_like(value, 2 * eps),
+        step_size=torch.full_like(value, 2 * batch.eps),
         rises=torch.zeros_like(value),
         halved=torch.zeros_like(value, dtype=torch.bool),
     )
@@ -215,9 +262,9 @@ def _start(
 
 def _step(look: Look, search: Search, batch: Batch, targets: Labels, share: float) -> tuple[Search, PerExample]:
     """Algorithm 1, lines 7 to 10."""
-    aim = clamp(search.iterates + per_image(search.step_size) * search.gradient.sign(), batch)
+    aim = project(search.iterates + per_image(search.step_size) * steepest(search.gradient, batch.norm), batch)
     move = share * (aim - search.iterates) + (1 - share) * (search.iterates - search.previous)
-    iterates = clamp(search.iterates + move, batch)
+    iterates = project(search.iterates + move, batch)
     gradient, value, leads = look(iterates, batch.labels, targets)
     higher = value > search.top_value
     return search._replace(

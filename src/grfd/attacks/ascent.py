@@ -1,4 +1,4 @@
-"""The loop of the iterative sign-gradient attacks: step, project, remember the best iterate, drop who is fooled."""
+"""The loop of the attacks of fixed step size: step, project, remember the best iterate, drop who is fooled."""
 
 from collections.abc import Callable
 from functools import partial
@@ -6,7 +6,18 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from grfd.attacks.threat import Batch, Model, attacking, clamp, keep_better, mean_lead, remaining, rows_of, uniform
+from grfd.attacks.threat import (
+    Batch,
+    Model,
+    Norm,
+    attacking,
+    keep_better,
+    mean_lead,
+    project,
+    remaining,
+    rows_of,
+    steepest,
+)
 from grfd.errors import UserError
 from grfd.types import Images, Labels, PerExample
 
@@ -16,8 +27,11 @@ State = tuple[Tensor, ...]
 Look = Callable[[Images, Labels, State, bool], tuple[PerExample, Images, State]]
 """(iterates, labels, state, is the last) -> (lead, direction of ascent, new state)."""
 
+Start = Callable[[Batch, torch.Generator | None], Images]
+"""(batch, generator) -> a first iterate inside ball and box."""
 
-def sign_ascent(
+
+def steepest_ascent(
     model: Model,
     images: Images,
     labels: Labels,
@@ -27,17 +41,18 @@ def sign_ascent(
     eps: float,
     step_size: float,
     steps: int,
-    random_start: bool,
+    start: Start | None,
     restarts: int,
     samples: int,
     keep: str,
     active_set: bool,
     bounds: tuple[float, float],
     generator: torch.Generator | None,
+    norm: Norm = "linf",
 ) -> Images:
-    """x ← clamp(x + step_size · sign(direction)), `steps` times, `restarts` times over; see `pgd` for the keywords.
+    """x ← P(x + step_size · steepest(direction)), `steps` times, `restarts` times over; see `pgd` for the keywords.
 
-    Raises UserError where an argument is impossible.
+    Without a `start` the images themselves are the first iterate. Raises UserError where an argument is impossible.
     """
     if keep not in ("best", "last") or steps < 0 or restarts < 1 or samples < 1:
         raise UserError(
@@ -45,20 +60,18 @@ def sign_ascent(
             "expected keep 'best' or 'last', steps ≥ 0, restarts and samples ≥ 1"
         )
     climb = partial(_climb, model, look, step_size, steps, samples, keep, active_set)
-    with attacking(model, images, labels, eps, bounds) as batch:
+    with attacking(model, images, labels, eps, bounds, norm) as batch:
         result, best = batch.images.clone(), batch.images.new_full((len(images),), -torch.inf)
-        # Without a random start the first look is at the clean images anyway.
-        if random_start and (active_set or keep == "best"):
+        # Without a start of its own the first look is at the clean images anyway.
+        if start and (active_set or keep == "best"):
             best = mean_lead(model, batch.images, batch.labels, samples)
         for _ in range(restarts):
             rows = remaining(best, active_set)
             if len(rows) == 0:
                 break
             part = rows_of(batch, rows)
-            start = part.images
-            if random_start:
-                start = clamp(start + uniform(start, tuple(start.shape), -eps, eps, generator), part)
-            found, leads = climb(start, part, initial_state(start))
+            first = start(part, generator) if start else part.images
+            found, leads = climb(first, part, initial_state(first))
             keep_better(result, best, rows, found, leads, always=keep == "last")
         return result
 
@@ -89,7 +102,7 @@ def _climb(
             if len(alive) < len(rows):
                 iterates, direction, rows, *rest = (tensor[alive] for tensor in (iterates, direction, rows, *state))
                 batch, state = rows_of(batch, alive), tuple(rest)
-        iterates = clamp(iterates + step_size * direction.sign(), batch)
+        iterates = project(iterates + step_size * steepest(direction, batch.norm), batch)
     if keep == "last" and not active_set:
         return iterates, found_lead
     leads = mean_lead(model, iterates, batch.labels, samples)

@@ -4,9 +4,9 @@ from functools import partial
 
 import torch
 
-from grfd.attacks.ascent import State, sign_ascent
+from grfd.attacks.ascent import State, steepest_ascent
 from grfd.attacks.losses import climbed
-from grfd.attacks.threat import Model, repeat, slope, total
+from grfd.attacks.threat import Model, Norm, random_point, repeat, slope, total
 from grfd.types import Images, Labels, PerExample
 
 
@@ -25,9 +25,10 @@ def eotpgd(
     keep: str = "best",
     active_set: bool = True,
     bounds: tuple[float, float] = (0.0, 1.0),
+    norm: Norm = "linf",
     generator: torch.Generator | None = None,
 ) -> Images:
-    """PGD along the sign of Σ ∇_x loss over `samples` draws of a random model; other keywords as in `pgd`.
+    """PGD along Σ ∇_x loss over `samples` draws of a random model; other keywords as in `pgd`.
 
     The draws lie in one batch, so the model must draw anew for each row, not once a call. Iterates are judged by
     their mean lead over the draws. Against a deterministic model this is PGD at `samples` times the cost.
@@ -36,11 +37,11 @@ def eotpgd(
 
     def look(iterates: Images, labels: Labels, state: State, last: bool) -> tuple[PerExample, Images, State]:
         seen = slope(model, repeat(iterates, samples), labels, partial(climbed, loss))
-        # The sign of the sum is that of the summed loss: the common scale of an example's draws is positive.
+        # The direction of the sum is that of the summed loss: the common scale of an example's draws is positive.
         direction, _ = total(seen.gradient, seen.log_scale)
         return seen.lead.mean(0), direction, state
 
-    return sign_ascent(
+    return steepest_ascent(
         model,
         images,
         labels,
@@ -49,11 +50,12 @@ def eotpgd(
         eps=eps,
         step_size=step_size,
         steps=steps,
-        random_start=random_start,
+        start=random_point if random_start else None,
         restarts=restarts,
         samples=samples,
         keep=keep,
         active_set=active_set,
         bounds=bounds,
         generator=generator,
+        norm=norm,
     )

@@ -5,7 +5,7 @@ from functools import partial
 import torch
 
 from grfd.attacks.losses import climbed
-from grfd.attacks.threat import Model, attacking, clamp, per_image, slope
+from grfd.attacks.threat import Model, Norm, attacking, per_image, project, slope, steepest
 from grfd.types import Images, Labels
 
 
@@ -18,18 +18,20 @@ def fgsm(
     loss: str = "cross_entropy",
     active_set: bool = True,
     bounds: tuple[float, float] = (0.0, 1.0),
+    norm: Norm = "linf",
     generator: torch.Generator | None = None,
 ) -> Images:
     """x + ε·sign(∇_x loss) (eq. 2.1), clamped to `bounds`.
 
     images [batch, channel, height, width] in `bounds`; labels [batch]; ε in pixels of [0, 1]. With `active_set`,
-    images that are misclassified already come back as they are. `generator` is unused: nothing is drawn.
+    images that are misclassified already come back as they are. With `norm` "l2", ε is a Euclidean length and the step
+    goes along ∇/‖∇‖. `generator` is unused: nothing is drawn.
     Raises UserError for a wrong shape, range, ε or loss.
     """
-    with attacking(model, images, labels, eps, bounds) as batch:
+    with attacking(model, images, labels, eps, bounds, norm) as batch:
         if len(images) == 0:
             return batch.images
         seen = slope(model, batch.images[None], batch.labels, partial(climbed, loss))
-        stepped = clamp(batch.images + eps * seen.gradient[0].sign(), batch)
+        stepped = project(batch.images + eps * steepest(seen.gradient[0], norm), batch)
         fooled = (seen.lead[0] >= 0) & active_set
         return torch.where(per_image(fooled), batch.images, stepped)

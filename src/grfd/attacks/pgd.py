@@ -3,7 +3,7 @@
 import torch
 
 from grfd.attacks.eotpgd import eotpgd
-from grfd.attacks.threat import Model
+from grfd.attacks.threat import Model, Norm
 from grfd.types import Images, Labels
 
 
@@ -21,6 +21,7 @@ def pgd(
     keep: str = "best",
     active_set: bool = True,
     bounds: tuple[float, float] = (0.0, 1.0),
+    norm: Norm = "linf",
     generator: torch.Generator | None = None,
 ) -> Images:
     """x ← P(x + step_size · sign(∇_x loss)), from a uniform point of the ball: EOTPGD with a single sample.
@@ -35,6 +36,8 @@ def pgd(
       is lost; "last" returns the last one, as the original does. For a random model that verdict is a draw too:
       "last", or many samples, is then the better choice.
     - `restarts`: each works on what is not fooled yet; the best of all is returned.
+    - `norm`: "linf", or "l2": then ε and step_size are Euclidean lengths, and a step goes along ∇/‖∇‖ in place of its
+      sign.
     - `generator`: for the starts; None draws from torch's global generator.
 
     Raises UserError for a wrong shape, range, ε, loss, keep or count.
@@ -53,5 +56,6 @@ def pgd(
         keep=keep,
         active_set=active_set,
         bounds=bounds,
+        norm=norm,
         generator=generator,
     )

@@ -1,14 +1,26 @@
-"""Square attack, L∞ (Andriushchenko et al. 2020, arXiv 1912.00049, algorithms 1 and 2): random search, no gradients."""
+"""Square attack (Andriushchenko et al. 2020, arXiv 1912.00049, algorithms 1 to 3): random search, no gradients."""
 
 import torch
 from torch import Tensor
 
-from grfd.attacks.threat import Model, attacking, keep_better, mean_lead, per_image, remaining, rows_of, uniform
+from grfd.attacks.square_l2 import move_window, start_on_grid
+from grfd.attacks.threat import (
+    Batch,
+    Model,
+    Norm,
+    attacking,
+    keep_better,
+    mean_lead,
+    per_image,
+    remaining,
+    rows_of,
+    uniform,
+)
 from grfd.errors import UserError
 from grfd.types import Images, Labels
 
 HALVINGS = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)
-"""After these many of 10,000 queries the share p of changed pixels halves (section 5); rescaled to `n_queries`."""
+"""After these many of 10,000 queries the share p of changed pixels halves (section 5)."""
 
 
 def square(
@@ -19,23 +31,30 @@ def square(
     eps: float,
     n_queries: int = 5000,
     p_init: float = 0.8,
+    rescale: bool = True,
     samples: int = 1,
     active_set: bool = True,
     bounds: tuple[float, float] = (0.0, 1.0),
+    norm: Norm = "linf",
     generator: torch.Generator | None = None,
 ) -> Images:
     """Vertical stripes of ±ε, then squares of ±ε a channel at random places, kept where the margin loss improves.
 
+    With `norm` "l2": a grid of bumps of length ε in all, then windows to which the length of another window moves
+    (`square_l2`).
+
     images [batch, channel, height, width] in `bounds`; labels [batch]; ε in pixels of [0, 1]. `n_queries` perturbed
     images are tried an example (the look at the clean image is not counted), each judged by the mean over `samples`
-    draws of a random model. `p_init`: the share of pixels that the first squares cover. With `active_set` an example
-    leaves at its first success (False for random models, see `pgd`). Every example draws places of its own.
+    draws of a random model. `p_init`: the share of pixels that the first squares cover; it shrinks by the schedule of
+    10,000 queries, or by that rescaled to `n_queries` (the original's `resc_schedule`, False in AutoAttack). With
+    `active_set` an example leaves at its first success (False for random models, see `pgd`). Every example draws places
+    of its own.
     Against a random model a lucky draw stalls the search, and only many samples help (on a small net with noise, 300
     queries left 78 % at 1 sample, 63 % at 8, 25 % at 64). Raises UserError for a wrong shape, range, ε or count.
     """
     if n_queries < 1 or samples < 1 or not 0 < p_init <= 1:
         raise UserError(f"{n_queries=}, {samples=}, {p_init=}; expected counts ≥ 1 and 0 < p_init ≤ 1")
-    with attacking(model, images, labels, eps, bounds) as batch:
+    with attacking(model, images, labels, eps, bounds, norm) as batch:
         clean = mean_lead(model, batch.images, batch.labels, samples)
         rows = remaining(clean, active_set)
         # The search starts below everything: its first points, the stripes, need not beat the clean image.
@@ -45,13 +64,26 @@ def square(
             if len(rows) == 0:
                 break
             part, current = rows_of(batch, rows), result[rows]
-            signs = _stripes(current, generator)
-            if query > 0:
-                signs = _squares(current, _side(query / n_queries, p_init, current), generator)
-            tried = torch.where(signs > 0, part.upper, torch.where(signs < 0, part.lower, current))
+            progress = query / (n_queries if rescale else 10_000)
+            tried = (_try if norm == "linf" else _try_l2)(query == 0, progress, p_init, current, part, generator)
             tried_leads = mean_lead(model, tried, part.labels, samples)
             keep_better(result, leads, rows, tried, tried_leads)
         return torch.where(per_image(leads > clean), result, batch.images)
+
+
+def _try(
+    first: bool, progress: float, p_init: float, current: Images, batch: Batch, generator: torch.Generator | None
+) -> Images:
+    signs = _stripes(current, generator) if first else _squares(current, _side(progress, p_init, current), generator)
+    return torch.where(signs > 0, batch.upper, torch.where(signs < 0, batch.lower, current))
+
+
+def _try_l2(
+    first: bool, progress: float, p_init: float, current: Images, batch: Batch, generator: torch.Generator | None
+) -> Images:
+    if first:
+        return start_on_grid(batch, generator)
+    return move_window(current, batch, _side(progress, p_init, current), generator)
 
 
 def _side(progress: float, p_init: float, images: Images) -> int:

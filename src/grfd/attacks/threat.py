@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from jaxtyping import Float, Int
@@ -13,6 +13,9 @@ from grfd.errors import UserError
 from grfd.types import Images, Labels, Logits, PerExample
 
 Model = Callable[[Images], Logits]
+Norm = Literal["linf", "l2"]
+"""What ε bounds: the largest change of a pixel, or the Euclidean length of the change."""
+
 Climb = Callable[[Logits, Labels], tuple[PerExample, PerExample]]
 """(logits, labels) -> (values, log_scale), as `losses.climbed`."""
 
@@ -27,12 +30,14 @@ PerRow = Float[Tensor, "rows"]
 
 
 class Batch(NamedTuple):
-    """What is attacked: images, labels, and the corners of ball ∩ box, to which iterates are clamped."""
+    """What is attacked: images, labels, the ball, and the corners of L∞ ball ∩ box, to which iterates are clamped."""
 
     images: Images
     labels: Labels
     lower: Images
     upper: Images
+    eps: float
+    norm: Norm
 
 
 class Slope(NamedTuple):
@@ -45,27 +50,49 @@ class Slope(NamedTuple):
 
 
 @contextmanager
-def attacking(model: Model, images: Images, labels: Labels, eps: float, bounds: tuple[float, float]) -> Iterator[Batch]:
-    """Checks the input, freezes the model, and yields copies of the batch with its corners.
+def attacking(
+    model: Model, images: Images, labels: Labels, eps: float, bounds: tuple[float, float], norm: Norm = "linf"
+) -> Iterator[Batch]:
+    """Checks the input, freezes the model, and yields copies of the batch with its ball.
 
-    Clamping to precomputed corners keeps iterates inside ball and box exactly. Raises UserError for what cannot be
+    Clamping to precomputed corners keeps iterates inside L∞ ball and box exactly. Raises UserError for what cannot be
     attacked.
     """
-    _check(images, labels, eps, bounds)
+    _check(images, labels, eps, bounds, norm)
     # Tensors made under inference_mode cannot be saved for a backward pass: copies made outside it can.
     with torch.inference_mode(False), torch.no_grad(), frozen(model):
         images, labels = images.detach().clone(), labels.detach().long().clone()
-        yield Batch(images, labels, (images - eps).clamp(*bounds), (images + eps).clamp(*bounds))
+        yield Batch(images, labels, (images - eps).clamp(*bounds), (images + eps).clamp(*bounds), eps, norm)
 
 
 def rows_of(batch: Batch, rows: Rows) -> Batch:
     """The examples at these indices."""
-    return Batch(*(tensor[rows] for tensor in batch))
+    images, labels, lower, upper = (tensor[rows] for tensor in batch[:4])
+    return Batch(images, labels, lower, upper, batch.eps, batch.norm)
 
 
-def clamp(images: Images, batch: Batch) -> Images:
-    """Onto ball ∩ box."""
+def project(images: Images, batch: Batch) -> Images:
+    """Onto ball ∩ box. For L2 first onto the ball, then into the box, which leads no point out of the ball again."""
+    if batch.norm == "l2":
+        change = images - batch.images
+        longest = (batch.eps / length(change, "l2").clamp_min(torch.finfo(change.dtype).tiny)).clamp_max(1)
+        images = batch.images + per_image(longest) * change
     return images.clamp(batch.lower, batch.upper)
+
+
+def length(change: Images, norm: Norm) -> PerExample:
+    """Of each perturbation: its largest absolute pixel, or its Euclidean length."""
+    flat = change.flatten(1)
+    return flat.abs().amax(1) if norm == "linf" else torch.linalg.vector_norm(flat, dim=1)
+
+
+def steepest(gradient: Images, norm: Norm) -> Images:
+    """The step of unit length along which a linear loss rises most: the sign, or the gradient over its length."""
+    if norm == "linf":
+        return gradient.sign()
+    # Scaled by its largest entry first: the squares of a tiny gradient underflow.
+    scaled = gradient / per_image(length(gradient, "linf").clamp_min(torch.finfo(gradient.dtype).tiny))
+    return scaled / per_image(length(scaled, "l2").clamp_min(1))
 
 
 def keep_better(
@@ -149,6 +176,30 @@ def mean_lead(model: Model, images: Images, labels: Labels, samples: int = 1) ->
         return lead(logits, labels.repeat(samples)).unflatten(0, (samples, len(labels))).mean(0)
 
 
+def likeliest_wrong(model: Model, batch: Batch, count: int) -> tuple[Labels, ...]:
+    """The `count` likeliest wrong classes of each clean image (all of them where there are fewer), likeliest first."""
+    with torch.no_grad():
+        logits = model(batch.images)
+    wrong = logits.scatter(1, batch.labels[:, None], -torch.inf).argsort(1, descending=True)[:, :-1]
+    return wrong[:, :count].unbind(1)
+
+
+def random_point(batch: Batch, generator: torch.Generator | None) -> Images:
+    """In ball ∩ box: uniform in the L∞ ball; for L2 of uniform direction and uniform length, as in TorchAttacks."""
+    shape = tuple(batch.images.shape)
+    if batch.norm == "linf":
+        return project(batch.images + uniform(batch.images, shape, -batch.eps, batch.eps, generator), batch)
+    direction = steepest(normal(batch.images, shape, generator), "l2")
+    radius = uniform(batch.images, (shape[0],), 0.0, batch.eps, generator)
+    return project(batch.images + per_image(radius) * direction, batch)
+
+
+def normal(like: Tensor, shape: tuple[int, ...], generator: torch.Generator | None) -> Tensor:
+    """N(0, 1) of that shape, with the device and dtype of `like`; drawn where the generator lives."""
+    device = like.device if generator is None else generator.device
+    return torch.randn(shape, dtype=like.dtype, device=device, generator=generator).to(like.device)
+
+
 def uniform(like: Tensor, shape: tuple[int, ...], low: float, high: float, generator: torch.Generator | None) -> Tensor:
     """U(low, high) of that shape, with the device and dtype of `like`; drawn where the generator lives."""
     device = like.device if generator is None else generator.device
@@ -156,7 +207,9 @@ def uniform(like: Tensor, shape: tuple[int, ...], low: float, high: float, gener
     return (low + (high - low) * noise).to(like.device)
 
 
-def _check(images: Images, labels: Labels, eps: float, bounds: tuple[float, float]) -> None:
+def _check(images: Images, labels: Labels, eps: float, bounds: tuple[float, float], norm: str) -> None:
+    if norm not in ("linf", "l2"):
+        raise UserError(f"{norm=}; expected 'linf' or 'l2'")
     if images.ndim != 4 or not images.is_floating_point():
         shape = tuple(images.shape)
         raise UserError(f"images are {images.dtype} {shape}; expected floats [batch, channel, height, width]")

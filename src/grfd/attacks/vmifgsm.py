@@ -4,7 +4,7 @@ from functools import partial
 
 import torch
 
-from grfd.attacks.ascent import State, sign_ascent
+from grfd.attacks.ascent import State, steepest_ascent
 from grfd.attacks.losses import climbed
 from grfd.attacks.threat import Model, Points, slope, total, uniform
 from grfd.errors import UserError
@@ -53,7 +53,7 @@ def vmifgsm(
             variance, variance_scale = total(terms, seen.log_scale)
         return seen.lead[0], momentum, (momentum, variance, variance_scale)
 
-    return sign_ascent(
+    return steepest_ascent(
         model,
         images,
         labels,
@@ -62,7 +62,7 @@ def vmifgsm(
         eps=eps,
         step_size=step_size,
         steps=steps,
-        random_start=False,
+        start=None,
         restarts=1,
         samples=1,
         keep=keep,

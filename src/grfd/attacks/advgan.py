@@ -1,0 +1,97 @@
+"""A generator-based attack in the manner of AdvGAN (Xiao et al. 2018, arXiv 1801.02610).
+
+AdvGAN trains its generator on a training set and then needs one forward pass an image. Here it is trained on the very
+images that it attacks, which can only make it stronger, and ε is a hard bound (ε·tanh) in place of its hinge loss.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from grfd.attacks.losses import lead, margin
+from grfd.attacks.threat import Batch, Model, attacking, keep_better, mean_lead, project, remaining, rows_of
+from grfd.errors import UserError
+from grfd.types import Images, Labels
+
+WIDTH = 32
+
+
+def advgan(
+    model: Model,
+    images: Images,
+    labels: Labels,
+    *,
+    eps: float,
+    steps: int = 200,
+    learning_rate: float = 1e-3,
+    realism: float = 0.1,
+    active_set: bool = True,
+    bounds: tuple[float, float] = (0.0, 1.0),
+    generator: torch.Generator | None = None,
+) -> Images:
+    """x + ε·tanh(G(x)), with G climbing the margin (C&W's loss) and `realism` times a discriminator's opinion (LSGAN).
+
+    images [batch, channel, height, width] in `bounds`; labels [batch]; ε in pixels of [0, 1]. Every step of Adam sees
+    all images that stand; the result is, for each, the one on the way that the model gets most wrong. With
+    `active_set` an image that is fooled leaves. Raises UserError for a wrong shape, range, ε or count.
+    """
+    if steps < 1 or learning_rate <= 0 or realism < 0:
+        raise UserError(f"{steps=}, {learning_rate=}, {realism=}; expected steps ≥ 1, a rate above 0, realism ≥ 0")
+    with attacking(model, images, labels, eps, bounds) as batch:
+        result, best = batch.images.clone(), mean_lead(model, batch.images, batch.labels)
+        network, judge = _networks(batch.images, generator)
+        optimizers = [torch.optim.Adam(each.parameters(), lr=learning_rate) for each in (network, judge)]
+        for _ in range(steps):
+            rows = remaining(best, active_set)
+            if len(rows) == 0:
+                break
+            part = rows_of(batch, rows)
+            tried, leads = _step(model, part, network, judge, optimizers, realism)
+            keep_better(result, best, rows, tried, leads)
+        return result
+
+
+def _networks(images: Images, generator: torch.Generator | None) -> tuple[nn.Module, nn.Module]:
+    """Generator and discriminator, with weights from the attack's own stream."""
+    device = images.device if generator is None else generator.device
+    seed = torch.randint(2**62, (), generator=generator, device=device).item()
+    with torch.random.fork_rng():
+        torch.manual_seed(int(seed))
+        network = nn.Sequential(*_trunk(images.shape[1]), nn.Conv2d(WIDTH, images.shape[1], 3, padding=1))
+        judge = nn.Sequential(*_trunk(images.shape[1]), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(WIDTH, 1))
+    return network.to(images), judge.to(images)
+
+
+def _trunk(channels: int) -> list[nn.Module]:
+    return [
+        nn.Conv2d(channels, WIDTH, 3, padding=1),
+        nn.ReLU(),
+        nn.Conv2d(WIDTH, WIDTH, 3, padding=1),
+        nn.ReLU(),
+    ]
+
+
+def _step(
+    model: Model,
+    batch: Batch,
+    network: nn.Module,
+    judge: nn.Module,
+    optimizers: list[torch.optim.Adam],
+    realism: float,
+) -> tuple[Images, Tensor]:
+    """One step of both networks; the images that were tried in it, and their leads."""
+    with torch.enable_grad():
+        tried = project(batch.images + batch.eps * network(batch.images).tanh(), batch)
+        logits = model(tried).to(tried.dtype)
+        climbed = margin(logits, batch.labels).clamp_max(0).nan_to_num(nan=0.0, posinf=0.0, neginf=0.0).mean()
+        opinion = (judge(tried) - 1).square().mean()
+        _descend(optimizers[0], realism * opinion - climbed, network)
+        doubt = (judge(batch.images) - 1).square().mean() + judge(tried.detach()).square().mean()
+        _descend(optimizers[1], doubt, judge)
+    return tried.detach(), lead(logits.detach(), batch.labels)
+
+
+def _descend(optimizer: torch.optim.Adam, loss: Tensor, network: nn.Module) -> None:
+    gradients = torch.autograd.grad(loss, list(network.parameters()), allow_unused=True)
+    for parameter, gradient in zip(network.parameters(), gradients, strict=True):
+        parameter.grad = None if gradient is None else gradient.nan_to_num(nan=0.0, posinf=0.0, neginf=0.0)
+    optimizer.step()

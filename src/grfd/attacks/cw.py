@@ -1,0 +1,136 @@
+"""C&W, L2 (Carlini & Wagner 2017, arXiv 1608.04644, section VI.A): the smallest perturbation, at a searched c."""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from grfd.attacks.losses import margin
+from grfd.attacks.threat import Batch, Model, attacking, length, mean_lead, per_image, remaining, rows_of, slope
+from grfd.errors import UserError
+from grfd.types import Images, Labels, Logits, PerExample
+
+C_MAX = 1e10
+"""Above every c that the search reaches by growing tenfold."""
+
+INSIDE = 1 - 1e-6
+"""Images are drawn in by this factor, so that their pre-image under tanh is finite."""
+
+
+class Adam(NamedTuple):
+    """Moments of w's gradient (Kingma & Ba 2015, arXiv 1412.6980), a row an example."""
+
+    first: Images
+    second: Images
+
+
+def cw(
+    model: Model,
+    images: Images,
+    labels: Labels,
+    *,
+    eps: float,
+    steps: int = 1000,
+    search_steps: int = 9,
+    initial_c: float = 1e-3,
+    confidence: float = 0.0,
+    learning_rate: float = 0.01,
+    active_set: bool = True,
+    bounds: tuple[float, float] = (0.0, 1.0),
+    generator: torch.Generator | None = None,
+) -> Images:
+    """min ‖x′ − x‖² + c·max(z_y − max_{j≠y} z_j + confidence, 0) by Adam over w, x′ = tanh(w) stretched to `bounds`.
+
+    images [batch, channel, height, width] in `bounds`; labels [batch]; ε bounds the Euclidean length: a longer
+    perturbation is no success, and the image comes back as it was. c is searched for each example: tenfold until the
+    model is fooled, then by halves, `search_steps` times in all. With `active_set` an example is done with the first
+    success within ε; pass False (and a large ε) for the *smallest* perturbation that the search finds. `steps` of Adam
+    for each c, fewer where the objective has stopped falling (TorchAttacks has no search: c = 1, 50 steps). Nothing is
+    drawn, `generator` is unused. Raises UserError for a wrong shape, range, ε or count.
+    """
+    if min(steps, search_steps) < 1 or initial_c <= 0 or confidence < 0 or learning_rate <= 0:
+        raise UserError(
+            f"{steps=}, {search_steps=}, {initial_c=}, {confidence=}, {learning_rate=}; "
+            "expected counts ≥ 1, initial_c and learning_rate above 0, confidence ≥ 0"
+        )
+    with attacking(model, images, labels, eps, bounds, "l2") as batch:
+        result = batch.images.clone()
+        best = mean_lead(model, batch.images, batch.labels)
+        shortest = torch.where(best >= 0, 0.0, torch.inf).to(best)
+        rows = remaining(best, True)  # what is wrong already needs no perturbation
+        c, low, high = (torch.full_like(best, value) for value in (initial_c, 0.0, C_MAX))
+        for _ in range(search_steps):
+            rows = rows[shortest[rows] > eps] if active_set else rows
+            if len(rows) == 0:
+                break
+            part = rows_of(batch, rows)
+            found, long = _descend(model, part, c[rows], steps, confidence, learning_rate, active_set, bounds)
+            fooled = long < torch.inf
+            shorter = long < shortest[rows]
+            result[rows] = torch.where(per_image(shorter & (long <= eps)), found, result[rows])
+            shortest[rows] = torch.where(shorter, long, shortest[rows])
+            high[rows] = torch.where(fooled, c[rows].minimum(high[rows]), high[rows])
+            low[rows] = torch.where(fooled, low[rows], c[rows].maximum(low[rows]))
+            c[rows] = torch.where(high[rows] < C_MAX, (low[rows] + high[rows]) / 2, 10 * c[rows])
+        return result
+
+
+def _descend(
+    model: Model,
+    batch: Batch,
+    c: PerExample,
+    steps: int,
+    confidence: float,
+    learning_rate: float,
+    active_set: bool,
+    bounds: tuple[float, float],
+) -> tuple[Images, PerExample]:
+    """Adam at one c: the shortest perturbation that fools the model with that confidence, and its length (∞: none)."""
+    middle, half = (bounds[1] + bounds[0]) / 2, (bounds[1] - bounds[0]) / 2
+    w = ((batch.images - middle) / half * INSIDE).atanh()
+    adam = Adam(torch.zeros_like(w), torch.zeros_like(w))
+    found, shortest = batch.images.clone(), torch.full_like(c, torch.inf)
+    rows, before = torch.arange(len(c), device=c.device), torch.inf
+    for step in range(steps):
+        if active_set:
+            alive = (shortest[rows] > batch.eps).nonzero().squeeze(1)
+            if len(alive) == 0:
+                break
+            if len(alive) < len(rows):
+                rows, w, c, batch = rows[alive], w[alive], c[alive], rows_of(batch, alive)
+                adam, before = Adam(*(moment[alive] for moment in adam)), torch.inf
+        tried = middle + half * w.tanh()
+        change = tried - batch.images
+        gradient, lead, weighed = _weighed(model, tried, batch.labels, c, confidence)
+        long = length(change, "l2")
+        shorter = (lead >= confidence) & (long < shortest[rows])
+        found[rows] = torch.where(per_image(shorter), tried, found[rows])
+        shortest[rows] = torch.where(shorter, long, shortest[rows])
+        if step % max(steps // 10, 1) == 0:
+            objective = (long.square() + weighed).sum().item()
+            if objective > 0.9999 * before:
+                break
+            before = objective
+        adam, move = _adam(adam, (2 * change + gradient) * half * (1 - w.tanh().square()), step)
+        w = w - learning_rate * move
+    return found, shortest
+
+
+def _weighed(
+    model: Model, tried: Images, labels: Labels, c: PerExample, confidence: float
+) -> tuple[Images, PerExample, PerExample]:
+    """Gradient of c·max(confidence − margin, 0), the lead, and its value."""
+
+    def climb(logits: Logits, labels: Labels) -> tuple[PerExample, PerExample]:
+        lacking = (confidence - margin(logits, labels)).clamp_min(0)
+        return c * lacking, torch.zeros_like(lacking)
+
+    seen = slope(model, tried[None], labels, climb)
+    return seen.gradient[0], seen.lead[0], seen.values[0]
+
+
+def _adam(adam: Adam, gradient: Images, step: int) -> tuple[Adam, Images]:
+    first = 0.9 * adam.first + 0.1 * gradient
+    second = 0.999 * adam.second + 0.001 * gradient.square()
+    corrected: Tensor = (second / (1 - 0.999 ** (step + 1))).sqrt()
+    return Adam(first, second), first / (1 - 0.9 ** (step + 1)) / (corrected + 1e-8)

@@ -1,0 +1,240 @@
+"""FAB (Croce & Hein 2020, arXiv 1907.02044, algorithm 1): small steps onto the decision boundary, pulled to the image.
+
+It looks for the smallest perturbation, not for one of length ε; what is longer than ε is no success here.
+"""
+
+from collections.abc import Callable
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from grfd.attacks.threat import (
+    Batch,
+    Model,
+    Norm,
+    attacking,
+    length,
+    likeliest_wrong,
+    mean_lead,
+    per_image,
+    random_point,
+    rows_of,
+)
+from grfd.errors import UserError
+from grfd.types import Images, Labels, Logits, PerExample
+
+Boundaries = Callable[[Images, Labels, Labels], tuple[Tensor, Tensor]]
+"""(iterates, labels, targets) -> (z_j − z_y, its gradient) of the linearised boundary that is nearest."""
+
+
+def fab_t(
+    model: Model,
+    images: Images,
+    labels: Labels,
+    *,
+    eps: float,
+    steps: int = 100,
+    targets: int = 9,
+    restarts: int = 1,
+    alpha_max: float = 0.1,
+    eta: float = 1.05,
+    beta: float = 0.9,
+    active_set: bool = True,
+    bounds: tuple[float, float] = (0.0, 1.0),
+    norm: Norm = "linf",
+    generator: torch.Generator | None = None,
+) -> Images:
+    """Targeted FAB: towards the boundary with each of the `targets` likeliest wrong classes in turn (all, if fewer).
+
+    images [batch, channel, height, width] in `bounds`; labels [batch]; ε in pixels of [0, 1], or with `norm` "l2" a
+    Euclidean length. Each step projects the iterate and the image onto the linearised boundary, goes `eta` times as
+    far, and mixes the two by at most `alpha_max`; where it is adversarial it is drawn back towards the image by
+    `beta`. Restarts after the first begin at a random point. An image whose smallest perturbation found is longer than
+    ε comes back as it was. FAB has no use for `samples`: against a random model its boundaries mean little.
+    Raises UserError for a wrong shape, range, ε or count.
+    """
+    _check(steps, restarts, alpha_max, eta, beta)
+    with attacking(model, images, labels, eps, bounds, norm) as batch:
+        wrong = likeliest_wrong(model, batch, targets) if len(images) else ()
+        search = partial(_search, model, partial(_towards, model), steps, alpha_max, eta, beta, active_set, bounds)
+        return _tried(model, search, batch, [target for target in wrong for _ in range(restarts)], restarts,
+                      active_set, generator)  # fmt: skip
+
+
+def fab(
+    model: Model,
+    images: Images,
+    labels: Labels,
+    *,
+    eps: float,
+    steps: int = 100,
+    restarts: int = 1,
+    alpha_max: float = 0.1,
+    eta: float = 1.05,
+    beta: float = 0.9,
+    active_set: bool = True,
+    bounds: tuple[float, float] = (0.0, 1.0),
+    norm: Norm = "linf",
+    generator: torch.Generator | None = None,
+) -> Images:
+    """Untargeted FAB: at every step towards the nearest of all linearised boundaries, at a gradient a class.
+
+    So a step costs as many backward passes as there are classes; `fab_t` costs one. Keywords and errors as there.
+    """
+    _check(steps, restarts, alpha_max, eta, beta)
+    with attacking(model, images, labels, eps, bounds, norm) as batch:
+        search = partial(
+            _search, model, partial(_nearest, model, norm), steps, alpha_max, eta, beta, active_set, bounds
+        )
+        return _tried(model, search, batch, [batch.labels] * restarts, restarts, active_set, generator)
+
+
+def _check(steps: int, restarts: int, alpha_max: float, eta: float, beta: float) -> None:
+    if min(steps, restarts) < 1 or not (0 <= alpha_max <= 1 and eta >= 1 and 0 < beta <= 1):
+        raise UserError(
+            f"{steps=}, {restarts=}, {alpha_max=}, {eta=}, {beta=}; "
+            "expected counts ≥ 1, alpha_max in [0, 1], eta ≥ 1, beta in (0, 1]"
+        )
+
+
+def _tried(
+    model: Model,
+    search: Callable[[Batch, Images, Labels], tuple[Images, PerExample]],
+    batch: Batch,
+    targets: list[Labels],
+    restarts: int,
+    active_set: bool,
+    generator: torch.Generator | None,
+) -> Images:
+    """Each search on the examples that no earlier one fooled within ε (on all, without an active set): the shortest."""
+    result = batch.images.clone()
+    fooled = mean_lead(model, batch.images, batch.labels) >= 0
+    shortest = torch.where(fooled, 0.0, torch.inf).to(result.dtype)
+    for trial, target in enumerate(targets):
+        rows = torch.arange(len(result), device=result.device)
+        rows = rows[shortest[rows] > (batch.eps if active_set else 0.0)]
+        if len(rows) == 0:
+            break
+        part = rows_of(batch, rows)
+        start = part.images if trial % restarts == 0 else random_point(part, generator)
+        found, long = search(part, start, target[rows])
+        shorter = (long <= batch.eps) & (long < shortest[rows])
+        result[rows] = torch.where(per_image(shorter), found.clamp(part.lower, part.upper), result[rows])
+        shortest[rows] = torch.where(shorter, long, shortest[rows])
+    return result
+
+
+def _search(
+    model: Model,
+    boundary: Boundaries,
+    steps: int,
+    alpha_max: float,
+    eta: float,
+    beta: float,
+    active_set: bool,
+    bounds: tuple[float, float],
+    batch: Batch,
+    iterates: Images,
+    targets: Labels,
+) -> tuple[Images, PerExample]:
+    """Algorithm 1: the shortest perturbation on the way that fools the model, and its length (∞ where none does).
+
+    With `active_set` an example is done with the first that is no longer than ε.
+    """
+    found, shortest = batch.images.clone(), torch.full_like(length(batch.images, batch.norm), torch.inf)
+    rows = torch.arange(len(found), device=found.device)
+    for _ in range(steps):
+        if active_set:
+            alive = (shortest[rows] > batch.eps).nonzero().squeeze(1)
+            if len(alive) == 0:
+                break
+            if len(alive) < len(rows):
+                rows, iterates, targets, batch = rows[alive], iterates[alive], targets[alive], rows_of(batch, alive)
+        iterates = _step(boundary, iterates, batch, targets, alpha_max, eta, bounds)
+        fools = mean_lead(model, iterates, batch.labels) >= 0
+        long = length(iterates - batch.images, batch.norm)
+        shorter = fools & (long < shortest[rows])
+        found[rows] = torch.where(per_image(shorter), iterates, found[rows])
+        shortest[rows] = torch.where(shorter, long, shortest[rows])
+        iterates = torch.where(per_image(fools), batch.images + beta * (iterates - batch.images), iterates)
+    return found, shortest
+
+
+def _step(
+    boundary: Boundaries,
+    iterates: Images,
+    batch: Batch,
+    targets: Labels,
+    alpha_max: float,
+    eta: float,
+    bounds: tuple[float, float],
+) -> Images:
+    """Algorithm 1, lines 4 to 8: `eta` times as far as the plane, from the iterate and from the image, mixed."""
+    difference, gradient = boundary(iterates, batch.labels, targets)
+    offset = (gradient * iterates).flatten(1).sum(1) - difference
+    from_iterate = onto_hyperplane(iterates, gradient, offset, batch.norm, bounds)
+    from_image = onto_hyperplane(batch.images, gradient, offset, batch.norm, bounds)
+    first, second = (length(move, batch.norm).clamp_min(1e-8) for move in (from_iterate, from_image))
+    alpha = per_image((first / (first + second)).clamp(0, alpha_max))
+    mixed = (1 - alpha) * (iterates + eta * from_iterate) + alpha * (batch.images + eta * from_image)
+    return mixed.clamp(*bounds)
+
+
+def onto_hyperplane(
+    points: Images, normal: Images, offset: PerExample, norm: Norm, bounds: tuple[float, float]
+) -> Images:
+    """The smallest move d with normal·(points + d) = offset and points + d in the box (section 3.1, eq. 6 to 9).
+
+    Pixel i moves by min(λ·u_i, room_i) against the excess, with u_i = 1 for L∞ and |normal_i| for L2, so that
+    Σ |normal_i|·min(λ·u_i, room_i) grows with λ along straight pieces; the λ that meets the excess is found by sorting
+    their ends. Where no point of the box lies on the plane, every pixel moves as far as it can.
+    """
+    weight = normal.flatten(1).abs()
+    flat = points.flatten(1)
+    excess = (normal * points).flatten(1).sum(1) - offset
+    direction = -normal.flatten(1).sign() * excess.sign()[:, None]
+    room = torch.where(direction > 0, bounds[1] - flat, flat - bounds[0]).clamp_min(0).where(direction != 0, 0.0)
+    speed = torch.ones_like(weight) if norm == "linf" else weight
+    ends, order = (room / speed).nan_to_num(nan=0.0, posinf=0.0).sort(1)
+    fast, full = ((weight * each).gather(1, order) for each in (speed, room))
+    slope = fast.sum(1, keepdim=True) - fast.cumsum(1)
+    # What the pixels give together at the end of each piece, and which piece the excess falls in.
+    reached = full.cumsum(1) + ends * slope
+    piece = torch.searchsorted(reached, excess.abs()[:, None]).clamp_max(weight.shape[1] - 1)
+    before = torch.where(piece > 0, full.cumsum(1).gather(1, (piece - 1).clamp_min(0)), 0.0)
+    rising = torch.where(piece > 0, slope.gather(1, (piece - 1).clamp_min(0)), fast.sum(1, keepdim=True))
+    level = (excess.abs()[:, None] - before) / rising.clamp_min(torch.finfo(rising.dtype).tiny)
+    level = torch.minimum(level, ends[:, -1:])
+    return (direction * torch.minimum(level * speed, room)).view_as(points)
+
+
+def _towards(model: Model, iterates: Images, labels: Labels, targets: Labels) -> tuple[PerExample, Images]:
+    """z_t − z_y and its gradient."""
+    with torch.enable_grad():
+        inputs = iterates.detach().requires_grad_()
+        logits = model(inputs)
+        difference = (logits.gather(1, targets[:, None]) - logits.gather(1, labels[:, None])).squeeze(1)
+        (gradient,) = torch.autograd.grad(difference.sum() + 0 * inputs.sum(), inputs)
+    return _finite(difference), gradient.nan_to_num(nan=0.0, posinf=0.0, neginf=0.0)
+
+
+def _nearest(model: Model, norm: Norm, iterates: Images, labels: Labels, targets: Labels) -> tuple[PerExample, Images]:
+    """z_j − z_y and its gradient for the class j whose linearised boundary is nearest."""
+    with torch.enable_grad():
+        inputs = iterates.detach().requires_grad_()
+        logits: Logits = model(inputs)
+        differences = logits - logits.gather(1, labels[:, None])
+        columns = (differences.sum(0) + 0 * inputs.sum()).unbind()
+        gradients = torch.stack([torch.autograd.grad(column, inputs, retain_graph=True)[0] for column in columns])
+    gradients = gradients.nan_to_num(nan=0.0, posinf=0.0, neginf=0.0)
+    # The dual norm: how fast the difference can change a unit of the ball's own norm.
+    order = 1 if norm == "linf" else 2
+    dual = torch.linalg.vector_norm(gradients.flatten(2), ord=order, dim=2).T
+    distances = _finite(differences).abs() / dual.clamp_min(1e-12)
+    nearest = distances.scatter(1, labels[:, None], torch.inf).argmin(1)
+    return _finite(differences).gather(1, nearest[:, None]).squeeze(1), gradients[nearest, torch.arange(len(nearest))]
+
+
+def _finite(values: Tensor) -> Tensor:
+    return values.detach().nan_to_num(nan=0.0, posinf=0.0, neginf=0.0)

@@ -1,0 +1,101 @@
+"""Pixle (Pomponi et al. 2022, arXiv 2202.02236): pixels of the image, set down at other places of it. No gradients."""
+
+import torch
+from torch import Tensor
+
+from grfd.attacks.losses import log_odds
+from grfd.attacks.threat import (
+    Batch,
+    Model,
+    attacking,
+    keep_better,
+    mean_lead,
+    per_image,
+    project,
+    remaining,
+    rows_of,
+    uniform,
+)
+from grfd.errors import UserError
+from grfd.types import Images, Labels, PerExample
+
+
+def pixle(
+    model: Model,
+    images: Images,
+    labels: Labels,
+    *,
+    eps: float = 1.0,
+    restarts: int = 20,
+    patches: int = 10,
+    smallest: int = 2,
+    largest: int = 10,
+    active_set: bool = True,
+    bounds: tuple[float, float] = (0.0, 1.0),
+    generator: torch.Generator | None = None,
+) -> Images:
+    """Tries `patches` random patches, keeps the one after which the true class is least likely; `restarts` times over.
+
+    The pixels of a patch of the clean image (sides `smallest` to `largest`, cut at the border) are set down at places
+    drawn at random, no place twice in a patch; TorchAttacks draws places independently. Few pixels change, each
+    as far as it likes: `eps` is there for the attacks' common signature, and 1.0 in [0, 1] bounds nothing.
+    images [batch, channel, height, width] in `bounds`; labels [batch]. The true class is ranked by m
+    (`losses.log_odds`), in which its probability falls, so that no step is lost where that rounds to 1.
+    Raises UserError for a wrong shape, range or count.
+    """
+    if min(restarts, patches, smallest) < 1 or largest < smallest:
+        raise UserError(f"{restarts=}, {patches=}, {smallest=}, {largest=}; expected counts ≥ 1, smallest ≤ largest")
+    with attacking(model, images, labels, eps, bounds) as batch:
+        result, best = batch.images.clone(), mean_lead(model, batch.images, batch.labels)
+        rows = remaining(best, active_set)
+        if len(rows) == 0:
+            return result
+        base, likely = batch.images.clone(), _log_odds(model, batch.images, batch.labels)
+        for _ in range(restarts):
+            placed = base.clone()
+            for _ in range(patches):
+                rows = rows[best[rows] < 0] if active_set else rows
+                if len(rows) == 0:
+                    return result
+                part = rows_of(batch, rows)
+                tried = project(_set_down(part, base[rows], smallest, largest, generator), part)
+                odds = _log_odds(model, tried, part.labels)
+                better = odds > likely[rows]
+                placed[rows] = torch.where(per_image(better), tried, placed[rows])
+                likely[rows] = torch.where(better, odds, likely[rows])
+                keep_better(result, best, rows, tried, mean_lead(model, tried, part.labels))
+            base = placed
+        return result
+
+
+def _log_odds(model: Model, images: Images, labels: Labels) -> PerExample:
+    with torch.no_grad():
+        return log_odds(model(images).to(images.dtype), labels)
+
+
+def _set_down(batch: Batch, onto: Images, smallest: int, largest: int, generator: torch.Generator | None) -> Images:
+    """One patch of each clean image, its pixels at random places of `onto`."""
+    count, channels, height, width = batch.images.shape
+    draws = uniform(onto, (4, count), 0.0, 1.0, generator)
+    sides = (smallest + draws[:2] * (largest - smallest + 1)).long().clamp_max(largest)
+    top, left = (
+        (draw * size).long().clamp_max(size - 1) for draw, size in zip(draws[2:], (height, width), strict=True)
+    )
+    row = torch.arange(height, device=onto.device)[:, None]
+    column = torch.arange(width, device=onto.device)
+    edges = [each[:, None, None] for each in (top, top + sides[0], left, left + sides[1])]
+    inside = ((row >= edges[0]) & (row < edges[1]) & (column >= edges[2]) & (column < edges[3])).flatten(1)
+    # Sources first, in a random order; the first so many places of a random order are theirs.
+    sources = (uniform(onto, inside.shape, 0.0, 1.0, generator) + ~inside).argsort(1)
+    places = uniform(onto, inside.shape, 0.0, 1.0, generator).argsort(1)
+    taken = torch.arange(height * width, device=onto.device) < inside.sum(1, keepdim=True)
+    pixels = _gather(batch.images, sources)
+    kept = _gather(onto, places)
+    moved = torch.where(taken[:, None], pixels, kept)
+    index = places[:, None].expand(-1, channels, -1)
+    return onto.flatten(2).scatter(2, index, moved).view_as(onto)
+
+
+def _gather(images: Images, order: Tensor) -> Tensor:
+    """[batch, channel, pixels] in that order of pixels."""
+    return images.flatten(2).gather(2, order[:, None].expand(-1, images.shape[1], -1))

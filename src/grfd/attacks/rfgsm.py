@@ -1,0 +1,63 @@
+"""R+FGSM (Tramèr et al. 2018, arXiv 1705.07204, section 4.2): a random signed step, then FGSM with the rest of ε."""
+
+from functools import partial
+
+import torch
+
+from grfd.attacks.ascent import State, steepest_ascent
+from grfd.attacks.losses import climbed
+from grfd.attacks.threat import Batch, Model, normal, project, slope
+from grfd.errors import UserError
+from grfd.types import Images, Labels, PerExample
+
+
+def rfgsm(
+    model: Model,
+    images: Images,
+    labels: Labels,
+    *,
+    eps: float,
+    random_step: float | None = None,
+    steps: int = 1,
+    loss: str = "cross_entropy",
+    restarts: int = 1,
+    keep: str = "best",
+    active_set: bool = True,
+    bounds: tuple[float, float] = (0.0, 1.0),
+    generator: torch.Generator | None = None,
+) -> Images:
+    """x′ = x + random_step·sign(N(0, I)), then x ← P(x + (ε − random_step)·sign(∇_x loss)), `steps` times.
+
+    images [batch, channel, height, width] in `bounds`; labels [batch]; ε and random_step in pixels of [0, 1];
+    random_step ε/2 where None is given, as in the paper. The paper takes one step; TorchAttacks takes ten. Other
+    keywords, and what is raised, as in `pgd`; also UserError where random_step is not in [0, ε].
+    """
+    first = eps / 2 if random_step is None else random_step
+    if not 0 <= first <= eps:
+        raise UserError(f"{random_step=}; expected a number in [0, eps={eps}]")
+
+    def start(batch: Batch, generator: torch.Generator | None) -> Images:
+        noise = normal(batch.images, tuple(batch.images.shape), generator)
+        return project(batch.images + first * noise.sign(), batch)
+
+    def look(iterates: Images, labels: Labels, state: State, last: bool) -> tuple[PerExample, Images, State]:
+        seen = slope(model, iterates[None], labels, partial(climbed, loss))
+        return seen.lead[0], seen.gradient[0], state
+
+    return steepest_ascent(
+        model,
+        images,
+        labels,
+        look,
+        lambda start: (),
+        eps=eps,
+        step_size=eps - first,
+        steps=steps,
+        start=start,
+        restarts=restarts,
+        samples=1,
+        keep=keep,
+        active_set=active_set,
+        bounds=bounds,
+        generator=generator,
+    )

@@ -1,0 +1,102 @@
+"""The proposals of the Square attack in L2 (Andriushchenko et al. 2020, arXiv 1912.00049, section 3.4, algorithm 3)."""
+
+import torch
+from torch import Tensor
+
+from grfd.attacks.threat import Batch, length, per_image, project, uniform
+from grfd.types import Images
+
+GRID = 5
+"""The first proposal fills the image with so many bumps a side."""
+
+SMALLEST = 3
+"""Windows have an odd side of at least this (where the image allows it)."""
+
+NOTHING = 1e-12
+
+
+def start_on_grid(batch: Batch, generator: torch.Generator | None) -> Images:
+    """Bumps of random sign a channel on a grid, ε long together."""
+    images = batch.images
+    count, channels, height, width = images.shape
+    side = max(min(height, width) // GRID, 1)
+    shape = _bumps(side, images)
+    change = torch.zeros_like(images)
+    for top in range(height % side // 2, height - side + 1, side):
+        for left in range(width % side // 2, width - side + 1, side):
+            bump = _turned(shape, count, generator) * _signs(images, (count, channels, 1, 1), generator)
+            change[:, :, top : top + side, left : left + side] = bump
+    return _of_length(change, batch)
+
+
+def move_window(current: Images, batch: Batch, side: int, generator: torch.Generator | None) -> Images:
+    """Empties one window of the perturbation, and spends its length, and what ε leaves unused, on another."""
+    images = batch.images
+    count, channels, height, width = images.shape
+    side = min(max(side, SMALLEST) | 1, height, width)
+    change = current - images
+    to, away = (_window(images, side, generator) for _ in range(2))
+    old = change[to]
+    old_length = old.square().sum((2, 3), keepdim=True).sqrt()
+    both = torch.zeros_like(change[:, :1], dtype=torch.bool)
+    for window in (to, away):
+        both[(window[0], torch.zeros_like(window[1][:, :1]), *window[2:])] = True
+    spent = (change * both).square().sum((2, 3), keepdim=True)
+    unused = per_image((batch.eps**2 - length(change, "l2").square()).clamp_min(0))
+    bump = _turned(_bumps(side, images), count, generator) * _signs(images, (count, channels, 1, 1), generator)
+    new = bump + old / (old_length + NOTHING)
+    new_length = new.square().sum((2, 3), keepdim=True).sqrt()
+    target = (unused / channels + spent).sqrt()
+    change = change.clone()
+    change[away] = 0.0
+    change[to] = new / (new_length + NOTHING) * target
+    return _of_length(change, batch)
+
+
+def _of_length(change: Images, batch: Batch) -> Images:
+    return project(batch.images + change * per_image(batch.eps / (length(change, "l2") + NOTHING)), batch)
+
+
+def _window(images: Images, side: int, generator: torch.Generator | None) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Indices of a window for each image, at a place drawn uniformly."""
+    count, channels, height, width = images.shape
+    draws = uniform(images, (2, count), 0.0, 1.0, generator)
+    top, left = (
+        (draw * (size - side + 1)).long().clamp_max(size - side)
+        for draw, size in zip(draws, (height, width), strict=True)
+    )
+    reach = torch.arange(side, device=images.device)
+    return (
+        torch.arange(count, device=images.device)[:, None, None, None],
+        torch.arange(channels, device=images.device)[None, :, None, None],
+        (top[:, None] + reach)[:, None, :, None],
+        (left[:, None] + reach)[:, None, None, :],
+    )
+
+
+def _bumps(side: int, like: Images) -> Tensor:
+    """[side, side], of length 1: a hill over one half, a valley over the other (η of section 3.4)."""
+    upper, lower = _hill(side // 2, side, like), -_hill(side - side // 2, side, like)
+    both = torch.cat([upper, lower])
+    return both / both.square().sum().sqrt()
+
+
+def _hill(height: int, width: int, like: Images) -> Tensor:
+    """A sum of nested rectangles, the k-th of height 1/k²."""
+    hill = torch.zeros(height, width, dtype=like.dtype, device=like.device)
+    top, left = height // 2, width // 2
+    for ring in range(max(top, left) + 1):
+        rows = slice(max(top - ring, 0), min(top + ring + 1, height))
+        columns = slice(max(left - ring, 0), min(left + ring + 1, width))
+        hill[rows, columns] += 1 / (ring + 1) ** 2
+    return hill / hill.square().sum().sqrt().clamp_min(NOTHING)
+
+
+def _turned(shape: Tensor, count: int, generator: torch.Generator | None) -> Tensor:
+    """[batch, 1, side, side]: halves above each other, or beside each other, as drawn for each image."""
+    beside = uniform(shape, (count, 1, 1, 1), 0.0, 1.0, generator) > 0.5
+    return torch.where(beside, shape.T, shape)
+
+
+def _signs(like: Images, shape: tuple[int, ...], generator: torch.Generator | None) -> Tensor:
+    return torch.where(uniform(like, shape, -1.0, 1.0, generator) < 0, -1, 1)
