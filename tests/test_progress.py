@@ -11,7 +11,7 @@ from grfd.progress import progress
 def screen(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> io.StringIO:
     said = io.StringIO()
     console = Console(file=said, force_terminal=request.param, width=120)
-    monkeypatch.setattr(module, "console", console)
+    monkeypatch.setattr(module, "side", console)
     return said
 
 

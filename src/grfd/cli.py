@@ -14,7 +14,8 @@ from typing import Any, Literal
 import tyro
 from rich.table import Table
 
-from grfd import api, runs
+from grfd import api, judgement, runs
+from grfd.attacks import ATTACKS
 from grfd.config import PRESETS, Config, checked
 from grfd.data.available import describe
 from grfd.defenses import standard
@@ -26,7 +27,6 @@ from grfd.report.page import write_page
 from grfd.report.table import Row, printed
 from grfd.runs import Run
 
-AttackName = Literal["fgsm", "pgd", "aa", "eotpgd", "vmifgsm"]
 RunFolder = tyro.conf.Positional[Path]
 
 
@@ -71,27 +71,62 @@ def _stage(settings: Training, stage: Callable[..., None], *, takes_model: bool)
 
 
 def evaluate(
-    run: RunFolder,
+    run: tyro.conf.Positional[Path | None] = None,
     *,
     protocols: tuple[Protocol, ...] = tuple(PROTOCOLS),
-    attacks: tuple[AttackName, ...] = ("fgsm", "pgd", "aa", "eotpgd", "vmifgsm"),
+    attacks: tuple[str, ...] = tuple(ATTACKS),
     examples: int = 1000,
+    model: str | None = None,
+    weights: Path | None = None,
+    adapter: str | None = None,
+    sources: tuple[str, ...] = (),
+    data: str = "mnist",
+    data_dir: Path | None = None,
+    eps: float | None = None,
+    out: Path | None = None,
+    json: bool = False,
 ) -> None:
-    """Attack the models of a run; print the table and the masking checks, write records, results.json and figures.
+    """Attack the models of a run, or any model of your own; print the table and the masking checks.
 
-    Budgets are those of the paper's Table 1, ε in pixels of [0, 1]: MNIST's for grey images, CIFAR's for colour.
-    What is recorded is kept: more examples, attacks or protocols add to it, and a stopped evaluation continues.
+    `grfd evaluate RUN` judges a run that grfd trained; `grfd evaluate --model package.module:factory --out FOLDER`
+    judges any PyTorch classifier. Budgets are those of the paper's Table 1, ε in pixels of [0, 1]: MNIST's for grey
+    images, CIFAR's for colour. Records, results.json and figures are written. What is recorded is kept: more examples,
+    attacks or protocols add to it, and a stopped evaluation continues.
 
     Args:
         run: The run folder.
-        protocols: What the attacker knows. transfer: made on the standard model. whitebox: on the whole defense, with
-            z = μ. adaptive: all of that, and more losses, restarts and a gradient-free attack. residual: on x_r
-            against the target model alone.
-        attacks: Of Table 1. aa is APGD-CE and APGD-T at 100 steps.
+        protocols: What the attacker knows. transfer: made on the standard model (or on --sources). whitebox: on the
+            whole defense, with z = μ. adaptive: all of that, and more losses, restarts and a gradient-free attack.
+            residual: on x_r against the target model alone.
+        attacks: Of Table 1: fgsm, pgd, aa (APGD-CE and APGD-T at 100 steps), eotpgd, vmifgsm. Also autoattack,
+            aa_torchattacks, apgd_ce, apgd_dlr, apgd_t, fab, fab_t, square, bim, rfgsm, mifgsm, cw, pixle, hmcam and
+            advgan.
         examples: Attack the first so many test images.
+        model: package.module:factory of your own classifier, called without arguments: images in [0, 1] → logits.
+        weights: A safetensors file with the model's weights.
+        adapter: package.module:function that wraps the model, say to normalise or to pick its logits.
+        sources: Models to transfer from: package.module:factory, or package.module:factory=weights.safetensors.
+        data: Data set of your own model: mnist, or folder (one folder of images a class).
+        data_dir: Where the data set lies.
+        eps: One ε for all attacks, in pixels of [0, 1], in place of Table 1's; step sizes change with it.
+        out: Folder for what is judged of your own model.
+        json: Print {"rows": [...], "checks": [...]}, as grfd show does.
     """
-    found = api.evaluate(run, protocols, attacks, examples)
-    _print_results(runs.load(run), found)
+    if (run is None) == (model is None):
+        raise UserError("expected a run folder, or --model package.module:factory, and not both")
+    if run is not None:
+        found, folder = judgement.evaluate(run, protocols, attacks, examples), run
+    else:
+        assert model is not None
+        if out is None:
+            raise UserError("expected --out FOLDER, where the records of your model go")
+        config = checked(Config(data=data, data_dir=data_dir, model=model))
+        asked = {"protocols": protocols, "attacks": attacks, "examples": examples, "eps": eps}
+        found, folder = judgement.evaluate_named(config, weights, adapter, sources, out, **asked), out
+    if json:
+        print(json_format.dumps(found, indent=2, ensure_ascii=False))
+    else:
+        _print_results(runs.load(folder), found)
 
 
 def show(run: RunFolder, *, json: bool = False) -> None:
@@ -101,7 +136,7 @@ def show(run: RunFolder, *, json: bool = False) -> None:
         run: The run folder.
         json: Print {"rows": [...], "checks": [...]} instead; attack "none" is clean, "worst" the worst case.
     """
-    found = api.results(run)
+    found = judgement.results(run)
     if json:
         print(json_format.dumps(found, indent=2, ensure_ascii=False))
     else:
@@ -109,7 +144,9 @@ def show(run: RunFolder, *, json: bool = False) -> None:
 
 
 def _print_results(run: Run, found: dict[str, list[dict[str, Any]]]) -> None:
-    console.print(printed([Row(**row) for row in found["rows"]], run.config.data))
+    rows = [Row(**row) for row in found["rows"]]
+    papers = run.config.data if any(row.model == "grfd" for row in rows) else ""
+    console.print(printed(rows, papers))
     for name, meaning in PROTOCOLS.items():
         if any(row["protocol"] == name for row in found["rows"]):
             console.print(f"  [bold]{name}[/]: {meaning}")

@@ -8,6 +8,11 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 console = Console(highlight=False)
+"""For what a command answers."""
+
+side = Console(highlight=False, stderr=True)
+"""For progress, so that an answer can be piped on."""
+
 PLAIN_INTERVAL = 15.0
 """Seconds between two lines where the output is no terminal."""
 
@@ -18,7 +23,7 @@ Advance = Callable[[int, str], None]
 @contextmanager
 def progress(title: str, total: int, *, done: int = 0) -> Iterator[Advance]:
     """A bar in a terminal, a line every fifteen seconds elsewhere."""
-    yield from _bar(title, total, done) if console.is_terminal else _lines(title, total, done)
+    yield from _bar(title, total, done) if side.is_terminal else _lines(title, total, done)
 
 
 def _bar(title: str, total: int, done: int) -> Iterator[Advance]:
@@ -31,7 +36,7 @@ def _bar(title: str, total: int, done: int) -> Iterator[Advance]:
         TimeRemainingColumn(),
         TextColumn("{task.fields[text]}"),
     )
-    with Progress(*columns, console=console, refresh_per_second=4) as bar:
+    with Progress(*columns, console=side, refresh_per_second=4) as bar:
         task = bar.add_task(title, total=total, completed=done, text="")
         yield lambda steps, text: bar.update(task, advance=steps, text=text)
 
@@ -48,7 +53,7 @@ def _lines(title: str, total: int, done: int) -> Iterator[Advance]:
         state["shown"] = now
         rate = (state["done"] - done) / max(now - started, 1e-9)
         left = (total - state["done"]) / rate if rate else 0.0
-        console.print(f"{title}: {int(state['done'])}/{total}, {_clock(left)} left  {text}".rstrip(), soft_wrap=True)
+        side.print(f"{title}: {int(state['done'])}/{total}, {_clock(left)} left  {text}".rstrip(), soft_wrap=True)
 
     yield advance
 

@@ -2,6 +2,7 @@
 
 import errno
 import fcntl
+import hashlib
 import json
 import os
 import platform
@@ -171,6 +172,15 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         raise UserError(f"{path} is not there: train that stage first") from error
     except (safetensors.SafetensorError, OSError, ValueError) as error:
         raise UserError(f"{path} is no whole safetensors file ({error})") from error
+
+
+def fingerprint(module: torch.nn.Module) -> str:
+    """SHA-256 of a module's parameters and buffers, by name."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(module.state_dict().items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
 
 
 def load_weights(module: torch.nn.Module, path: Path) -> None:

@@ -80,7 +80,7 @@ ALL = ["transfer", "whitebox", "adaptive", "residual"]
 def test_every_cell_has_a_record_of_every_example(case: Case) -> None:
     evaluate(case, ALL, ATTACKS, 40)
     found = records.stored(case.folder)
-    assert set(found) == {(c.model, c.protocol, c.attack) for c in cells(case.models, ALL, ATTACKS)}
+    assert set(found) == {(c.model, c.protocol, c.attack) for c in cells(case, ALL, ATTACKS)}
     assert len(found) == 3 * (2 + 2 + 2 + 1)
     for (_, protocol, attack), record in found.items():
         assert record.columns["index"].tolist() == list(range(40))
@@ -206,7 +206,15 @@ def test_expected_is_the_log_of_the_mean_probability(case: Case, split: Split) -
 
 
 def test_budgets_follow_the_channels() -> None:
-    assert judge.budgets_for(1) is TABLE_1["mnist"] and judge.budgets_for(3) is TABLE_1["cifar"]
+    for channels, family in ((1, "mnist"), (3, "cifar")):
+        budgets = judge.budgets_for(channels)
+        assert budgets.items() >= TABLE_1[family].items() and set(budgets) == set(judge.KNOWN)
+
+
+def test_one_eps_for_all_attacks_takes_the_step_sizes_along() -> None:
+    halved = judge.budgets_for(1, eps=9 / 255)
+    assert halved["pgd"] == {"eps": 9 / 255, "step_size": pytest.approx(4 / 255), "steps": 100}
+    assert halved["fgsm"] == {"eps": 9 / 255} and halved["pixle"] == {}
 
 
 def test_settings_are_json_and_complete(case: Case) -> None:

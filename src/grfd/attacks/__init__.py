@@ -6,12 +6,12 @@ mode alone (so call `model.eval()` first: in training mode batch norm would lear
 """
 
 from collections.abc import Callable
-from typing import Any
 
 from grfd.attacks.advgan import advgan
 from grfd.attacks.apgd import apgd_ce, apgd_dlr, apgd_t
 from grfd.attacks.autoattack import aa, aa_torchattacks, autoattack
 from grfd.attacks.bim import bim
+from grfd.attacks.budgets import OTHER_BUDGETS, TABLE_1, TORCHATTACKS
 from grfd.attacks.cw import cw
 from grfd.attacks.eotpgd import eotpgd
 from grfd.attacks.fab import fab, fab_t
@@ -59,40 +59,11 @@ L2_ATTACKS = ("fgsm", "pgd", "eotpgd", "aa", "autoattack", "aa_torchattacks", "a
               "fab_t", "square")  # fmt: skip
 """Those that take `norm="l2"`. `cw` knows no other norm."""
 
-TABLE_1: dict[str, dict[str, dict[str, Any]]] = {
-    "mnist": {
-        "fgsm": {"eps": 26 / 255},
-        "pgd": {"eps": 18 / 255, "step_size": 8 / 255, "steps": 100},
-        "aa": {"eps": 20 / 255},
-        "eotpgd": {"eps": 18 / 255, "step_size": 8 / 255, "steps": 100},
-        "vmifgsm": {"eps": 18 / 255, "step_size": 8 / 255, "steps": 100},
-    },
-    "cifar": {
-        "fgsm": {"eps": 8 / 255},
-        "pgd": {"eps": 1 / 255, "step_size": 1 / 255, "steps": 200},
-        "aa": {"eps": 4 / 255},
-        "eotpgd": {"eps": 4 / 255, "step_size": 2 / 255, "steps": 10},
-        "vmifgsm": {"eps": 4 / 255, "step_size": 2 / 255, "steps": 10},
-    },
-}
-"""The paper's budgets (Table 1), in pixels of [0, 1]. CIFAR-10 and CIFAR-100 share theirs."""
-
-TORCHATTACKS: dict[str, dict[str, Any]] = {
-    "fgsm": {"active_set": False, "loss": "literal_cross_entropy"},
-    "pgd": {"active_set": False, "loss": "literal_cross_entropy", "keep": "last"},
-    "eotpgd": {"active_set": False, "loss": "literal_cross_entropy", "keep": "last"},
-    "vmifgsm": {"active_set": False, "loss": "literal_cross_entropy", "keep": "last", "momentum_floor": 0.0},
-    "bim": {"active_set": False, "loss": "literal_cross_entropy", "keep": "last"},
-    "rfgsm": {"active_set": False, "loss": "literal_cross_entropy", "keep": "last"},
-    "mifgsm": {"active_set": False, "loss": "literal_cross_entropy", "keep": "last", "momentum_floor": 0.0},
-}
-"""Keywords under which an attack is that of TorchAttacks 3.5.1, the paper's library, faults included. `aa` has none:
-TorchAttacks' own is another attack, `aa_torchattacks`."""
-
 __all__ = [
     "ATTACKS",
     "L2_ATTACKS",
     "OTHER_ATTACKS",
+    "OTHER_BUDGETS",
     "TABLE_1",
     "TORCHATTACKS",
     "Attack",

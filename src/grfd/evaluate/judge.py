@@ -1,19 +1,19 @@
 """The judge: runs attacks on models under protocols, batch by batch, and keeps a record an example. It resumes."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
-from grfd.attacks import ATTACKS, TABLE_1
+from grfd.attacks import ATTACKS, OTHER_ATTACKS, OTHER_BUDGETS, TABLE_1
 from grfd.data.record import Split, as_images
 from grfd.defenses import has_residual, is_stochastic
 from grfd.errors import UserError
 from grfd.evaluate import protocols, records
-from grfd.evaluate.attacker import VOTES, predictions
+from grfd.evaluate.attacker import VOTES, predictions, without_randomness
 from grfd.evaluate.protocols import PROTOCOLS, Outcome
 from grfd.evaluate.records import Record
 from grfd.memory import keep_freed_memory
@@ -23,14 +23,19 @@ from grfd.types import Images, Labels
 
 BATCH = 500
 SOURCE = "standard"
-"""The model on which transferred adversarial examples are made."""
+"""The model of a run on which transferred adversarial examples are made."""
 CONTROL = "second-standard"
-"""The model that is there for `transfer` alone: what it keeps is no defense."""
+"""The model of a run that is there for `transfer` alone: what it keeps is no defense."""
+KNOWN = {**ATTACKS, **OTHER_ATTACKS}
 
 
 @dataclass(frozen=True)
 class Case:
-    """What is judged: models by name (one of them the standard model), images, and where the records go."""
+    """What is judged: models by name, images, and where the records go.
+
+    `sources` are the models on which transferred examples are made; `fingerprints` of the models' weights go into the
+    records, so that those of other weights are made anew.
+    """
 
     folder: Path
     models: dict[str, nn.Module]
@@ -38,6 +43,8 @@ class Case:
     budgets: dict[str, dict[str, Any]]
     seed: int
     device: torch.device
+    sources: tuple[str, ...] = (SOURCE,)
+    fingerprints: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -49,17 +56,27 @@ class Cell:
     attack: str
 
 
-def budgets_for(channels: int) -> dict[str, dict[str, Any]]:
-    """Table 1's budgets: MNIST's for grey images, CIFAR's for colour."""
-    return TABLE_1["mnist" if channels == 1 else "cifar"]
+def budgets_for(channels: int, eps: float | None = None) -> dict[str, dict[str, Any]]:
+    """Table 1's budgets, and ours for other attacks: MNIST's for grey images, CIFAR's for colour.
+
+    `eps`: one ε for all of them, in pixels of [0, 1]; step sizes grow or shrink with it.
+    """
+    family = "mnist" if channels == 1 else "cifar"
+    budgets = TABLE_1[family] | OTHER_BUDGETS[family]
+    return budgets if eps is None else {name: _rescaled(budget, eps) for name, budget in budgets.items()}
 
 
-def cells(models: dict[str, nn.Module], wanted: list[str], attacks: list[str]) -> list[Cell]:
+def _rescaled(budget: dict[str, Any], eps: float) -> dict[str, Any]:
+    changed = {"eps": eps, "step_size": budget.get("step_size", 0) * eps / budget.get("eps", 1)}
+    return budget | {name: value for name, value in changed.items() if name in budget}
+
+
+def cells(case: Case, wanted: list[str], attacks: list[str]) -> list[Cell]:
     """What there is to do, in order: whitebox and transfer come first, since adaptive builds on them.
 
     Raises `UserError` for an unknown protocol or attack.
     """
-    for kind, names, known in (("protocol", wanted, list(PROTOCOLS)), ("attack", attacks, list(ATTACKS))):
+    for kind, names, known in (("protocol", wanted, list(PROTOCOLS)), ("attack", attacks, list(KNOWN))):
         for name in names:
             if name not in known:
                 raise UserError(f"unknown {kind} {name!r}: expected one of {', '.join(known)}")
@@ -69,21 +86,25 @@ def cells(models: dict[str, nn.Module], wanted: list[str], attacks: list[str]) -
         Cell(model, protocol, attack)
         for attack in attacks
         for protocol in order
-        for model, defense in models.items()
-        if _applies(model, protocol, defense)
+        for model, defense in case.models.items()
+        if _applies(case, model, protocol, defense)
     ]
 
 
-def _applies(model: str, protocol: str, defense: nn.Module) -> bool:
+def _applies(case: Case, model: str, protocol: str, defense: nn.Module) -> bool:
     if protocol == "transfer":
-        return model != SOURCE
+        return bool(_sources_for(case, model))
     return model != CONTROL and (protocol != "residual" or has_residual(defense))
+
+
+def _sources_for(case: Case, model: str) -> list[str]:
+    return [name for name in case.sources if name != model]
 
 
 def evaluate(case: Case, wanted: list[str], attacks: list[str], examples: int) -> None:
     """Writes the records that are missing, up to the first `examples` images of the split."""
     examples = min(examples, len(case.split))
-    todo = cells(case.models, wanted, attacks)
+    todo = cells(case, wanted, attacks)
     for cell in todo:
         _discard_other_settings(case, cell)
     total = sum(max(examples - _done(case, cell), 0) * _cost(cell) for cell in todo)
@@ -100,8 +121,11 @@ def evaluate(case: Case, wanted: list[str], attacks: list[str], examples: int) -
 
 def _cost(cell: Cell) -> int:
     """Roughly, relative to the others: what the time left is reckoned from."""
-    steps = {"fgsm": 1, "pgd": 10, "eotpgd": 20, "vmifgsm": 60, "aa": 60}[cell.attack]
-    return 1 if cell.protocol == "transfer" else steps
+    if cell.protocol == "transfer":
+        return 1
+    return {"fgsm": 1, "rfgsm": 1, "pgd": 10, "bim": 10, "mifgsm": 10, "eotpgd": 20, "autoattack": 200}.get(
+        cell.attack, 60
+    )
 
 
 def _starts(case: Case, mine: list[Cell], examples: int) -> Iterator[int]:
@@ -118,11 +142,9 @@ def _batch(case: Case, mine: list[Cell], start: int, examples: int, advance: Cal
     images = as_images(case.split.images[start:stop].to(case.device))
     labels = case.split.labels[start:stop].to(case.device)
     crafted: dict[str, protocols.Crafted] = {}
-    outcomes: dict[tuple[str, str], Outcome] = {}
     for cell in mine:
         if _done(case, cell) == start:
-            outcome = _outcome(case, cell, images, labels, start, crafted, outcomes)
-            outcomes[cell.model, cell.protocol] = outcome
+            outcome = _outcome(case, cell, images, labels, start, crafted)
             record = _record(case, cell, images, labels, outcome, start)
             records.append(_path(case, cell), record)
             text = f"{cell.attack} {cell.protocol} {cell.model}: {record.robust.mean():.1%} of {stop - start} right"
@@ -136,7 +158,6 @@ def _outcome(
     labels: Labels,
     start: int,
     crafted: dict[str, protocols.Crafted],
-    outcomes: dict[tuple[str, str], Outcome],
 ) -> Outcome:
     defense, settings = case.models[cell.model], case.budgets[cell.attack]
     stream = generator(case.seed, "evaluate", cell.model, cell.protocol, cell.attack, start, device=case.device)
@@ -147,12 +168,31 @@ def _outcome(
             found = [_found(case, cell, protocol, start, len(labels)) for protocol in ("whitebox", "transfer")]
             known = [outcome for outcome in found if outcome is not None]
             return protocols.adaptive(defense, images, labels, cell.attack, settings, known, stream)
-        if cell.protocol == "whitebox" and cell.model != SOURCE:
-            return protocols.whitebox(defense, images, labels, cell.attack, settings, stream)
-        if SOURCE not in crafted:
-            source = generator(case.seed, "evaluate", SOURCE, "whitebox", cell.attack, start, device=case.device)
-            crafted[SOURCE] = protocols.craft(case.models[SOURCE], images, labels, cell.attack, settings, source)
-        return protocols.judged(defense, images, crafted[SOURCE])
+        if cell.protocol == "transfer":
+            made = [_crafted(case, source, cell.attack, images, labels, start, crafted)
+                    for source in _sources_for(case, cell.model)]  # fmt: skip
+            return protocols.best_of([protocols.judged(defense, images, each) for each in made], labels)
+        if cell.model in case.sources:
+            mine = _crafted(case, cell.model, cell.attack, images, labels, start, crafted)
+            return protocols.judged(without_randomness(defense), images, mine)
+        return protocols.whitebox(defense, images, labels, cell.attack, settings, stream)
+
+
+def _crafted(
+    case: Case,
+    source: str,
+    attack: str,
+    images: Images,
+    labels: Labels,
+    start: int,
+    crafted: dict[str, protocols.Crafted],
+) -> protocols.Crafted:
+    """Adversarial images on a source, once a batch: its own whitebox examples are those that it passes on."""
+    if source not in crafted:
+        stream = generator(case.seed, "evaluate", source, "whitebox", attack, start, device=case.device)
+        model = without_randomness(case.models[source])
+        crafted[source] = protocols.craft(model, images, labels, attack, case.budgets[attack], stream)
+    return crafted[source]
 
 
 def _found(case: Case, cell: Cell, protocol: str, start: int, count: int) -> Outcome | None:
@@ -191,6 +231,9 @@ def _settings(case: Case, cell: Cell) -> dict[str, Any]:
     settings: dict[str, Any] = {"attack": case.budgets[cell.attack], "seed": case.seed}
     if cell.protocol == "adaptive":
         settings["extra"] = [[name, changes] for name, changes in protocols.EXTRA.get(cell.attack, ())]
+    if case.fingerprints:
+        involved = [cell.model, *(_sources_for(case, cell.model) if cell.protocol in ("transfer", "adaptive") else ())]
+        settings["weights"] = {name: case.fingerprints[name] for name in involved}
     if is_stochastic(case.models[cell.model]):
         settings["votes"] = VOTES
         settings["rule"] = "an example counts as fooled when the majority of the votes is wrong"

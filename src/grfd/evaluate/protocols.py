@@ -85,9 +85,7 @@ def adaptive(
     generator: torch.Generator,
 ) -> Outcome:
     """The best of `found` (other protocols' outcomes for these images), then of `EXTRA`, until an example falls."""
-    best = found[0]
-    for other in found[1:]:
-        best = _better(best, other, labels)
+    best = best_of(found, labels)
     trials: list[tuple[str, dict[str, Any]]] = [(name, {})] if is_stochastic(defense) else []
     for extra, changes in [*trials, *EXTRA.get(name, ())]:
         standing = (best.prediction == labels).nonzero().squeeze(1)
@@ -97,6 +95,14 @@ def adaptive(
         part, wanted = images[standing], labels[standing]
         more = judged(defense, part, craft(defense, part, wanted, extra, chosen, generator))
         best = _merged(best, standing, more, labels)
+    return best
+
+
+def best_of(found: list[Outcome], labels: Labels) -> Outcome:
+    """Example by example the first outcome that fools; the queries of all add up."""
+    best = found[0]
+    for other in found[1:]:
+        best = _better(best, other, labels)
     return best
 
 

@@ -1,7 +1,9 @@
 """Target classifiers, images → logits. A model normalises in its own first layer: its caller deals in [0, 1] pixels."""
 
 import importlib
+import sys
 from collections.abc import Callable
+from pathlib import Path
 
 from torch import nn
 
@@ -23,7 +25,7 @@ def architecture(name: str, *, channels: int, classes: int, height: int, width: 
     Raises `UserError` for an unknown name, a module that cannot be imported and a size that the model cannot take.
     """
     if ":" in name:
-        return _imported(name)
+        return imported(name)
     if name not in MODELS:
         raise UserError(f"unknown model {name!r}: expected one of {', '.join(MODELS)}, or package.module:factory")
 
@@ -36,7 +38,10 @@ def architecture(name: str, *, channels: int, classes: int, height: int, width: 
     return build
 
 
-def _imported(name: str) -> Architecture:
+def imported(name: str) -> Callable[..., nn.Module]:
+    """What `package.module:attribute` names; the current folder is looked in too. Raises `UserError`."""
+    if str(Path.cwd()) not in sys.path:
+        sys.path.append(str(Path.cwd()))  # an installed command does not look there, `python -m` does
     module_name, _, attribute = name.partition(":")
     try:
         factory = getattr(importlib.import_module(module_name), attribute)

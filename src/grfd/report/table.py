@@ -7,13 +7,15 @@ from typing import Any
 from rich import box
 from rich.table import Table
 
-from grfd.attacks import ATTACKS
 from grfd.evaluate.protocols import PROTOCOLS
 from grfd.evaluate.records import Record, stored, worst_case
 from grfd.report.paper import TABLE_3
 
 NAMES = {"none": "clean", "fgsm": "FGSM", "pgd": "PGD", "aa": "AA", "eotpgd": "EOTPGD", "vmifgsm": "VMIFGSM",
-         "worst": "worst case"}  # fmt: skip
+         "autoattack": "AutoAttack", "aa_torchattacks": "AA (TorchAttacks)", "apgd_ce": "APGD-CE",
+         "apgd_dlr": "APGD-DLR", "apgd_t": "APGD-T", "fab": "FAB", "fab_t": "FAB-T", "square": "Square", "bim": "BIM",
+         "rfgsm": "R+FGSM", "mifgsm": "MI-FGSM", "cw": "C&W (L2)", "pixle": "Pixle", "hmcam": "HMCAM",
+         "advgan": "AdvGAN", "worst": "worst case"}  # fmt: skip
 MODELS = ("standard", "second-standard", "grfd")
 HEADERS = {"eotpgd": "EOT-\nPGD", "vmifgsm": "VMI-\nFGSM", "worst": "worst\ncase"}
 """Narrower, so that the table fits eighty columns."""
@@ -44,7 +46,7 @@ def rows(folder: Path) -> list[Row]:
 def _rows(model: str, protocol: str, group: dict[str, Record]) -> list[Row]:
     longest = max(group.values(), key=len)
     worst = worst_case(list(group.values()))
-    ordered = [name for name in ATTACKS if name in group]
+    ordered = [name for name in NAMES if name in group]
     return [
         Row(model, protocol, "none", len(longest), float(longest.clean.mean())),
         *(Row(model, protocol, name, len(group[name]), float(group[name].robust.mean())) for name in ordered),

@@ -50,6 +50,12 @@ def accelerator_for(run: Run) -> Accelerator:
     )
 
 
+def best_device() -> torch.device:
+    """The accelerator that is there, else the CPU."""
+    AcceleratorState._reset_state()
+    return Accelerator().device
+
+
 def fit(run: Run, name: str, objective: nn.Module, inputs: Inputs, *, epochs: int) -> nn.Module:
     """Trains `objective`'s parameters with AdamW under a cosine, and returns it in eval mode.
 

@@ -1,0 +1,204 @@
+"""What a run is attacked with and what came of it: of grfd's own runs, and of any classifier."""
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from grfd import data as datasets
+from grfd import runs
+from grfd.attacks import ATTACKS
+from grfd.config import Config
+from grfd.data.record import Data, as_images, checked
+from grfd.defenses import DEFENSES, standard
+from grfd.defenses.grfd import GRFD
+from grfd.disentangle.lvcvae import redundant
+from grfd.errors import UserError
+from grfd.evaluate.attacker import attack, predictions
+from grfd.evaluate.checks import as_rows, run_checks
+from grfd.evaluate.judge import Case, budgets_for
+from grfd.evaluate.judge import evaluate as run_attacks
+from grfd.evaluate.protocols import PROTOCOLS
+from grfd.models import Architecture, imported
+from grfd.opening import Source, build_architecture, load_data, named_data, open_run, write_npz
+from grfd.report.figures import figure_3
+from grfd.report.table import results as table_results
+from grfd.runs import Run, fingerprint
+from grfd.seeds import generator
+from grfd.training.loop import accelerator_for, best_device
+
+FIGURE_EXAMPLES = 10
+
+
+def models_of(run: Run, data: Data, target: Architecture, device: torch.device) -> dict[str, nn.Module]:
+    """The models that a run compares, in eval mode. The second standard model is there if `grfd train` was run."""
+    models = {name: defense.load(run, data, target) for name, defense in DEFENSES.items()}
+    if run.has("second-standard.safetensors"):
+        models["second-standard"] = standard.load_second(run, data, target)
+    return {name: model.to(device) for name, model in models.items()}
+
+
+@torch.no_grad()
+def check_answers(model: nn.Module, data: Data, device: torch.device, name: str) -> None:
+    """Raises `UserError` where a model does not take the images, or answers with something else than logits."""
+    images = as_images(data.test.images[:2].to(device))
+    try:
+        logits = model(images)
+    except (RuntimeError, TypeError, ValueError) as error:
+        raise UserError(f"{name} cannot take images of {tuple(images.shape[1:])}: {error}") from error
+    if not isinstance(logits, torch.Tensor) or logits.shape != (len(images), len(data.classes)):
+        found = tuple(logits.shape) if isinstance(logits, torch.Tensor) else type(logits).__name__
+        raise UserError(
+            f"{name} answers with {found} for {len(images)} images: expected a tensor of {len(data.classes)} logits "
+            "for each; an adapter can make it so"
+        )
+
+
+def evaluate(
+    source: Source,
+    protocols: Iterable[str] = tuple(PROTOCOLS),
+    attacks: Iterable[str] = tuple(ATTACKS),
+    examples: int = 1000,
+    data: Data | None = None,
+    model: Architecture | None = None,
+) -> dict[str, list[dict[str, Any]]]:
+    """Attacks the run's models on the first `examples` test images; writes records, results.json and figures.
+
+    Returns {"rows": [...], "checks": [...]}, as `grfd show --json` prints. What is recorded already is kept; a killed
+    evaluation continues. Raises `UserError` for unknown names and missing weights.
+    """
+    run = open_run(source)
+    if examples < 1:
+        raise UserError(f"examples must be at least 1, got {examples}")
+    with runs.locked(run.path):
+        loaded = load_data(run, data)
+        device = accelerator_for(run).device
+        models = models_of(run, loaded, build_architecture(run.config, loaded, model), device)
+        budgets = budgets_for(loaded.test.images.shape[1])
+        case = Case(run.path, models, loaded.test, budgets, run.config.seed, device)
+        found = _judge(run, case, list(protocols), list(attacks), examples)
+        write_examples(case)
+        figure_3(run.path)
+    return found
+
+
+def evaluate_model(
+    model: nn.Module,
+    out: Path | str,
+    data: Data | str = "mnist",
+    *,
+    sources: dict[str, nn.Module] | None = None,
+    protocols: Iterable[str] = ("transfer", "whitebox", "adaptive"),
+    attacks: Iterable[str] = tuple(ATTACKS),
+    examples: int = 1000,
+    eps: float | None = None,
+    config: Config | None = None,
+) -> dict[str, list[dict[str, Any]]]:
+    """Judges any classifier, with no GRFD in it: images [n, channel, height, width] in [0, 1] → logits.
+
+    `out`: the folder for records, results.json and evaluation.json. `sources`: models by name on which `transfer` makes
+    its examples; they are judged beside it. `model` may say of itself what a defense says (`grfd.defenses`):
+    stochastic, surrogate(), deterministic(). `eps`: one budget for all attacks, in pixels of [0, 1], in place of Table
+    1's. Every model is put into eval mode. Returns what `evaluate` returns; records of other weights are made anew.
+    Raises `UserError` for unknown names, wrong shapes, and transfer alone without a source.
+    """
+    named = {**(sources or {}), "model": model}
+    wanted = [name for name in protocols if name != "transfer" or sources]
+    if not wanted:
+        raise UserError("transfer needs a model to make its examples on: give a source")
+    if examples < 1:
+        raise UserError(f"examples must be at least 1, got {examples}")
+    loaded = datasets.load(data) if isinstance(data, str) else checked(data)
+    settings = config or Config(data=loaded.name, model=type(model).__qualname__)
+    with runs.locked(Path(out)):
+        device = torch.device("cpu") if settings.device == "cpu" else best_device()
+        models = {name: each.eval().to(device) for name, each in named.items()}
+        for name, each in models.items():
+            check_answers(each, loaded, device, name)
+        run = runs.create(Path(out), settings)
+        case = Case(
+            run.path,
+            models,
+            loaded.test,
+            budgets_for(loaded.test.images.shape[1], eps),
+            settings.seed,
+            device,
+            tuple(sources or ()),
+            {name: fingerprint(each) for name, each in models.items()},
+        )
+        return _judge(run, case, wanted, list(attacks), examples)
+
+
+def evaluate_named(
+    config: Config, weights: Path | None, adapter: str | None, sources: tuple[str, ...], out: Path, **asked: Any
+) -> dict[str, list[dict[str, Any]]]:
+    """`evaluate_model` of models named package.module:factory, a source with "=weights.safetensors" behind it."""
+    network = own_model(config.model, weights, adapter)
+    others = {}
+    for source in sources:
+        name, _, file = source.partition("=")
+        others[name] = own_model(name, Path(file) if file else None)
+    return evaluate_model(network, out, named_data(config), sources=others, config=config, **asked)
+
+
+def own_model(name: str, weights: Path | None = None, adapter: str | None = None) -> nn.Module:
+    """What `package.module:factory` makes, with the weights of a safetensors file, wrapped by an adapter of that kind.
+
+    Raises `UserError` where it cannot be imported, or is no `nn.Module`.
+    """
+    if ":" not in name:
+        raise UserError(f"model {name!r}: expected package.module:factory")
+    network = imported(name)()
+    if weights is not None and isinstance(network, nn.Module):
+        runs.load_weights(network, weights)
+    wrapped = imported(adapter)(network) if adapter is not None else network
+    if not isinstance(wrapped, nn.Module):
+        raise UserError(f"{adapter or name} makes a {type(wrapped).__name__}: expected a torch.nn.Module")
+    return wrapped
+
+
+def _judge(run: Run, case: Case, protocols: list[str], attacks: list[str], examples: int) -> dict[str, Any]:
+    """Attacks, checks, results.json, and evaluation.json: what was asked, by which revision."""
+    run_attacks(case, protocols, attacks, examples)
+    found = table_results(run.path, as_rows(run_checks(case)))
+    asked = {"protocols": protocols, "attacks": attacks, "examples": examples, "weights": case.fingerprints}
+    runs.write_json(run.file("evaluation.json"), asked | runs.provenance())
+    runs.write_json(run.file("results.json"), found)
+    return found
+
+
+def results(source: Source) -> dict[str, list[dict[str, Any]]]:
+    """What `evaluate` returned. Raises `UserError` where the run is not evaluated yet."""
+    run = open_run(source)
+    if not run.has("results.json"):
+        raise UserError(f"{run.path} holds no results yet: run grfd evaluate {run.path}")
+    return json.loads(run.file("results.json").read_text())
+
+
+def write_examples(case: Case) -> None:
+    """examples.npz, which the figures are drawn from: the first test image of each class, and what became of it."""
+    labels = case.split.labels
+    first = [int((labels == label).nonzero()[0]) for label in labels.unique()[:FIGURE_EXAMPLES]]
+    images, wanted = as_images(case.split.images[first].to(case.device)), labels[first].to(case.device)
+    defense = case.models["grfd"]
+    assert isinstance(defense, GRFD)
+    made = {}
+    for name, victim in (("transferred", case.models["standard"]), ("adversarial", defense.deterministic())):
+        stream = generator(case.seed, "examples", name, device=case.device)
+        made[name], _ = attack("pgd", victim, images, wanted, case.budgets["pgd"], stream)
+    with torch.no_grad():
+        arrays = {
+            "images": images,
+            "redundant": redundant(defense.generator, images),
+            "robust": defense.deterministic().residual(images),
+            **made,
+            "adversarial_robust": defense.deterministic().residual(made["adversarial"]),
+            "labels": wanted,
+            "images_prediction": predictions(defense, images),
+            "transferred_prediction": predictions(defense, made["transferred"]),
+            "adversarial_prediction": predictions(defense.deterministic(), made["adversarial"]),
+        }
+    write_npz(case.folder / "examples.npz", {name: value.cpu().numpy() for name, value in arrays.items()})
