@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test check bench page clean
+.PHONY: demo test check oracles bench page clean
 
 demo: $(VENV)/demo
 	$(BIN)/grfd demo
@@ -15,6 +15,9 @@ check: $(VENV)/test
 	$(BIN)/ruff format --check src tests benchmarks
 	$(BIN)/ruff check src tests benchmarks
 	$(BIN)/mypy
+
+oracles: $(VENV)/oracles
+	$(BIN)/python -m pytest -m oracle
 
 bench: $(VENV)/demo
 	$(BIN)/python benchmarks/stage_one.py
@@ -34,6 +37,11 @@ $(VENV)/demo: pyproject.toml constraints.txt
 $(VENV)/test: $(VENV)/demo
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[test]"
 	$(BIN)/python -m pip install --quiet --no-deps torchattacks==3.5.1
+	touch $@
+
+$(VENV)/oracles: $(VENV)/test
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[oracles]"
+	$(BIN)/python -m pip install --quiet --no-deps pyautoattack==0.2.0 adversarial-robustness-toolbox==1.20.1 foolbox==3.3.4
 	touch $@
 
 clean:

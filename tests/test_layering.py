@@ -20,7 +20,7 @@ FOLDERS = (
     "experiments",
     "report",
 )
-TOP = ("opening", "judgement", "api", "cli", "__init__")
+TOP = ("opening", "judgement", "api", "commands", "cli", "__init__")
 ORDER = dict.fromkeys(FOUNDATION, 0) | {name: 1 + index for index, name in enumerate([*FOLDERS, *TOP])}
 
 

@@ -9,12 +9,14 @@ from torch import nn
 
 from grfd.errors import UserError
 from grfd.models.lenet import LeNet5
+from grfd.models.resnet import SmallResNet
 
 Architecture = Callable[[], nn.Module]
 """Makes the target model anew, with fresh weights from PyTorch's global generator."""
 
 MODELS: dict[str, Callable[..., nn.Module]] = {
     "lenet5": LeNet5,
+    "small-resnet": SmallResNet,
 }
 """Name → constructor, called with `channels`, `classes`, `height` and `width`."""
 

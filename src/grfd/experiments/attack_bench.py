@@ -1,0 +1,224 @@
+"""`grfd bench attacks`: our attacks beside those of other libraries, in one process, on the same models and images.
+
+Claim: PGD-100 at least twice as fast as TorchAttacks and ART on an undefended model, EOTPGD and VMIFGSM three times,
+AutoAttack twice as fast as the original, each at equal or lower robust accuracy. What was measured is in
+`results/attack_speed.json`. `--attacks` and `--models` choose a part of it.
+Command: `grfd bench attacks --json`.
+"""
+
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from rich import box
+from rich.table import Table
+from torch import Tensor, nn
+
+from grfd import data as datasets
+from grfd.attacks import ATTACKS, OTHER_ATTACKS, pgd
+from grfd.data.record import Split, as_images
+from grfd.errors import UserError
+from grfd.experiments.libraries import LIBRARIES, Budget, installed, run_foreign
+from grfd.models import LeNet5
+from grfd.models.resnet import SmallResNet
+from grfd.progress import progress
+from grfd.runs import load_weights, write_tensors
+from grfd.seeds import generator, seeded
+from grfd.types import Images, Labels
+
+OURS = "grfd"
+SHOWN = 60_000
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One line of the table: `seconds` is the median over the repeats, `robust` the share that is right after it."""
+
+    library: str
+    attack: str
+    model: str
+    examples: int
+    seconds: float
+    robust: float
+
+
+@dataclass(frozen=True)
+class Victim:
+    """A model that is attacked, the images on which it is, and the L∞ budget that leaves some of them right."""
+
+    network: nn.Module
+    test: Split
+    eps: float
+
+
+def coloured(images: Images) -> Images:
+    """MNIST in CIFAR's shape: padded to 32×32, three channels of different strength."""
+    padded = F.pad(images, (2, 2, 2, 2))
+    return torch.cat([padded, 0.7 * padded, 0.4 * padded], 1)
+
+
+def fitted(network: nn.Module, images: Images, labels: Labels, *, epochs: int, eps: float = 0.0) -> nn.Module:
+    """Adam on the images, or on PGD examples of them where ε is given (Madry et al. 2018, arXiv 1706.06083)."""
+    optimizer = torch.optim.Adam(network.parameters(), 2e-3)
+    batches = [batch for _ in range(epochs) for batch in torch.randperm(len(images)).split(128)]
+    with progress("victims", len(batches)) as advance:
+        for batch in batches:
+            shown = images[batch]
+            if eps:
+                network.eval()
+                shown = pgd(network, shown, labels[batch], eps=eps, step_size=eps / 2, steps=3, active_set=False)
+                network.train()
+            optimizer.zero_grad()
+            loss = F.cross_entropy(network(shown), labels[batch])
+            loss.backward()
+            optimizer.step()
+            advance(1, "")
+    return network.eval()
+
+
+def _standard(images: Images, labels: Labels) -> nn.Module:
+    return fitted(LeNet5(), images, labels, epochs=3)
+
+
+def _robust(images: Images, labels: Labels) -> nn.Module:
+    return fitted(LeNet5(), images, labels, epochs=2, eps=0.11)
+
+
+def _residual(images: Images, labels: Labels) -> nn.Module:
+    return fitted(SmallResNet(), coloured(images), labels, epochs=1)
+
+
+VICTIMS: dict[str, tuple[Callable[[Images, Labels], nn.Module], Callable[[], nn.Module], Callable, float]] = {
+    "lenet5": (_standard, LeNet5, lambda images: images, 18 / 255),
+    "lenet5 adversarially trained": (_robust, LeNet5, lambda images: images, 18 / 255),
+    "residual net": (_residual, SmallResNet, coloured, 6 / 255),
+}
+"""Name → how it is trained, its architecture, what it makes of MNIST's images, and ε."""
+
+
+def victims(folder: Path, names: tuple[str, ...], examples: int, seed: int = 0) -> dict[str, Victim]:
+    """Trained once, then read from the folder."""
+    data = datasets.load("mnist")
+    found = {}
+    for name in names:
+        if name not in VICTIMS:
+            raise UserError(f"unknown model {name!r}: expected one of {', '.join(VICTIMS)}")
+        train, build, shape, eps = VICTIMS[name]
+        file = folder / f"{name.replace(' ', '-')}.safetensors"
+        if not file.exists():
+            with seeded(seed, "victim", name):
+                network = train(as_images(data.train.images[:SHOWN]), data.train.labels[:SHOWN])
+            write_tensors(file, network.state_dict())
+        network = build().eval()
+        load_weights(network, file)
+        test = data.test.take(examples)
+        found[name] = Victim(network, Split(shape(as_images(test.images)), test.labels), eps)
+    return found
+
+
+OUR_KEYWORDS: dict[str, Callable[[Budget], dict]] = {
+    "fgsm": lambda b: {},
+    **{
+        name: lambda b: {"step_size": b.step_size, "steps": b.steps}
+        for name in ("pgd", "bim", "eotpgd", "mifgsm", "vmifgsm")
+    },
+    "rfgsm": lambda b: {"steps": b.steps},
+    **{name: lambda b: {"steps": b.steps} for name in ("apgd_ce", "apgd_dlr", "apgd_t", "fab", "fab_t")},
+    "square": lambda b: {"n_queries": b.queries},
+    "autoattack": lambda b: {"steps": b.steps, "n_queries": b.queries},
+    "aa_torchattacks": lambda b: {},
+    "cw": lambda b: {"steps": b.steps},
+    "pixle": lambda b: {},
+}
+
+
+def run_ours(attack: str, model: nn.Module, images: Images, labels: Labels, budget: Budget) -> Images:
+    """Ours under the same budget."""
+    name = attack.removesuffix(" l2")
+    norm = {"norm": budget.norm} if budget.norm != "linf" and name != "cw" else {}
+    stream = generator(budget.seed, "bench", attack)
+    made = {**ATTACKS, **OTHER_ATTACKS}[name]
+    return made(model, images, labels, eps=budget.eps, **OUR_KEYWORDS[name](budget), **norm, generator=stream)
+
+
+def robust(model: nn.Module, adversarial: Images, victim: Victim, budget: Budget) -> np.ndarray:
+    """Whether each example is right after the attack, longer perturbations than the budget's not counted."""
+    change = (adversarial - victim.test.images).flatten(1)
+    size = change.abs().amax(1) if budget.norm == "linf" else change.norm(dim=1)
+    with torch.no_grad():
+        right = model(adversarial).argmax(1) == victim.test.labels
+        clean = model(victim.test.images).argmax(1) == victim.test.labels
+    return torch.where(size <= budget.eps * (1 + 1e-4) + 1e-6, right, clean).numpy()
+
+
+BENCHED: dict[str, Budget] = {
+    "pgd": Budget(0, steps=100),
+    "eotpgd": Budget(0, steps=100),
+    "vmifgsm": Budget(0, steps=100),
+    "apgd_ce": Budget(0, steps=100),
+    "apgd_t": Budget(0, steps=100),
+    "square": Budget(0, queries=1000),
+    "autoattack": Budget(0, steps=100, queries=5000),
+}
+"""What is timed; ε is the victim's, the step size 8/18 of it as in Table 1."""
+
+
+def bench(
+    folder: Path,
+    attacks: tuple[str, ...] = tuple(BENCHED),
+    models: tuple[str, ...] = tuple(VICTIMS),
+    examples: int = 500,
+    repeats: int = 3,
+) -> list[Measured]:
+    """Library beside library, in turn, `repeats` times over. Raises `UserError` for unknown names."""
+    for name in attacks:
+        if name not in BENCHED:
+            raise UserError(f"unknown attack {name!r}: expected one of {', '.join(BENCHED)}")
+    found = victims(folder, models, examples)
+    runs = [(model, attack, library) for model in models for attack in attacks for library in _libraries(attack)]
+    seconds: dict[tuple[str, str, str], list[float]] = {key: [] for key in runs}
+    left: dict[tuple[str, str, str], float] = {}
+    with progress("attacks", len(runs) * repeats) as advance:
+        for _ in range(repeats):
+            for key in runs:
+                model, attack, library = key
+                victim = found[model]
+                budget = replace(BENCHED[attack], eps=victim.eps, step_size=victim.eps * 8 / 18)
+                started = time.perf_counter()
+                adversarial = _run(library, attack, victim, budget)
+                seconds[key].append(time.perf_counter() - started)
+                left[key] = float(robust(victim.network, adversarial, victim, budget).mean())
+                advance(1, f"{library} {attack} {model}: {seconds[key][-1]:.1f} s")
+    return [Measured(library, attack, model, examples, statistics.median(seconds[key]), left[key])
+            for key in runs for model, attack, library in [key]]  # fmt: skip
+
+
+def _libraries(attack: str) -> Iterator[str]:
+    yield OURS
+    yield from (name for name in installed() if attack in LIBRARIES[name])
+
+
+def _run(library: str, attack: str, victim: Victim, budget: Budget) -> Tensor:
+    shown = (attack, victim.network, victim.test.images, victim.test.labels, budget)
+    return run_ours(*shown) if library == OURS else run_foreign(library, *shown)
+
+
+def printed(measured: list[Measured]) -> Table:
+    """A table for the terminal: how many times as long as ours each library took, and what it left standing."""
+    ours = {(line.attack, line.model): line.seconds for line in measured if line.library == OURS}
+    table = Table("model", "attack", "library", "seconds", "÷ ours", "robust, %", box=box.SIMPLE_HEAD)
+    for line in measured:
+        ratio = line.seconds / ours[line.attack, line.model]
+        style = "bold" if line.library == OURS else ""
+        cells = (f"{line.seconds:.1f}", f"{ratio:.2f}", f"{100 * line.robust:.1f}")
+        table.add_row(line.model, line.attack, line.library, *cells, style=style)
+    return table
+
+
+def as_rows(measured: list[Measured]) -> list[dict]:
+    return [asdict(line) for line in measured]

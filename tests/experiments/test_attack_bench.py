@@ -1,0 +1,120 @@
+"""The bench of attacks: its models, its rows, and other libraries' attacks beside ours (marked, and in CI)."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from grfd.errors import UserError
+from grfd.experiments import attack_bench, libraries
+from grfd.experiments.attack_bench import VICTIMS, Victim, bench, printed, robust, run_ours, victims
+from grfd.experiments.libraries import LIBRARIES, Budget, run_foreign
+from grfd.models.resnet import SmallResNet
+
+torch.set_num_threads(2)
+
+
+def test_without_other_libraries_ours_are_timed_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(attack_bench, "SHOWN", 2000)
+    monkeypatch.setattr(attack_bench, "installed", list)
+    asked = {"attacks": ("pgd", "square"), "models": ("lenet5", "residual net"), "examples": 20, "repeats": 2}
+    first = bench(tmp_path, **asked)
+    assert [(line.library, line.attack, line.model) for line in first] == [
+        ("grfd", attack, model) for model in ("lenet5", "residual net") for attack in ("pgd", "square")
+    ]
+    assert all(line.seconds > 0 and 0 <= line.robust <= 1 and line.examples == 20 for line in first)
+    assert json.loads(json.dumps(attack_bench.as_rows(first)))[0]["robust"] == first[0].robust
+    assert printed(first).row_count == 4
+    again = bench(tmp_path, **asked)
+    assert [line.robust for line in again] == [line.robust for line in first]
+
+
+@pytest.mark.parametrize("asked", [{"attacks": ("nothing",)}, {"models": ("nothing",)}])
+def test_unknown_names_are_refused(tmp_path: Path, asked: dict) -> None:
+    with pytest.raises(UserError, match="'nothing': expected one of"):
+        bench(tmp_path, **asked)
+
+
+@pytest.mark.parametrize("size", [8, 32, 33])
+def test_the_residual_net_takes_any_size_from_eight(size: int) -> None:
+    assert SmallResNet(3, 7, size, size)(torch.rand(2, 3, size, size)).shape == (2, 7)
+    with pytest.raises(ValueError, match="at least 8×8"):
+        SmallResNet(height=7)
+
+
+EXAMPLES = 500
+ALLOWED = 0.003
+"""Ours may leave at most so much more standing than theirs, as a share of the examples."""
+
+LINF = ("fgsm", "pgd", "bim", "rfgsm", "eotpgd", "mifgsm", "vmifgsm", "apgd_ce", "apgd_dlr", "apgd_t", "fab", "fab_t",
+        "square", "pixle")  # fmt: skip
+L2 = ("pgd l2", "apgd_ce", "apgd_t", "fab_t", "square", "cw")
+EPS_L2 = {"lenet5": 1.0, "residual net": 0.5}
+STEPS = {"fab": 20, "fab_t": 20, "cw": 100, "pgd l2": 50, "apgd_ce": 100, "apgd_dlr": 100, "apgd_t": 100}
+"""APGD's checkpoints are the original's at its own 100 steps; they round otherwise at others."""
+CASES = [
+    *((library, name, "linf") for library, theirs in LIBRARIES.items() for name in theirs if name in LINF),
+    *((library, name, "l2") for library, theirs in LIBRARIES.items() for name in theirs if name in L2),
+]
+
+
+@pytest.fixture(scope="module")
+def attacked(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Victim]:
+    return victims(tmp_path_factory.mktemp("victims"), ("lenet5", "residual net"), EXAMPLES)
+
+
+@pytest.mark.oracle
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("model", ["lenet5", "residual net"])
+@pytest.mark.parametrize(("library", "attack", "norm"), CASES)
+def test_ours_leave_no_more_standing_than_theirs(
+    library: str, attack: str, norm: str, model: str, attacked: dict[str, Victim]
+) -> None:
+    assert library in libraries.installed(), "run `make oracles`"
+    victim = attacked[model]
+    eps = victim.eps if norm == "linf" else EPS_L2[model]
+    if attack == "pixle":
+        eps = 1.0
+        victim = replace(victim, test=victim.test.take(60))  # theirs goes image by image
+    budget = Budget(eps, eps * 8 / 18, STEPS.get(attack, 40), norm, queries=1500)
+    shown = (victim.network, victim.test.images, victim.test.labels, budget)
+    ours = robust(victim.network, run_ours(attack, *shown), victim, budget).mean()
+    theirs = robust(victim.network, run_foreign(library, attack, *shown), victim, budget).mean()
+    print(f"{library} {attack} {norm} {model}: ours {ours:.3f}, theirs {theirs:.3f}")
+    assert ours <= theirs + (0.05 if attack == "pixle" else ALLOWED)
+
+
+@pytest.mark.oracle
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(("library", "attack"), [("pyautoattack", "autoattack"), ("torchattacks", "aa_torchattacks")])
+def test_autoattack_leaves_no_more_standing(library: str, attack: str, attacked: dict[str, Victim]) -> None:
+    """On images that APGD leaves half of, so that FAB and Square have work to do."""
+    victim = attacked["lenet5"]
+    budget = Budget(26 / 255, steps=100, queries=500)
+    shown = (victim.network, victim.test.images, victim.test.labels, budget)
+    ours = robust(victim.network, run_ours(attack, *shown), victim, budget).mean()
+    theirs = robust(victim.network, run_foreign(library, attack, *shown), victim, budget).mean()
+    assert 0 < ours <= theirs + ALLOWED
+
+
+@pytest.mark.oracle
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("model", list(VICTIMS)[::2])
+@pytest.mark.parametrize("attack", ["fgsm", "bim"])
+def test_deterministic_attacks_agree_image_by_image(attack: str, model: str, attacked: dict[str, Victim]) -> None:
+    """Under TorchAttacks' settings, in float64, where the sign of a gradient does not hang on the order of a sum."""
+    from grfd.attacks import ATTACKS, OTHER_ATTACKS, TORCHATTACKS
+
+    victim = attacked[model]
+    network, images = victim.network.double(), victim.test.images.double()
+    budget = Budget(victim.eps, victim.eps / 4, 10)
+    try:
+        keywords = {} if attack == "fgsm" else {"step_size": budget.step_size, "steps": budget.steps}
+        made = {**ATTACKS, **OTHER_ATTACKS}[attack]
+        ours = made(network, images, victim.test.labels, eps=budget.eps, **keywords, **TORCHATTACKS[attack])
+        theirs = run_foreign("torchattacks", attack, network, images, victim.test.labels, budget)
+    finally:
+        network.float()
+    torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-12)
