@@ -11,6 +11,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 import grfd
+from grfd import cli
 from grfd.data import Data
 from grfd.data.record import as_images
 from grfd.evaluate import records
@@ -58,9 +59,10 @@ def linear(data: Data, seed: int) -> nn.Module:
     return model
 
 
-@pytest.fixture
-def folder(tmp_path: Path, small: Data) -> Path:
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory, small: Data) -> Path:
     """A user's folder: a module and two weight files."""
+    tmp_path = tmp_path_factory.mktemp("mine")
     (tmp_path / "mine.py").write_text(MODULE)
     for seed in (0, 1):
         save_file(linear(small, seed).state_dict(), tmp_path / f"w{seed}.safetensors")
@@ -134,10 +136,22 @@ class Wide(nn.Module):
         (["--model", "mine:build", "--out", "o", "--data", "nothing"], "nothing"),
     ],
 )
-def test_a_mistake_is_one_line(folder: Path, asked: list[str], message: str) -> None:
-    done = run(folder, *asked)
-    assert done.returncode == 2
-    assert message in done.stderr and done.stderr.startswith("grfd: ") and done.stderr.count("\n") == 1
+def test_a_mistake_is_one_line(
+    folder: Path,
+    asked: list[str],
+    message: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(folder)
+    monkeypatch.syspath_prepend(folder)
+    monkeypatch.delitem(sys.modules, "mine", raising=False)
+    monkeypatch.setattr(sys, "argv", ["grfd", "evaluate", *asked])
+    with pytest.raises(SystemExit) as stopped:
+        cli.main()
+    said = capsys.readouterr().err
+    assert stopped.value.code == 2
+    assert message in said and said.startswith("grfd: ") and said.count("\n") == 1
     assert not list(folder.glob("o/records/**/*.npz"))
 
 

@@ -1,4 +1,4 @@
-"""`grfd bench attacks`: our attacks beside those of other libraries, in one process, on the same models and images.
+"""`grfd bench attacks` and `grfd bench parity`: our attacks beside other libraries', on the same models and images.
 
 Claim: PGD-100 at least twice as fast as TorchAttacks and ART on an undefended model, EOTPGD and VMIFGSM three times,
 AutoAttack twice as fast as the original, each at equal or lower robust accuracy. What was measured is in
@@ -20,7 +20,7 @@ from rich.table import Table
 from torch import Tensor, nn
 
 from grfd import data as datasets
-from grfd.attacks import ATTACKS, OTHER_ATTACKS, pgd
+from grfd.attacks import ATTACKS, L2_ATTACKS, OTHER_ATTACKS, pgd
 from grfd.data.record import Split, as_images
 from grfd.errors import UserError
 from grfd.experiments.libraries import LIBRARIES, Budget, installed, run_foreign
@@ -49,11 +49,12 @@ class Measured:
 
 @dataclass(frozen=True)
 class Victim:
-    """A model that is attacked, the images on which it is, and the L∞ budget that leaves some of them right."""
+    """A model that is attacked, the images on which it is, and the budgets that leave some of them right."""
 
     network: nn.Module
     test: Split
     eps: float
+    eps_l2: float
 
 
 def coloured(images: Images) -> Images:
@@ -93,12 +94,12 @@ def _residual(images: Images, labels: Labels) -> nn.Module:
     return fitted(SmallResNet(), coloured(images), labels, epochs=1)
 
 
-VICTIMS: dict[str, tuple[Callable[[Images, Labels], nn.Module], Callable[[], nn.Module], Callable, float]] = {
-    "lenet5": (_standard, LeNet5, lambda images: images, 18 / 255),
-    "lenet5 adversarially trained": (_robust, LeNet5, lambda images: images, 18 / 255),
-    "residual net": (_residual, SmallResNet, coloured, 6 / 255),
+VICTIMS: dict[str, tuple[Callable[[Images, Labels], nn.Module], Callable[[], nn.Module], Callable, float, float]] = {
+    "lenet5": (_standard, LeNet5, lambda images: images, 18 / 255, 1.0),
+    "lenet5 adversarially trained": (_robust, LeNet5, lambda images: images, 18 / 255, 1.0),
+    "residual net": (_residual, SmallResNet, coloured, 6 / 255, 0.5),
 }
-"""Name → how it is trained, its architecture, what it makes of MNIST's images, and ε."""
+"""Name → how it is trained, its architecture, what it makes of MNIST's images, and ε in L∞ and in L2."""
 
 
 def victims(folder: Path, names: tuple[str, ...], examples: int, seed: int = 0) -> dict[str, Victim]:
@@ -108,7 +109,7 @@ def victims(folder: Path, names: tuple[str, ...], examples: int, seed: int = 0) 
     for name in names:
         if name not in VICTIMS:
             raise UserError(f"unknown model {name!r}: expected one of {', '.join(VICTIMS)}")
-        train, build, shape, eps = VICTIMS[name]
+        train, build, shape, eps, eps_l2 = VICTIMS[name]
         file = folder / f"{name.replace(' ', '-')}.safetensors"
         if not file.exists():
             with seeded(seed, "victim", name):
@@ -117,7 +118,7 @@ def victims(folder: Path, names: tuple[str, ...], examples: int, seed: int = 0) 
         network = build().eval()
         load_weights(network, file)
         test = data.test.take(examples)
-        found[name] = Victim(network, Split(shape(as_images(test.images)), test.labels), eps)
+        found[name] = Victim(network, Split(shape(as_images(test.images)), test.labels), eps, eps_l2)
     return found
 
 
@@ -140,7 +141,7 @@ OUR_KEYWORDS: dict[str, Callable[[Budget], dict]] = {
 def run_ours(attack: str, model: nn.Module, images: Images, labels: Labels, budget: Budget) -> Images:
     """Ours under the same budget."""
     name = attack.removesuffix(" l2")
-    norm = {"norm": budget.norm} if budget.norm != "linf" and name != "cw" else {}
+    norm = {"norm": budget.norm} if name in L2_ATTACKS else {}
     stream = generator(budget.seed, "bench", attack)
     made = {**ATTACKS, **OTHER_ATTACKS}[name]
     return made(model, images, labels, eps=budget.eps, **OUR_KEYWORDS[name](budget), **norm, generator=stream)
@@ -167,18 +168,43 @@ BENCHED: dict[str, Budget] = {
 }
 """What is timed; ε is the victim's, the step size 8/18 of it as in Table 1."""
 
+PARITY: dict[str, Budget] = {
+    **{name: Budget(0, steps=40) for name in ("fgsm", "pgd", "bim", "rfgsm", "eotpgd", "mifgsm", "vmifgsm")},
+    **{name: Budget(0, steps=100) for name in ("apgd_ce", "apgd_dlr", "apgd_t")},
+    **{name: Budget(0, steps=20) for name in ("fab", "fab_t")},
+    "square": Budget(0, queries=1500),
+    "pixle": Budget(0),
+    "autoattack": Budget(0, queries=500),
+    "aa_torchattacks": Budget(0),
+    "pgd l2": Budget(0, steps=50),
+    **{name: Budget(0, steps=100) for name in ("apgd_ce l2", "apgd_t l2", "cw l2")},
+    "fab_t l2": Budget(0, steps=20),
+    "square l2": Budget(0, queries=1500),
+}
+"""What is set beside every library that has it. APGD has the original's own 100 steps: its checkpoints round otherwise
+at other numbers."""
+
+
+def budget_for(attack: str, victim: Victim, budgets: dict[str, Budget]) -> Budget:
+    """The budget with the victim's ε. Pixle knows none."""
+    norm = "l2" if attack.endswith(" l2") else "linf"
+    eps = 1.0 if attack == "pixle" else victim.eps_l2 if norm == "l2" else victim.eps
+    return replace(budgets[attack], eps=eps, step_size=eps * 8 / 18, norm=norm)
+
 
 def bench(
     folder: Path,
-    attacks: tuple[str, ...] = tuple(BENCHED),
+    attacks: tuple[str, ...] = (),
     models: tuple[str, ...] = tuple(VICTIMS),
     examples: int = 500,
     repeats: int = 3,
+    budgets: dict[str, Budget] = BENCHED,
 ) -> list[Measured]:
     """Library beside library, in turn, `repeats` times over. Raises `UserError` for unknown names."""
+    attacks = attacks or tuple(budgets)
     for name in attacks:
-        if name not in BENCHED:
-            raise UserError(f"unknown attack {name!r}: expected one of {', '.join(BENCHED)}")
+        if name not in budgets:
+            raise UserError(f"unknown attack {name!r}: expected one of {', '.join(budgets)}")
     found = victims(folder, models, examples)
     runs = [(model, attack, library) for model in models for attack in attacks for library in _libraries(attack)]
     seconds: dict[tuple[str, str, str], list[float]] = {key: [] for key in runs}
@@ -188,7 +214,7 @@ def bench(
             for key in runs:
                 model, attack, library = key
                 victim = found[model]
-                budget = replace(BENCHED[attack], eps=victim.eps, step_size=victim.eps * 8 / 18)
+                budget = budget_for(attack, victim, budgets)
                 started = time.perf_counter()
                 adversarial = _run(library, attack, victim, budget)
                 seconds[key].append(time.perf_counter() - started)

@@ -65,7 +65,7 @@ TORCHATTACKS: dict[str, tuple[str, Keywords]] = {
     "fab": ("FAB", lambda b: _auto(b) | {"n_classes": b.classes}),
     "fab_t": ("FAB", lambda b: _auto(b) | {"n_classes": b.classes, "multi_targeted": True}),
     "square": ("Square", lambda b: {"norm": _norm(b), "eps": b.eps, "n_queries": b.queries, "seed": b.seed}),
-    "cw": ("CW", lambda b: {"c": 1, "steps": b.steps, "lr": 0.01}),
+    "cw l2": ("CW", lambda b: {"c": 1, "steps": b.steps, "lr": 0.01}),
     "pixle": ("Pixle", lambda b: {}),
     "aa_torchattacks": (
         "AutoAttack",
@@ -149,7 +149,7 @@ def _foolbox(name: str, model: nn.Module, images: Images, labels: Labels, budget
             "fgsm": foolbox.attacks.FGSM,
             "pgd": lambda: foolbox.attacks.LinfPGD(**stepped),
             "pgd l2": lambda: foolbox.attacks.L2PGD(**stepped),
-            "cw": lambda: foolbox.attacks.L2CarliniWagnerAttack(steps=budget.steps),
+            "cw l2": lambda: foolbox.attacks.L2CarliniWagnerAttack(steps=budget.steps),
         }
         _, clipped, _ = made[name]()(wrapped, images, labels, epsilons=budget.eps)
     return clipped
@@ -159,13 +159,24 @@ def _all(run: Callable[..., Images], names: list[str]) -> dict[str, Foreign]:
     return {name: partial(run, name) for name in names}
 
 
+BOTH_NORMS = ("apgd_ce", "apgd_dlr", "apgd_t", "fab_t", "square", "autoattack")
+
+
+def _in_l2(attacks: dict[str, Foreign]) -> dict[str, Foreign]:
+    """The same attacks under the names of their L2 versions: the budget says which norm it is."""
+    return attacks | {f"{name} l2": attacks[name] for name in BOTH_NORMS if name in attacks}
+
+
 LIBRARIES: dict[str, dict[str, Foreign]] = {
-    "torchattacks": _all(_torchattacks, list(TORCHATTACKS)),
-    "pyautoattack": _all(_pyautoattack, list(PYAUTOATTACK)),
-    "art": _all(_art, ["fgsm", "pgd", "square", "cw"]),
-    "foolbox": _all(_foolbox, ["fgsm", "pgd", "pgd l2", "cw"]),
+    "torchattacks": _in_l2(_all(_torchattacks, list(TORCHATTACKS))),
+    "pyautoattack": _in_l2(_all(_pyautoattack, list(PYAUTOATTACK))),
+    "art": _all(_art, ["fgsm", "pgd", "square", "cw l2"]),
+    "foolbox": _all(_foolbox, ["fgsm", "pgd", "pgd l2", "cw l2"]),
 }
-"""Library → our name of an attack → theirs. ART's "AutoAttack" is another attack under the same name: left out."""
+"""Library → our name of an attack (" l2" behind it where it is not L∞) → theirs.
+
+ART's "AutoAttack" is another attack under the same name, and left out.
+"""
 
 
 def installed() -> list[str]:
