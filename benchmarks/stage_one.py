@@ -100,6 +100,7 @@ def objective(kind: type[StageOne], *, by_blocks: bool) -> StageOne:
 
 STEPS: dict[str, Callable[[], Callable[[], float]]] = {
     "reference": lambda: stepper(objective(Reference, by_blocks=False)),
+    "two passes, by blocks": lambda: stepper(objective(Reference, by_blocks=True)),
     "one pass": lambda: stepper(objective(StageOne, by_blocks=False)),
     "one pass, channels-last": lambda: stepper(objective(StageOne, by_blocks=False), channels_last=True),
     "by blocks": lambda: stepper(objective(StageOne, by_blocks=True)),
@@ -116,6 +117,7 @@ VARIANTS = [
     ("one pass, channels-last", DEFAULT),
     ("by blocks", DEFAULT),
     ("reference", KEPT),
+    ("two passes, by blocks", KEPT),
     ("by blocks", KEPT),
     ("by blocks, channels-last", KEPT),
 ]
