@@ -22,6 +22,11 @@ in_expectation = pytest.mark.parametrize(
 Strong = dict[str, dict[str, Any]]
 
 
+def _enough(name: str, strong: Strong) -> dict[str, Any]:
+    """What it takes to move any image at all: AdvGAN's long training is not needed for that."""
+    return {} if name == "advgan" else strong.get(name, {})
+
+
 def takes(name: str, keyword: str) -> bool:
     return keyword in inspect.signature(ALL[name]).parameters
 
@@ -32,7 +37,7 @@ def accuracy(model: Callable[[Tensor], Tensor], images: Tensor, labels: Tensor) 
 
 
 @every_attack
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(
     batch=st.integers(0, 3),
     channels=st.sampled_from([1, 3]),
@@ -90,7 +95,7 @@ def test_other_bounds(attack: Attacker, name: str, strong: Strong, small_net: Ca
 
 
 @pytest.mark.parametrize("name", L2_ATTACKS)
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=10, deadline=None)
 @given(
     batch=st.integers(0, 3),
     channels=st.sampled_from([1, 3]),
@@ -193,9 +198,9 @@ def test_under_a_caller_without_gradients(
     attack: Attacker, name: str, context: Callable[[], Any], strong: Strong, victim: tuple[nn.Module, Tensor, Tensor]
 ) -> None:
     net, images, labels = victim
-    expected = attack(name, net, images, labels, **strong.get(name, {}))
+    expected = attack(name, net, images, labels, **_enough(name, strong))
     with context():
-        result = attack(name, net, images.clone(), labels.clone(), **strong.get(name, {}))
+        result = attack(name, net, images.clone(), labels.clone(), **_enough(name, strong))
     assert torch.equal(result, expected)
     assert not torch.equal(result, images)
 
@@ -232,7 +237,7 @@ def test_misclassified_images_come_back_as_they_were(
     net, images, labels = victim
     labels = labels.clone()
     labels[::2] = (labels[::2] + 1) % 10
-    result = attack(name, net, images, labels, **strong.get(name, {}))
+    result = attack(name, net, images, labels, **_enough(name, strong))
     assert torch.equal(result[::2], images[::2])
     assert not torch.equal(result[1::2], images[1::2])
 

@@ -30,7 +30,7 @@ class Wrapped(nn.Module):
         return self.change(self.model, images)
 
 
-def trained(data: Data, network: nn.Module, *, eps: float = 0.0, shown: int = 12_000) -> nn.Module:
+def trained(data: Data, network: nn.Module, *, eps: float = 0.0, shown: int = 8_000) -> nn.Module:
     """One or two epochs; on PGD examples where eps is given."""
     images, labels = as_images(data.train.images[:shown]), data.train.labels[:shown]
     optimizer = torch.optim.Adam(network.parameters(), 2e-3)

@@ -27,9 +27,10 @@ torch.set_num_threads(2)
 
 
 def test_without_other_libraries_ours_are_timed_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(attack_bench, "SHOWN", 2000)
+    monkeypatch.setattr(attack_bench, "SHOWN", 1000)
+    budgets = {"pgd": Budget(0, steps=5), "square": Budget(0, queries=20)}
     monkeypatch.setattr(attack_bench, "installed", list)
-    asked = {"attacks": ("pgd", "square"), "models": ("lenet5", "residual net"), "examples": 20, "repeats": 2}
+    asked = {"models": ("lenet5", "residual net"), "examples": 20, "repeats": 2, "budgets": budgets}
     first = bench(tmp_path, **asked)
     assert [(line.library, line.attack, line.model) for line in first] == [
         ("grfd", attack, model) for model in ("lenet5", "residual net") for attack in ("pgd", "square")
