@@ -47,7 +47,7 @@ def check_answers(model: nn.Module, data: Data, device: torch.device, name: str)
     images = as_images(data.test.images[:2].to(device))
     try:
         logits = model(images)
-    except (RuntimeError, TypeError, ValueError) as error:
+    except Exception as error:  # a user's own code may raise anything
         raise UserError(f"{name} cannot take images of {tuple(images.shape[1:])}: {error}") from error
     if not isinstance(logits, torch.Tensor) or logits.shape != (len(images), len(data.classes)):
         found = tuple(logits.shape) if isinstance(logits, torch.Tensor) else type(logits).__name__
@@ -105,6 +105,8 @@ def evaluate_model(
     1's. Every model is put into eval mode. Returns what `evaluate` returns; records of other weights are made anew.
     Raises `UserError` for unknown names, wrong shapes, and transfer alone without a source.
     """
+    if "model" in (sources or {}):
+        raise UserError("a source cannot be named 'model': that is the model that is judged")
     named = {**(sources or {}), "model": model}
     wanted = [name for name in protocols if name != "transfer" or sources]
     if not wanted:
@@ -140,6 +142,8 @@ def evaluate_named(
     others = {}
     for source in sources:
         name, _, file = source.partition("=")
+        if name in others:
+            raise UserError(f"source {name} is named twice: give each set of weights a factory of its own")
         others[name] = own_model(name, Path(file) if file else None)
     return evaluate_model(network, out, named_data(config), sources=others, config=config, **asked)
 
@@ -151,13 +155,24 @@ def own_model(name: str, weights: Path | None = None, adapter: str | None = None
     """
     if ":" not in name:
         raise UserError(f"model {name!r}: expected package.module:factory")
-    network = imported(name)()
+    if weights is not None and not weights.exists():
+        raise UserError(f"{weights} is not there: expected the safetensors file of {name}'s weights")
+    network = _called(name)
     if weights is not None and isinstance(network, nn.Module):
         runs.load_weights(network, weights)
-    wrapped = imported(adapter)(network) if adapter is not None else network
+    wrapped = _called(adapter, network) if adapter is not None else network
     if not isinstance(wrapped, nn.Module):
         raise UserError(f"{adapter or name} makes a {type(wrapped).__name__}: expected a torch.nn.Module")
     return wrapped
+
+
+def _called(name: str, *arguments: Any) -> Any:
+    """What a function of the user's makes; whatever it raises becomes one line."""
+    made = imported(name)
+    try:
+        return made(*arguments)
+    except Exception as error:
+        raise UserError(f"{name} raised {type(error).__name__}: {error}") from error
 
 
 def _judge(run: Run, case: Case, protocols: list[str], attacks: list[str], examples: int) -> dict[str, Any]:

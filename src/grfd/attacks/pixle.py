@@ -3,13 +3,12 @@
 import torch
 from torch import Tensor
 
-from grfd.attacks.losses import log_odds
+from grfd.attacks.losses import lead, log_odds
 from grfd.attacks.threat import (
     Batch,
     Model,
     attacking,
     keep_better,
-    mean_lead,
     per_image,
     project,
     remaining,
@@ -46,11 +45,11 @@ def pixle(
     if min(restarts, patches, smallest) < 1 or largest < smallest:
         raise UserError(f"{restarts=}, {patches=}, {smallest=}, {largest=}; expected counts ≥ 1, smallest ≤ largest")
     with attacking(model, images, labels, eps, bounds) as batch:
-        result, best = batch.images.clone(), mean_lead(model, batch.images, batch.labels)
-        rows = remaining(best, active_set)
-        if len(rows) == 0:
+        result, base = batch.images.clone(), batch.images.clone()
+        if len(images) == 0:
             return result
-        base, likely = batch.images.clone(), _log_odds(model, batch.images, batch.labels)
+        likely, best = _judged(model, batch.images, batch.labels)
+        rows = remaining(best, active_set)
         for _ in range(restarts):
             placed = base.clone()
             for _ in range(patches):
@@ -59,18 +58,20 @@ def pixle(
                     return result
                 part = rows_of(batch, rows)
                 tried = project(_set_down(part, base[rows], smallest, largest, generator), part)
-                odds = _log_odds(model, tried, part.labels)
+                odds, leads = _judged(model, tried, part.labels)
                 better = odds > likely[rows]
                 placed[rows] = torch.where(per_image(better), tried, placed[rows])
                 likely[rows] = torch.where(better, odds, likely[rows])
-                keep_better(result, best, rows, tried, mean_lead(model, tried, part.labels))
+                keep_better(result, best, rows, tried, leads)
             base = placed
         return result
 
 
-def _log_odds(model: Model, images: Images, labels: Labels) -> PerExample:
+def _judged(model: Model, images: Images, labels: Labels) -> tuple[PerExample, PerExample]:
+    """m, and the lead, by one forward pass."""
     with torch.no_grad():
-        return log_odds(model(images).to(images.dtype), labels)
+        logits = model(images).to(images.dtype)
+        return log_odds(logits, labels), lead(logits, labels)
 
 
 def _set_down(batch: Batch, onto: Images, smallest: int, largest: int, generator: torch.Generator | None) -> Images:
