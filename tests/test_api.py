@@ -39,7 +39,7 @@ def data() -> grfd.Data:
 def test_own_tensors_and_module_from_training_to_results(data: grfd.Data, tmp_path: Path) -> None:
     run = grfd.train(
         tmp_path / "mine", data=data, model=MyNet, epochs=2, classifier_epochs=20, batch=16, latent=4, device="cpu",
-        learning_rate=0.01,
+        learning_rate=0.01, classifier_learning_rate=0.01,
     )  # fmt: skip
     found = grfd.evaluate(run, attacks=["fgsm", "pgd"], examples=30, data=data, model=MyNet)
     clean = {row["model"]: row["accuracy"] for row in found["rows"] if row["attack"] == "none"}

@@ -13,6 +13,8 @@ from grfd.training.loop import fit
 
 torch.set_num_threads(1)
 
+RATE = 0.05
+
 
 class Linear(nn.Module):
     """Least squares with noise in the forward pass, so that the random stream matters."""
@@ -37,7 +39,7 @@ def inputs(epoch: int) -> tuple[Tensor, Tensor]:
 
 @pytest.fixture
 def run(tmp_path: Path) -> runs.Run:
-    return runs.create(tmp_path / "run", Config(batch=16, device="cpu", learning_rate=0.05))
+    return runs.create(tmp_path / "run", Config(batch=16, device="cpu"))
 
 
 def weights(module: nn.Module) -> Tensor:
@@ -45,7 +47,7 @@ def weights(module: nn.Module) -> Tensor:
 
 
 def test_it_learns_and_logs_every_term(run: runs.Run) -> None:
-    model = fit(run, "a", Linear(), inputs, epochs=60)
+    model = fit(run, "a", Linear(), inputs, epochs=60, learning_rate=RATE)
     assert (model.layer(IMAGES.flatten(1)).argmax(1) == LABELS).float().mean() >= 0.9
     rows = [json.loads(line) for line in run.file("metrics.jsonl").read_text().splitlines()]
     assert [row["epoch"] for row in rows] == list(range(1, 61))
@@ -59,7 +61,7 @@ class Stopped(Exception):
 
 @pytest.mark.parametrize("stop", [1, 2, 3])
 def test_stopped_in_any_epoch_it_ends_with_the_same_bits(run: runs.Run, tmp_path: Path, stop: int) -> None:
-    whole = fit(run, "a", Linear(), inputs, epochs=4)
+    whole = fit(run, "a", Linear(), inputs, epochs=4, learning_rate=RATE)
 
     def stopping(epoch: int) -> tuple[Tensor, Tensor]:
         if epoch == stop and stopping.calls:  # type: ignore[attr-defined]
@@ -70,8 +72,8 @@ def test_stopped_in_any_epoch_it_ends_with_the_same_bits(run: runs.Run, tmp_path
     stopping.calls = 0  # type: ignore[attr-defined]
     other = runs.create(tmp_path / "other", run.config)
     with pytest.raises(Stopped):
-        fit(other, "a", Linear(), stopping, epochs=4)
-    again = fit(other, "a", Linear(), inputs, epochs=4)
+        fit(other, "a", Linear(), stopping, epochs=4, learning_rate=RATE)
+    again = fit(other, "a", Linear(), inputs, epochs=4, learning_rate=RATE)
     assert torch.equal(weights(whole), weights(again))
     kept = [
         [{k: v for k, v in json.loads(line).items() if k != "seconds"} for line in file.read_text().splitlines()]
@@ -86,13 +88,14 @@ def test_the_caller_s_random_stream_is_left_alone(run: runs.Run) -> None:
     torch.manual_seed(7)
     expected = torch.rand(3)
     torch.manual_seed(7)
-    fit(run, "a", model, inputs, epochs=1)
+    fit(run, "a", model, inputs, epochs=1, learning_rate=RATE)
     assert torch.equal(torch.rand(3), expected)
 
 
 def test_names_have_streams_of_their_own(run: runs.Run) -> None:
     assert not torch.equal(
-        weights(fit(run, "a", Linear(), inputs, epochs=1)), weights(fit(run, "b", Linear(), inputs, epochs=1))
+        weights(fit(run, "a", Linear(), inputs, epochs=1, learning_rate=RATE)),
+        weights(fit(run, "b", Linear(), inputs, epochs=1, learning_rate=RATE)),
     )
 
 
@@ -103,20 +106,20 @@ def test_a_loss_that_is_not_finite_stops_with_one_line(run: runs.Run) -> None:
             return terms | {"other": terms["other"] / 0} if progress > 0 else terms
 
     with pytest.raises(UserError, match=r"a: other is -?(inf|nan) in epoch 2; the last whole epoch is kept"):
-        fit(run, "a", Broken(), inputs, epochs=3)
+        fit(run, "a", Broken(), inputs, epochs=3, learning_rate=RATE)
     assert run.has("checkpoints/a.safetensors")
 
 
 def test_a_truncated_checkpoint_is_named(run: runs.Run) -> None:
-    fit(run, "a", Linear(), inputs, epochs=1)
+    fit(run, "a", Linear(), inputs, epochs=1, learning_rate=RATE)
     file = run.file("checkpoints/a.safetensors")
     file.write_bytes(file.read_bytes()[:-7])
     with pytest.raises(UserError, match=r"checkpoints/a\.safetensors is no whole safetensors file"):
-        fit(run, "a", Linear(), inputs, epochs=2)
+        fit(run, "a", Linear(), inputs, epochs=2, learning_rate=RATE)
 
 
 def test_bfloat16_and_channels_last_train_close_to_float32(run: runs.Run, tmp_path: Path) -> None:
-    plain = weights(fit(run, "a", Linear(), inputs, epochs=2))
+    plain = weights(fit(run, "a", Linear(), inputs, epochs=2, learning_rate=RATE))
     config = replace(run.config, precision="bfloat16", channels_last=True)
-    other = fit(runs.create(tmp_path / "other", config), "a", Linear(), inputs, epochs=2)
+    other = fit(runs.create(tmp_path / "other", config), "a", Linear(), inputs, epochs=2, learning_rate=RATE)
     torch.testing.assert_close(weights(other), plain, rtol=0.1, atol=0.05)

@@ -10,7 +10,7 @@ from grfd.errors import UserError
 from grfd.models import Architecture
 from grfd.runs import Run, load_weights, read_tensors, write_tensors
 from grfd.seeds import seeded
-from grfd.training.classification import Classification, training_split
+from grfd.training.classification import Classification, fit_classifier, training_split
 from grfd.training.loop import Inputs, fit
 
 BATCH = 1000
@@ -39,7 +39,15 @@ def stage_one(run: Run, data: Data, architecture: Architecture) -> None:
     with seeded(run.config.seed, "stage-one", "weights"):
         objective = StageOne(build_generator(run, data), architecture(), run.config)
     split = training_split(run, data)
-    fit(run, "stage-one", objective, lambda epoch: (split.images, split.labels), epochs=run.config.epochs)
+    config = run.config
+    fit(
+        run,
+        "stage-one",
+        objective,
+        lambda epoch: (split.images, split.labels),
+        epochs=config.epochs,
+        learning_rate=config.learning_rate,
+    )
     write_tensors(run.file("lvcvae.safetensors"), objective.generator.state_dict())
     write_tensors(run.file("rsm.safetensors"), objective.rsm.state_dict())
 
@@ -71,7 +79,7 @@ def stage_three(run: Run, data: Data, architecture: Architecture) -> None:
         target = architecture()
     if run.config.target_start == "rsm":
         load_weights(target, run.file("rsm.safetensors"))
-    fit(run, "stage-three", Classification(target), _stage_three_inputs(run, data), epochs=run.config.classifier_epochs)
+    fit_classifier(run, "stage-three", Classification(target), _stage_three_inputs(run, data))
     write_tensors(run.file("target.safetensors"), target.state_dict())
 
 

@@ -77,9 +77,11 @@ def _about(folder: Path, count: int = 1) -> str:
     metrics = _metrics(folder)
     minutes = sum(row["seconds"] for row in metrics) / 60
     seeds = f"{count} seeds" if count > 1 else f"seed {config['seed']}"
+    # records of before the classifiers had a rate of their own
+    rate = config.get("classifier_learning_rate", config["learning_rate"])
     return (
-        f"Stage I {config['epochs']} epochs, classifiers {config['classifier_epochs']} epochs, {seeds}; learning rate "
-        f"{config['learning_rate']:g}, latent {config['latent']}, ε {config['epsilon']}, γ {config['gamma']}, δ "
+        f"Stage I {config['epochs']} epochs at a learning rate of {config['learning_rate']:g}, classifiers "
+        f"{config['classifier_epochs']} epochs at {rate:g}, {seeds}; latent {config['latent']}, ε {config['epsilon']}, γ {config['gamma']}, δ "
         f"{config['delta']}, β {config['beta']}; "
         f"PyTorch {stored['versions']['torch']}, {machine['processors']} processors, {machine['threads']} threads; "
         f"all training together {minutes:.0f} minutes{' for the first seed' if count > 1 else ''}. Records: "

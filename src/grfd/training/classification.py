@@ -6,7 +6,7 @@ from grfd.data.record import Data, Split
 from grfd.models import Architecture
 from grfd.runs import Run, load_weights, write_tensors
 from grfd.seeds import seeded
-from grfd.training.loop import Terms, fit
+from grfd.training.loop import Inputs, Terms, fit
 from grfd.types import Features, Labels
 
 
@@ -26,6 +26,12 @@ def training_split(run: Run, data: Data) -> Split:
     return data.train if run.config.train_examples is None else data.train.take(run.config.train_examples)
 
 
+def fit_classifier(run: Run, name: str, objective: nn.Module, inputs: Inputs) -> None:
+    """Trains with the configuration's schedule for classifiers, the same with a defense and without."""
+    config = run.config
+    fit(run, name, objective, inputs, epochs=config.classifier_epochs, learning_rate=config.classifier_learning_rate)
+
+
 def train_classifier(run: Run, name: str, data: Data, architecture: Architecture) -> None:
     """An undefended model: the target's architecture and recipe, on x. Writes `name`.safetensors."""
     if run.has(f"{name}.safetensors"):
@@ -34,7 +40,7 @@ def train_classifier(run: Run, name: str, data: Data, architecture: Architecture
         model = architecture()
     split = training_split(run, data)
     objective = Classification(model)
-    fit(run, name, objective, lambda epoch: (split.images, split.labels), epochs=run.config.classifier_epochs)
+    fit_classifier(run, name, objective, lambda epoch: (split.images, split.labels))
     write_tensors(run.file(f"{name}.safetensors"), model.state_dict())
 
 

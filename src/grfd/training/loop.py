@@ -39,6 +39,7 @@ class Trainer:
     optimizer: torch.optim.Optimizer
     accelerator: Accelerator
     epochs: int
+    learning_rate: float
 
 
 def accelerator_for(run: Run) -> Accelerator:
@@ -56,7 +57,7 @@ def best_device() -> torch.device:
     return Accelerator().device
 
 
-def fit(run: Run, name: str, objective: nn.Module, inputs: Inputs, *, epochs: int) -> nn.Module:
+def fit(run: Run, name: str, objective: nn.Module, inputs: Inputs, *, epochs: int, learning_rate: float) -> nn.Module:
     """Trains `objective`'s parameters with AdamW under a cosine, and returns it in eval mode.
 
     A checkpoint is written after each epoch. Order and noise of an epoch depend on the seed, `name` and the epoch
@@ -68,10 +69,10 @@ def fit(run: Run, name: str, objective: nn.Module, inputs: Inputs, *, epochs: in
     if run.config.channels_last:
         objective.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimizer = torch.optim.AdamW(
-        objective.parameters(), lr=run.config.learning_rate, weight_decay=run.config.weight_decay, fused=True
+        objective.parameters(), lr=learning_rate, weight_decay=run.config.weight_decay, fused=True
     )
     prepared, optimizer = accelerator.prepare(objective, optimizer)
-    trainer = Trainer(run, name, prepared, optimizer, accelerator, epochs)
+    trainer = Trainer(run, name, prepared, optimizer, accelerator, epochs, learning_rate)
     first = _restore(trainer)
     if first == epochs:
         return objective.eval()
@@ -128,7 +129,7 @@ def _step(trainer: Trainer, images: Tensor, labels: Tensor, done: float) -> Term
 
 
 def _set_learning_rate(trainer: Trainer, epoch: float) -> None:
-    rate = trainer.run.config.learning_rate * 0.5 * (1 + math.cos(math.pi * epoch / trainer.epochs))
+    rate = trainer.learning_rate * 0.5 * (1 + math.cos(math.pi * epoch / trainer.epochs))
     for group in trainer.optimizer.param_groups:
         group["lr"] = rate
 
@@ -140,7 +141,7 @@ def _text(trainer: Trainer, epoch: int, terms: Terms) -> str:
         if not math.isfinite(value):
             raise UserError(
                 f"{trainer.name}: {term} is {value} in epoch {epoch + 1}; the last whole epoch is kept in "
-                f"{trainer.run.path}. A lower learning_rate or sigma, or gradient_of margin, keeps it finite"
+                f"{trainer.run.path}. A lower learning rate or sigma, or gradient_of margin, keeps it finite"
             )
     return f"epoch {epoch + 1}/{trainer.epochs}  " + "  ".join(f"{term} {value:.3f}" for term, value in means.items())
 
