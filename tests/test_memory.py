@@ -31,5 +31,5 @@ def count(how: str) -> int:
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc's malloc can be told")
 def test_a_tensor_made_again_touches_no_new_pages() -> None:
-    assert count("leave") > 5_000
-    assert count("keep") < 200
+    # by how much depends on the kernel's page size: with huge pages a fault covers 500 small ones
+    assert count("keep") < count("leave") / 4

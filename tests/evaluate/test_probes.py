@@ -67,10 +67,14 @@ def honest(mnist: Data) -> dict[str, nn.Module]:
 
 
 @pytest.fixture(scope="module")
-def probe(mnist: Data) -> Callable[[nn.Module], dict[str, str]]:
+def case(mnist: Data) -> Case:
+    return Case(Path(), {}, mnist.test.take(1_000), TABLE_1["mnist"], 0, torch.device("cpu"))
+
+
+@pytest.fixture(scope="module")
+def probe(case: Case) -> Callable[[nn.Module], dict[str, str]]:
     """The flags that a model raises: name of the check → what it says."""
-    test = mnist.test.take(EXAMPLES)
-    case = Case(Path(), {}, test, TABLE_1["mnist"], 0, torch.device("cpu"))
+    test = case.split.take(EXAMPLES)
 
     def flags(model: nn.Module) -> dict[str, str]:
         found = {}
@@ -145,8 +149,7 @@ def test_a_fault_is_named(
 def test_a_normalisation_that_is_applied_twice_is_named(
     honest: dict[str, nn.Module], probe: Callable[[nn.Module], dict[str, str]]
 ) -> None:
-    flags = probe(Normalised(honest["normalised"]))
-    assert "twice" in flags.get("inputs of another scale", "")
+    assert "twice" in probe(Normalised(honest["normalised"])).get("inputs of another scale", "")
 
 
 @pytest.mark.parametrize("part", ["dropout", "batch norm"])

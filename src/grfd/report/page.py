@@ -81,8 +81,9 @@ def _about(folder: Path, count: int = 1) -> str:
     rate = config.get("classifier_learning_rate", config["learning_rate"])
     return (
         f"Stage I {config['epochs']} epochs at a learning rate of {config['learning_rate']:g}, classifiers "
-        f"{config['classifier_epochs']} epochs at {rate:g}, {seeds}; latent {config['latent']}, ε {config['epsilon']}, γ {config['gamma']}, δ "
-        f"{config['delta']}, β {config['beta']}; "
+        f"{config['classifier_epochs']} epochs at {rate:g}, {seeds}; "
+        f"latent {config['latent']}, ε {config['epsilon']}, γ {config['gamma']}, δ {config['delta']}, "
+        f"β {config['beta']}; "
         f"PyTorch {stored['versions']['torch']}, {machine['processors']} processors, {machine['threads']} threads; "
         f"all training together {minutes:.0f} minutes{' for the first seed' if count > 1 else ''}. Records: "
         f"`results/{folder.name}`."
