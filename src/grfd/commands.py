@@ -95,8 +95,8 @@ def evaluate(
         protocols: What the attacker knows. transfer: made on the standard model (or on --sources). whitebox: on the
             whole defense, with z = μ. adaptive: all of that, and more losses, restarts and a gradient-free attack.
             residual: on x_r against the target model alone.
-        attacks: Of Table 1: fgsm, pgd, aa (APGD-CE and APGD-T at 100 steps), eotpgd, vmifgsm. Also autoattack,
-            aa_torchattacks, apgd_ce, apgd_dlr, apgd_t, fab, fab_t, square, bim, rfgsm, mifgsm, cw, pixle, hmcam and
+        attacks: Of Table 1: fgsm, pgd, aa (AutoAttack, standard), eotpgd, vmifgsm. Also aa_torchattacks, apgd_ce,
+            apgd_dlr, apgd_t, fab, fab_t, square, bim, rfgsm, mifgsm, cw, pixle, hmcam and
             advgan.
         examples: Attack the first so many test images.
         model: package.module:factory of your own classifier, called without arguments: images in [0, 1] → logits.

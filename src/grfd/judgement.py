@@ -19,7 +19,7 @@ from grfd.disentangle.lvcvae import redundant
 from grfd.errors import UserError
 from grfd.evaluate.attacker import attack, predictions
 from grfd.evaluate.checks import as_rows, run_checks
-from grfd.evaluate.judge import Case, budgets_for
+from grfd.evaluate.judge import Case, budgets_for, check_names
 from grfd.evaluate.judge import evaluate as run_attacks
 from grfd.evaluate.protocols import PROTOCOLS
 from grfd.models import Architecture, imported
@@ -113,6 +113,8 @@ def evaluate_model(
         raise UserError("transfer needs a model to make its examples on: give a source")
     if examples < 1:
         raise UserError(f"examples must be at least 1, got {examples}")
+    attacks = list(attacks)
+    check_names(wanted, attacks)
     loaded = datasets.load(data) if isinstance(data, str) else checked(data)
     settings = config or Config(data=loaded.name, model=type(model).__qualname__)
     with runs.locked(Path(out)):
@@ -131,7 +133,7 @@ def evaluate_model(
             tuple(sources or ()),
             {name: fingerprint(each) for name, each in models.items()},
         )
-        return _judge(run, case, wanted, list(attacks), examples)
+        return _judge(run, case, wanted, attacks, examples)
 
 
 def evaluate_named(

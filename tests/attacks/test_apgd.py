@@ -1,4 +1,4 @@
-"""Auto-PGD: its schedule, its step halving, its targets, and `aa`, which chains the two."""
+"""Auto-PGD: its schedule, its step halving, its targets."""
 
 from collections.abc import Callable
 
@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from grfd.attacks import aa, apgd_ce, apgd_t, pgd
+from grfd.attacks import apgd_ce, apgd_t, pgd
 from grfd.attacks.apgd import checkpoints
 
 
@@ -46,20 +46,6 @@ def test_further_targets_are_tried_where_the_likeliest_cannot_be_reached() -> No
         for count in (1, 2, 9)
     ]
     assert reached == [0, 2, 2]
-
-
-@pytest.mark.parametrize("active_set", [True, False])
-def test_aa_is_at_least_as_strong_as_each_part(active_set: bool, victim: tuple[nn.Module, Tensor, Tensor]) -> None:
-    net, images, labels = victim
-    keywords = {"eps": 0.025, "steps": 15, "active_set": active_set}
-    fooled = {
-        attack: net(attack(net, images, labels, **keywords, generator=torch.Generator().manual_seed(0))).argmax(1)
-        != labels
-        for attack in (apgd_ce, apgd_t, aa)
-    }
-    assert 0 < fooled[aa].sum() < len(images)
-    assert bool((fooled[aa] | ~fooled[apgd_ce]).all())
-    assert fooled[aa].sum() >= fooled[apgd_t].sum()
 
 
 @pytest.mark.parametrize("attack", [apgd_ce, apgd_t])

@@ -17,7 +17,7 @@ ALL = {**ATTACKS, **OTHER_ATTACKS}
 every_attack = pytest.mark.parametrize("name", ALL)
 drawing = pytest.mark.parametrize("name", [n for n in ALL if n not in ("fgsm", "bim", "mifgsm", "cw", "fab", "fab_t")])
 in_expectation = pytest.mark.parametrize(
-    "name", [n for n in ALL if n not in ("fab", "fab_t", "cw", "pixle", "autoattack", "aa_torchattacks")]
+    "name", [n for n in ALL if n not in ("fab", "fab_t", "cw", "pixle", "aa", "aa_torchattacks")]
 )
 Strong = dict[str, dict[str, Any]]
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from grfd.attacks import eotpgd, fgsm, pgd, vmifgsm
+from grfd.attacks import ascent, eotpgd, fgsm, pgd, vmifgsm
 
 
 def _band(x: Tensor) -> Tensor:
@@ -141,3 +141,60 @@ def test_vmifgsm_recovers_from_a_zero_gradient_where_the_original_does_not() -> 
     assert vmifgsm(model, images, labels, **keywords, generator=generator).item() == pytest.approx(0.65)
     frozen = vmifgsm(model, images, labels, **keywords, momentum_floor=0.0, generator=generator)
     assert frozen.item() == pytest.approx(0.35)
+
+
+@pytest.mark.parametrize("attack", [pgd, eotpgd])
+def test_an_iterate_that_goes_in_circles_leaves_and_nothing_is_lost(
+    attack: Callable[..., Tensor], victim: tuple[nn.Module, Tensor, Tensor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    net, images, labels = victim
+    shown = 0
+
+    def counted(x: Tensor) -> Tensor:
+        nonlocal shown
+        shown += len(x)
+        return net(x)
+
+    def run() -> tuple[Tensor, int]:
+        nonlocal shown
+        shown = 0
+        stream = torch.Generator().manual_seed(0)
+        keywords = {"eps": 0.01, "step_size": 0.004, "steps": 60, "generator": stream}
+        return attack(counted, images, labels, **keywords), shown
+
+    found, few = run()
+    fresh = iter(range(10**9))
+    monkeypatch.setattr(ascent, "fingerprint", lambda x: torch.tensor([next(fresh) for _ in x], dtype=torch.long))
+    walked, many = run()
+    assert torch.equal(found, walked)
+    assert few < many / 2
+
+
+def test_images_have_the_same_fingerprint_if_they_are_the_same_to_the_bit() -> None:
+    images = torch.rand(50, 3, 4, 4, generator=torch.Generator().manual_seed(0))
+    other = images.clone()
+    other[7, 1, 2, 3] = torch.nextafter(other[7, 1, 2, 3], torch.tensor(2.0))
+    for dtype in (torch.float32, torch.float64):
+        marks = ascent.fingerprint(images.to(dtype))
+        assert len(marks.unique()) == len(images)
+        assert (marks != ascent.fingerprint(other.to(dtype))).nonzero().flatten().tolist() == [7]
+        assert torch.equal(marks, ascent.fingerprint(images.to(dtype, memory_format=torch.channels_last)))
+
+
+def test_one_draw_is_enough_where_all_draws_agree(victim: tuple[nn.Module, Tensor, Tensor]) -> None:
+    net, images, labels = victim
+    looks: list[int] = []
+
+    def model(x: Tensor) -> Tensor:
+        if x.requires_grad:
+            looks.append(len(x))
+        return net(x)
+
+    keywords = {"eps": 0.05, "step_size": 0.02, "steps": 5, "samples": 4}
+    drawn = [
+        eotpgd(model, images, labels, **keywords, active_set=active, generator=torch.Generator().manual_seed(0))
+        for active in (True, False)
+    ]
+    assert looks[0] == 4 * len(images) and max(looks[1:-5]) <= len(images)
+    assert looks[-5:] == [4 * len(images)] * 5
+    assert all((net(each).argmax(1) == labels).float().mean() < 0.9 for each in drawn)

@@ -57,7 +57,7 @@ def test_impossible_inputs(
         ("apgd_dlr", {"restarts": 0}),
         ("fab_t", {"steps": 0}),
         ("fab", {"alpha_max": 2.0}),
-        ("autoattack", {"version": "fast"}),
+        ("aa", {"version": "fast"}),
         ("rfgsm", {"random_step": 0.5}),
         ("cw", {"search_steps": 0}),
         ("pixle", {"patches": 0}),

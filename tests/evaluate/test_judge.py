@@ -22,7 +22,7 @@ torch.set_num_threads(1)
 BUDGETS = {
     "fgsm": {"eps": 0.1},
     "pgd": {"eps": 0.1, "step_size": 0.04, "steps": 5},
-    "aa": {"eps": 0.1, "steps": 5},
+    "aa": {"eps": 0.1, "steps": 5, "targets": 2, "n_queries": 40},
 }
 ATTACKS = list(BUDGETS)
 
@@ -68,7 +68,7 @@ def split() -> Split:
 @pytest.fixture
 def case(split: Split, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Case:
     monkeypatch.setattr(judge, "BATCH", 16)
-    monkeypatch.setitem(judge.protocols.EXTRA, "aa", (("square", {"n_queries": 20}),))
+    monkeypatch.setitem(judge.protocols.EXTRA, "pgd", (("pgd", {"step_size": 0.1}), ("square", {"n_queries": 20})))
     first, second = (net(seed, split.images, split.labels) for seed in (0, 1))
     models = {"standard": first, "second-standard": second, "grfd": Shifted(second)}
     return Case(tmp_path, models, split, BUDGETS, 0, torch.device("cpu"))
@@ -218,10 +218,10 @@ def test_one_eps_for_all_attacks_takes_the_step_sizes_along() -> None:
 
 
 def test_settings_are_json_and_complete(case: Case) -> None:
-    evaluate(case, ["adaptive"], ["aa"], 16)
-    record = records.stored(case.folder)["grfd", "adaptive", "aa"]
+    evaluate(case, ["adaptive"], ["pgd"], 16)
+    record = records.stored(case.folder)["grfd", "adaptive", "pgd"]
     assert json.loads(json.dumps(record.settings)) == record.settings
-    assert record.settings["extra"] == [["square", {"n_queries": 20}]]
+    assert record.settings["extra"] == [["pgd", {"step_size": 0.1}], ["square", {"n_queries": 20}]]
 
 
 class Wrapped(nn.Module):

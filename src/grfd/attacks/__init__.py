@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from grfd.attacks.advgan import advgan
 from grfd.attacks.apgd import apgd_ce, apgd_dlr, apgd_t
-from grfd.attacks.autoattack import aa, aa_torchattacks, autoattack
+from grfd.attacks.autoattack import aa_torchattacks, autoattack
 from grfd.attacks.bim import bim
 from grfd.attacks.budgets import OTHER_BUDGETS, TABLE_1, TORCHATTACKS
 from grfd.attacks.cw import cw
@@ -30,14 +30,13 @@ Attack = Callable[..., Images]
 ATTACKS: dict[str, Attack] = {
     "fgsm": fgsm,
     "pgd": pgd,
-    "aa": aa,
+    "aa": autoattack,
     "eotpgd": eotpgd,
     "vmifgsm": vmifgsm,
 }
-"""The paper's five, in the order of its tables."""
+"""The paper's five, in the order of its tables; `aa` is AutoAttack, standard."""
 
 OTHER_ATTACKS: dict[str, Attack] = {
-    "autoattack": autoattack,
     "aa_torchattacks": aa_torchattacks,
     "apgd_ce": apgd_ce,
     "apgd_dlr": apgd_dlr,
@@ -53,9 +52,9 @@ OTHER_ATTACKS: dict[str, Attack] = {
     "hmcam": hmcam,
     "advgan": advgan,
 }
-"""AutoAttack and its parts, and the attacks of the paper's section 2.1."""
+"""AutoAttack as TorchAttacks has it, AutoAttack's parts, and the attacks of the paper's section 2.1."""
 
-L2_ATTACKS = ("fgsm", "pgd", "eotpgd", "aa", "autoattack", "aa_torchattacks", "apgd_ce", "apgd_dlr", "apgd_t", "fab",
+L2_ATTACKS = ("fgsm", "pgd", "eotpgd", "aa", "aa_torchattacks", "apgd_ce", "apgd_dlr", "apgd_t", "fab",
               "fab_t", "square")  # fmt: skip
 """Those that take `norm="l2"`. `cw` knows no other norm."""
 
@@ -67,7 +66,6 @@ __all__ = [
     "TABLE_1",
     "TORCHATTACKS",
     "Attack",
-    "aa",
     "aa_torchattacks",
     "advgan",
     "apgd_ce",

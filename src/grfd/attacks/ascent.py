@@ -1,9 +1,10 @@
 """The loop of the attacks of fixed step size: step, project, remember the best iterate, drop who is fooled."""
 
 from collections.abc import Callable
-from functools import partial
+from functools import cache, partial
 
 import torch
+from jaxtyping import Int
 from torch import Tensor
 
 from grfd.attacks.threat import (
@@ -88,23 +89,47 @@ def _climb(
     batch: Batch,
     state: State,
 ) -> tuple[Images, PerExample]:
-    """One ascent: the iterate kept for each example, and its lead (−∞ where nothing asked for it)."""
+    """One ascent: the iterate kept for each example, and its lead (−∞ where nothing asked for it).
+
+    Signed steps soon run in circles: many an iterate comes back to the bit. Without a state the rest of its path is
+    then known, and every point of it was looked at, so with an active set it leaves.
+    """
     found, found_lead = iterates.clone(), iterates.new_full((len(iterates),), -torch.inf)
     rows = torch.arange(len(iterates), device=iterates.device)
+    circles = active_set and keep == "best" and not state
+    visited = fingerprint(iterates)[None]
 
     for step in range(steps):
         leads, direction, state = look(iterates, batch.labels, state, step == steps - 1)
         keep_better(found, found_lead, rows, iterates, leads, always=keep == "last")
+        iterates = project(iterates + step_size * steepest(direction, batch.norm), batch)
         if active_set:
-            alive = remaining(leads, active_set)
+            going = leads < 0
+            if circles:
+                marks = fingerprint(iterates)
+                going &= ~(visited == marks).any(0)
+                visited = torch.cat([visited, marks[None]])
+            alive = going.nonzero().squeeze(1)
             if len(alive) == 0:
                 return found, found_lead
             if len(alive) < len(rows):
-                iterates, direction, rows, *rest = (tensor[alive] for tensor in (iterates, direction, rows, *state))
-                batch, state = rows_of(batch, alive), tuple(rest)
-        iterates = project(iterates + step_size * steepest(direction, batch.norm), batch)
+                iterates, rows, *rest = (tensor[alive] for tensor in (iterates, rows, *state))
+                batch, state, visited = rows_of(batch, alive), tuple(rest), visited[:, alive]
     if keep == "last" and not active_set:
         return iterates, found_lead
     leads = mean_lead(model, iterates, batch.labels, samples)
     keep_better(found, found_lead, rows, iterates, leads, always=keep == "last")
     return found, found_lead
+
+
+def fingerprint(images: Images) -> Int[Tensor, "batch"]:
+    """64 bits of each image's bits: two different images share them by an accident of less than one in 10¹²."""
+    flat = images.flatten(1).contiguous()
+    bits = flat.view({2: torch.int16, 4: torch.int32, 8: torch.int64}[flat.element_size()])
+    return (bits.long() * _odd_numbers(flat.shape[1], images.device)).sum(1)
+
+
+@cache
+def _odd_numbers(count: int, device: torch.device) -> Int[Tensor, "pixels"]:
+    stream = torch.Generator().manual_seed(0)
+    return (torch.randint(-(2**62), 2**62, (count,), generator=stream) * 2 + 1).to(device)

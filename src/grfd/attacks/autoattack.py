@@ -99,30 +99,6 @@ def aa_torchattacks(
     return _chain(parts, model, images, labels, eps, {"norm": norm}, 1, active_set, bounds, generator)
 
 
-def aa(
-    model: Model,
-    images: Images,
-    labels: Labels,
-    *,
-    eps: float,
-    steps: int = 100,
-    targets: int = 9,
-    samples: int = 1,
-    active_set: bool = True,
-    bounds: tuple[float, float] = (0.0, 1.0),
-    norm: Norm = "linf",
-    generator: torch.Generator | None = None,
-) -> Images:
-    """APGD-CE, then APGD-T on what survives it: AutoAttack's first two parts, without FAB-T and Square.
-
-    So a robust accuracy under `aa` is an upper bound of that under `autoattack`, at a fraction of its cost. Keywords
-    and errors as in `apgd_ce` and `apgd_t`.
-    """
-    common = {"steps": steps, "samples": samples, "norm": norm}
-    parts: tuple[Part, ...] = ((apgd_ce, {}), (apgd_t, {"targets": targets}))
-    return _chain(parts, model, images, labels, eps, common, samples, active_set, bounds, generator)
-
-
 def _chain(
     parts: tuple[Part, ...],
     model: Model,

@@ -31,12 +31,17 @@ def eotpgd(
     """PGD along Σ ∇_x loss over `samples` draws of a random model; other keywords as in `pgd`.
 
     The draws lie in one batch, so the model must draw anew for each row, not once a call. Iterates are judged by
-    their mean lead over the draws. Against a deterministic model this is PGD at `samples` times the cost.
-    For a random model pass `active_set=False`. Raises UserError as `pgd` does.
+    their mean lead over the draws. For a random model pass `active_set=False`: with an active set the model is
+    deterministic by the caller's word, and where all draws of the first look agree to the bit, one is taken from then
+    on, and this is PGD. Raises UserError as `pgd` does.
     """
+    draws = samples
 
     def look(iterates: Images, labels: Labels, state: State, last: bool) -> tuple[PerExample, Images, State]:
-        seen = slope(model, repeat(iterates, samples), labels, partial(climbed, loss))
+        nonlocal draws
+        seen = slope(model, repeat(iterates, draws), labels, partial(climbed, loss))
+        if active_set and draws > 1 and (seen.gradient == seen.gradient[0]).all():
+            draws = 1
         # The direction of the sum is that of the summed loss: the common scale of an example's draws is positive.
         direction, _ = total(seen.gradient, seen.log_scale)
         return seen.lead.mean(0), direction, state

@@ -22,6 +22,9 @@ Climb = Callable[[Logits, Labels], tuple[PerExample, PerExample]]
 Points = Float[Tensor, "samples batch channel height width"]
 PerSample = Float[Tensor, "samples batch"]
 
+IMAGES_A_PASS = 256
+"""How many images a CPU takes through a model at a time: the features of many more leave its cache."""
+
 Rows = Int[Tensor, "rows"]
 """Indices into a batch, of the examples that are worked on."""
 
@@ -129,6 +132,13 @@ def frozen(model: Model) -> Iterator[None]:
             parameter.requires_grad_(True)
 
 
+def answers(model: Model, images: Images) -> Logits:
+    """The model's logits; on a CPU in passes of `IMAGES_A_PASS`."""
+    if images.device.type != "cpu" or len(images) <= IMAGES_A_PASS:
+        return model(images)
+    return torch.cat([model(part) for part in images.split(IMAGES_A_PASS)])
+
+
 def slope(model: Model, points: Points, labels: Labels, climb: Climb) -> Slope:
     """Gradients of `climb` at all points, in one batch of samples × batch.
 
@@ -139,7 +149,7 @@ def slope(model: Model, points: Points, labels: Labels, climb: Climb) -> Slope:
     repeated = labels.repeat(samples)
     with torch.enable_grad():
         inputs = points.flatten(0, 1).detach().requires_grad_()
-        logits = model(inputs).to(inputs.dtype)
+        logits = answers(model, inputs).to(inputs.dtype)
         values, log_scale = climb(logits, repeated)
         # Grown by a zero, the sum has a graph even where the model cuts it.
         (gradient,) = torch.autograd.grad(values.sum() + 0 * inputs.sum(), inputs)
@@ -172,14 +182,14 @@ def mean_lead(model: Model, images: Images, labels: Labels, samples: int = 1) ->
     if len(images) == 0:
         return images.new_zeros(0)
     with torch.no_grad():
-        logits = model(repeat(images, samples).flatten(0, 1)).to(images.dtype)
+        logits = answers(model, repeat(images, samples).flatten(0, 1)).to(images.dtype)
         return lead(logits, labels.repeat(samples)).unflatten(0, (samples, len(labels))).mean(0)
 
 
 def likeliest_wrong(model: Model, batch: Batch, count: int) -> tuple[Labels, ...]:
     """The `count` likeliest wrong classes of each clean image (all of them where there are fewer), likeliest first."""
     with torch.no_grad():
-        logits = model(batch.images)
+        logits = answers(model, batch.images)
     wrong = logits.scatter(1, batch.labels[:, None], -torch.inf).argsort(1, descending=True)[:, :-1]
     return wrong[:, :count].unbind(1)
 

@@ -45,8 +45,13 @@ class Counted(nn.Module):
 
 def attacked_model(defense: nn.Module) -> nn.Module:
     """What an attacker who knows the whole defense differentiates: its surrogate, in expectation if it is random."""
-    model: nn.Module = defense.surrogate() if hasattr(defense, "surrogate") else defense  # type: ignore[operator]
+    model = surrogate_of(defense)
     return Expected(model, EXPECTATION_SAMPLES) if is_stochastic(defense) else model
+
+
+def surrogate_of(defense: nn.Module) -> nn.Module:
+    """What a defense says is to be differentiated in its place, for BPDA; itself where it says nothing."""
+    return defense.surrogate() if hasattr(defense, "surrogate") else defense  # type: ignore[operator]
 
 
 def without_randomness(defense: nn.Module) -> nn.Module:

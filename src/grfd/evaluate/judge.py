@@ -71,15 +71,17 @@ def _rescaled(budget: dict[str, Any], eps: float) -> dict[str, Any]:
     return budget | {name: value for name, value in changed.items() if name in budget}
 
 
-def cells(case: Case, wanted: list[str], attacks: list[str]) -> list[Cell]:
-    """What there is to do, in order: whitebox and transfer come first, since adaptive builds on them.
-
-    Raises `UserError` for an unknown protocol or attack.
-    """
-    for kind, names, known in (("protocol", wanted, list(PROTOCOLS)), ("attack", attacks, list(KNOWN))):
+def check_names(protocols: list[str], attacks: list[str]) -> None:
+    """Raises `UserError` for an unknown protocol or attack."""
+    for kind, names, known in (("protocol", protocols, list(PROTOCOLS)), ("attack", attacks, list(KNOWN))):
         for name in names:
             if name not in known:
                 raise UserError(f"unknown {kind} {name!r}: expected one of {', '.join(known)}")
+
+
+def cells(case: Case, wanted: list[str], attacks: list[str]) -> list[Cell]:
+    """What there is to do, in order: whitebox and transfer come first, since adaptive builds on them."""
+    check_names(wanted, attacks)
     needed = {*wanted, *(("whitebox", "transfer") if "adaptive" in wanted else ())}
     order = [name for name in ("whitebox", "transfer", "residual", "adaptive") if name in needed]
     return [
@@ -123,9 +125,7 @@ def _cost(cell: Cell) -> int:
     """Roughly, relative to the others: what the time left is reckoned from."""
     if cell.protocol == "transfer":
         return 1
-    return {"fgsm": 1, "rfgsm": 1, "pgd": 10, "bim": 10, "mifgsm": 10, "eotpgd": 20, "autoattack": 200}.get(
-        cell.attack, 60
-    )
+    return {"fgsm": 1, "rfgsm": 1, "pgd": 10, "bim": 10, "mifgsm": 10, "eotpgd": 20, "aa": 200}.get(cell.attack, 60)
 
 
 def _starts(case: Case, mine: list[Cell], examples: int) -> Iterator[int]:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from grfd.defenses import is_stochastic
-from grfd.evaluate.attacker import attack, attacked_model, predictions, without_randomness
+from grfd.evaluate.attacker import attack, attacked_model, predictions, surrogate_of, without_randomness
 from grfd.types import Images, Labels
 
 Protocol = Literal["transfer", "whitebox", "adaptive", "residual"]
@@ -19,12 +19,20 @@ PROTOCOLS: dict[Protocol, str] = {
     "residual": "made on x_r against the target model alone",
 }
 
+FINE = 1 / 9
+"""The small step of a restart, as a share of ε: MNIST's 2/255 for PGD's 18/255."""
+
 EXTRA: dict[str, tuple[tuple[str, dict[str, Any]], ...]] = {
-    "fgsm": (("fgsm", {"loss": "dlr"}),),
-    "pgd": (("pgd", {"loss": "dlr"}), ("pgd", {"step_size": 2 / 255})),
-    "aa": (("square", {"n_queries": 1000}),),
+    "fgsm": (("fgsm", {"loss": "dlr"}), ("fgsm", {"loss": "margin"})),
+    "pgd": (
+        ("pgd", {"loss": "dlr"}),
+        ("pgd", {"loss": "margin"}),
+        ("pgd", {"step_size": FINE}),
+        ("square", {"n_queries": 1000}),
+    ),
 }
-"""What `adaptive` adds to an attack of Table 1, at that attack's ε, on the examples which still stand."""
+"""What `adaptive` adds to an attack of Table 1, at that attack's ε, on the examples which still stand. A step size is
+a share of ε. AutoAttack brings its own losses, restarts and gradient-free part."""
 
 
 class Outcome(NamedTuple):
@@ -45,10 +53,15 @@ class Crafted(NamedTuple):
 def craft(
     source: nn.Module, images: Images, labels: Labels, name: str, settings: dict[str, Any], generator: torch.Generator
 ) -> Crafted:
-    """Adversarial images on `source`; none of its examples leaves early where its answers are random."""
-    model = attacked_model(source)
-    chosen = settings | {"active_set": False} if is_stochastic(source) else settings
-    return Crafted(*attack(name, model, images, labels, chosen, generator))
+    """Adversarial images on `source`; none of its examples leaves early where its answers are random.
+
+    AutoAttack has a version of its own for random models, which draws its own samples.
+    """
+    if not is_stochastic(source):
+        return Crafted(*attack(name, attacked_model(source), images, labels, settings, generator))
+    random = {"version": "rand"} if name == "aa" else {"active_set": False}
+    model = surrogate_of(source) if name == "aa" else attacked_model(source)
+    return Crafted(*attack(name, model, images, labels, settings | random, generator))
 
 
 def judged(victim: nn.Module, images: Images, crafted: Crafted) -> Outcome:
@@ -92,6 +105,8 @@ def adaptive(
         if len(standing) == 0:
             break
         chosen = settings | changes if extra == name else {"eps": settings["eps"]} | changes
+        if "step_size" in changes:
+            chosen["step_size"] = changes["step_size"] * settings["eps"]
         part, wanted = images[standing], labels[standing]
         more = judged(defense, part, craft(defense, part, wanted, extra, chosen, generator))
         best = _merged(best, standing, more, labels)

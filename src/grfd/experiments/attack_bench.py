@@ -131,7 +131,7 @@ OUR_KEYWORDS: dict[str, Callable[[Budget], dict]] = {
     "rfgsm": lambda b: {"steps": b.steps},
     **{name: lambda b: {"steps": b.steps} for name in ("apgd_ce", "apgd_dlr", "apgd_t", "fab", "fab_t")},
     "square": lambda b: {"n_queries": b.queries},
-    "autoattack": lambda b: {"steps": b.steps, "n_queries": b.queries},
+    "aa": lambda b: {"steps": b.steps, "n_queries": b.queries},
     "aa_torchattacks": lambda b: {},
     "cw": lambda b: {"steps": b.steps},
     "pixle": lambda b: {},
@@ -164,7 +164,7 @@ BENCHED: dict[str, Budget] = {
     "apgd_ce": Budget(0, steps=100),
     "apgd_t": Budget(0, steps=100),
     "square": Budget(0, queries=1000),
-    "autoattack": Budget(0, steps=100, queries=5000),
+    "aa": Budget(0, steps=100, queries=5000),
 }
 """What is timed; ε is the victim's, the step size 8/18 of it as in Table 1."""
 
@@ -174,7 +174,7 @@ PARITY: dict[str, Budget] = {
     **{name: Budget(0, steps=20) for name in ("fab", "fab_t")},
     "square": Budget(0, queries=1500),
     "pixle": Budget(0),
-    "autoattack": Budget(0, queries=500),
+    "aa": Budget(0, queries=500),
     "aa_torchattacks": Budget(0),
     "pgd l2": Budget(0, steps=50),
     **{name: Budget(0, steps=100) for name in ("apgd_ce l2", "apgd_t l2", "cw l2")},

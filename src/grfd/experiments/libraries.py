@@ -90,7 +90,7 @@ PYAUTOATTACK = {
     "fab": "fab",
     "fab_t": "fab-t",
     "square": "square",
-    "autoattack": "standard",
+    "aa": "standard",
 }
 
 
@@ -159,7 +159,7 @@ def _all(run: Callable[..., Images], names: list[str]) -> dict[str, Foreign]:
     return {name: partial(run, name) for name in names}
 
 
-BOTH_NORMS = ("apgd_ce", "apgd_dlr", "apgd_t", "fab_t", "square", "autoattack")
+BOTH_NORMS = ("apgd_ce", "apgd_dlr", "apgd_t", "fab_t", "square", "aa")
 
 
 def _in_l2(attacks: dict[str, Foreign]) -> dict[str, Foreign]:
