@@ -1,6 +1,6 @@
 """GRFD (Li et al. 2025): robust feature disentanglement against adversarial examples, and an evaluation that holds."""
 
-from grfd.api import disentangle, load_defense, predict, train
+from grfd.api import disentangle, fit, load_defense, predict, train
 from grfd.config import PRESETS, Config
 from grfd.data import Data, from_tensors, load
 from grfd.errors import UserError
@@ -17,6 +17,7 @@ __all__ = [
     "disentangle",
     "evaluate",
     "evaluate_model",
+    "fit",
     "from_tensors",
     "load",
     "load_defense",

@@ -6,14 +6,14 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image, UnidentifiedImageError
+from torch import nn
 
 from grfd import runs
-from grfd.config import Config
+from grfd.config import Config, changed
 from grfd.config import preset as preset_config
 from grfd.data.record import Data, Split, as_images
-from grfd.defenses import DEFENSES, standard
+from grfd.defenses import DEFENSES, recipes, standard
 from grfd.defenses import grfd as grfd_defense
-from grfd.defenses.grfd import GRFD
 from grfd.disentangle.lvcvae import redundant
 from grfd.disentangle.stages import load_generator
 from grfd.errors import UserError
@@ -31,21 +31,71 @@ def train(
     `nn.Module`, called without arguments; LeNet5 if None. `fields`: any field of `Config`.
     Raises `UserError` for what cannot be trained, before training starts.
     """
-    if data is not None:
-        fields["data"] = data.name
-    if model is not None:
-        fields["model"] = f"{getattr(model, '__module__', '?')}:{getattr(model, '__qualname__', repr(model))}"
-    return train_run(Path(out), preset_config(preset, **fields), data, model)
+    return train_run(Path(out), preset_config(preset, **fields, **_named(data, model)), data, model)
 
 
 def train_run(out: Path, config: Config, data: Data | None = None, model: Architecture | None = None) -> Run:
     """`train` with a configuration."""
     with runs.locked(out):
         run, loaded, target = prepare(out, config, data, model)
-        for defense in DEFENSES.values():
-            defense.fit(run, loaded, target)
+        standard.fit(run, loaded, target)
+        grfd_defense.fit(run, loaded, target)
         standard.fit_second(run, loaded, target)
     return run
+
+
+def fit(
+    defense: str,
+    out: Path | str,
+    data: Data | None = None,
+    model: Architecture | None = None,
+    recipe: dict[str, Any] | None = None,
+    **fields: Any,
+) -> Run:
+    """Fits a defense of the registry, and the standard models beside it, in a run folder; continues what was begun.
+
+    `recipe`: fields of the defense's `Recipe`; what is not given is the literature's. `fields`: of `Config`; those of
+    the run where there is one already. Other arguments as in `train`. Raises `UserError` for unknown names, impossible
+    settings, and a defense that the folder holds with another recipe.
+    """
+    if defense not in DEFENSES:
+        raise UserError(f"unknown defense {defense!r}: expected one of {', '.join(DEFENSES)}")
+    try:
+        chosen = DEFENSES[defense].Recipe(**(recipe or {}))
+    except TypeError as error:
+        raise UserError(f"recipe of {defense}: {error}") from error
+    there = (Path(out) / "config.json").exists()
+    config = runs.load(Path(out)).config if there else Config()
+    named = _named(data, model)
+    return fit_run(defense, Path(out), changed(config, **named, **fields), chosen, data, model)
+
+
+def fit_run(
+    defense: str,
+    out: Path,
+    config: Config,
+    recipe: Any,
+    data: Data | None = None,
+    model: Architecture | None = None,
+) -> Run:
+    """`fit` with a configuration and a recipe."""
+    module = DEFENSES[defense]
+    with runs.locked(out):
+        run, loaded, target = prepare(out, config, data, model)
+        settled = recipes.settled(recipe, loaded.train.images.shape[1], module.GREY, module.COLOUR)
+        recipes.keep(run, defense, settled)
+        standard.fit(run, loaded, target)
+        module.fit(run, loaded, target, settled)
+        standard.fit_second(run, loaded, target)
+    return run
+
+
+def _named(data: Data | None, model: Architecture | None) -> dict[str, str]:
+    """How the configuration names a caller's own data and model."""
+    names = {"data": data.name} if data is not None else {}
+    if model is not None:
+        names["model"] = f"{getattr(model, '__module__', '?')}:{getattr(model, '__qualname__', repr(model))}"
+    return names
 
 
 def prepare(
@@ -76,11 +126,18 @@ def check_fit(config: Config, data: Data, target: Architecture) -> None:
         )
 
 
-def load_defense(source: Source, data: Data | None = None, model: Architecture | None = None) -> GRFD:
-    """The trained defense x ↦ F(x − G(x)): an `nn.Module`, images in [0, 1] → logits, in eval mode."""
+def load_defense(
+    source: Source, data: Data | None = None, model: Architecture | None = None, defense: str = "grfd"
+) -> nn.Module:
+    """A fitted defense, GRFD's x ↦ F(x − G(x)) by default: an `nn.Module`, images in [0, 1] → logits, in eval mode.
+
+    Raises `UserError` where the run does not hold it.
+    """
     run = open_run(source)
+    if defense not in DEFENSES:
+        raise UserError(f"unknown defense {defense!r}: expected one of {', '.join(DEFENSES)}")
     loaded = load_data(run, data)
-    return grfd_defense.load(run, loaded, build_architecture(run.config, loaded, model))
+    return DEFENSES[defense].load(run, loaded, build_architecture(run.config, loaded, model))
 
 
 def disentangle(source: Source, split: str, out: Path | str, data: Data | None = None) -> Path:

@@ -4,16 +4,21 @@ import io
 import sys
 from collections.abc import Callable
 from contextlib import redirect_stderr
+from dataclasses import make_dataclass
 from functools import partial, wraps
+from pathlib import Path
 from typing import Any
 
 import tyro
 
 from grfd import runs
-from grfd.commands import COMMANDS, TRAINING, Training
-from grfd.config import PRESETS
+from grfd.commands import COMMANDS, TRAINING, Training, fit
+from grfd.config import PRESETS, Config
+from grfd.defenses import DEFENSES
 from grfd.errors import UserError
 from grfd.progress import console
+
+FIT = "Fit one of the rival defenses in a run folder, beside the standard models that it is judged with."
 
 
 def _training(command: str, options: list[str]) -> Callable[[], None]:
@@ -29,6 +34,37 @@ def _training(command: str, options: list[str]) -> Callable[[], None]:
     default = Training(**vars(PRESETS[name]), out=tyro.MISSING)
     settings = _parsed(Training, f"grfd {command} {name}", changes, description=what, default=default)
     return partial(action, settings)
+
+
+def _fit(options: list[str]) -> Callable[[], None]:
+    """Settings default to those of the run folder, where it is there: a defense joins the models of that run."""
+    usage = "grfd fit DEFENSE --out RUN [--recipe.FIELD VALUE …] [--FIELD VALUE …]"
+    if not options or options[0] in ("-h", "--help"):
+        listed = "\n".join(f"  {name:<25}{_first_line(module)}" for name, module in DEFENSES.items())
+        console.print(f"{FIT}\n\nusage: {usage}\n\n{listed}\n\ngrfd fit DEFENSE --help: its recipe.", markup=False)
+        return lambda: None
+    name, *changes = options
+    if name not in DEFENSES:
+        raise UserError(f"unknown defense {name!r}: expected one of {', '.join(DEFENSES)} ({usage})")
+    settings = make_dataclass(
+        "Settings", [("recipe", DEFENSES[name].Recipe)], bases=(Training,), frozen=True, kw_only=True
+    )
+    given = vars(_config_of(changes))
+    default = settings(**given, out=tyro.MISSING, recipe=DEFENSES[name].Recipe())
+    parsed = _parsed(settings, f"grfd fit {name}", changes, description=DEFENSES[name].__doc__, default=default)
+    return partial(fit, name, parsed, parsed.recipe)
+
+
+def _config_of(options: list[str]) -> Config:
+    """That of the run that `--out` names, if there is one; the paper's preset for MNIST else."""
+    pairs = zip(options, [*options[1:], ""], strict=True)
+    named = [value if option == "--out" else option[6:] for option, value in pairs if option.split("=")[0] == "--out"]
+    there = bool(named) and (Path(named[-1]) / "config.json").exists()
+    return runs.load(Path(named[-1])).config if there else PRESETS["mnist-lenet5"]
+
+
+def _first_line(module: Any) -> str:
+    return (module.__doc__ or "").splitlines()[0]
 
 
 def _command(command: str, options: list[str]) -> Callable[[], None]:
@@ -61,7 +97,7 @@ def _end_of_message(lines: list[str]) -> int:
 
 
 def _help() -> str:
-    rows = [(name, what) for name, (what, _) in TRAINING.items()]
+    rows = [*((name, what) for name, (what, _) in TRAINING.items()), ("fit", FIT)]
     rows += [(name, (function.__doc__ or "").splitlines()[0]) for name, function in COMMANDS.items()]
     listed = "\n".join(f"  {name:<12} {what}" for name, what in rows)
     return (
@@ -76,12 +112,14 @@ def _dispatch(arguments: list[str]) -> None:
         print(_help())
     elif arguments[0] == "--version":
         print(runs.provenance()["versions"]["grfd"])
+    elif arguments[0] == "fit":
+        _fit(arguments[1:])()
     elif arguments[0] in TRAINING:
         _training(arguments[0], arguments[1:])()
     elif arguments[0] in COMMANDS:
         _command(arguments[0], arguments[1:])()
     else:
-        raise UserError(f"unknown command {arguments[0]!r}: expected one of {', '.join([*TRAINING, *COMMANDS])}")
+        raise UserError(f"unknown command {arguments[0]!r}: expected one of {', '.join([*TRAINING, 'fit', *COMMANDS])}")
 
 
 def main() -> None:

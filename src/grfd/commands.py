@@ -60,6 +60,13 @@ def _train(settings: Training) -> None:
     api.train_run(settings.out, settings.config())
 
 
+def fit(name: str, settings: Training, recipe: Any) -> None:
+    """What `grfd fit` does."""
+    console.print(f"[bold]fit[/] {name} in {settings.out}: {settings.data}, {settings.model}")
+    api.fit_run(name, settings.out, settings.config(), recipe)
+    console.print(f"Attack it: grfd evaluate {settings.out}")
+
+
 def _stage(settings: Training, stage: Callable[..., None], *, takes_model: bool) -> None:
     with runs.locked(settings.out):
         run, data, target = api.prepare(settings.out, settings.config())

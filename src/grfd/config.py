@@ -92,11 +92,16 @@ def preset(name: str, **changes: Any) -> Config:
     """A preset with some fields changed. Raises `UserError` for an unknown preset or field."""
     if name not in PRESETS:
         raise UserError(f"unknown preset {name!r}: expected one of {', '.join(PRESETS)}")
+    return changed(PRESETS[name], **changes)
+
+
+def changed(config: Config, **changes: Any) -> Config:
+    """A configuration with some fields changed. Raises `UserError` for an unknown field or an impossible value."""
     known = {field.name for field in fields(Config)}
     for field in changes:
         if field not in known:
             raise UserError(f"unknown field {field!r}: expected one of {', '.join(sorted(known))}")
-    return checked(replace(PRESETS[name], **changes))
+    return checked(replace(config, **changes))
 
 
 def checked(config: Config) -> Config:

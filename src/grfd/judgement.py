@@ -13,7 +13,7 @@ from grfd import runs
 from grfd.attacks import ATTACKS
 from grfd.config import Config
 from grfd.data.record import Data, as_images, checked
-from grfd.defenses import DEFENSES, standard
+from grfd.defenses import DEFENSES, is_fitted, standard
 from grfd.defenses.grfd import GRFD
 from grfd.disentangle.lvcvae import redundant
 from grfd.errors import UserError
@@ -34,8 +34,9 @@ FIGURE_EXAMPLES = 10
 
 
 def models_of(run: Run, data: Data, target: Architecture, device: torch.device) -> dict[str, nn.Module]:
-    """The models that a run compares, in eval mode. The second standard model is there if `grfd train` was run."""
-    models = {name: defense.load(run, data, target) for name, defense in DEFENSES.items()}
+    """The defenses that are fitted, in eval mode, the standard model first, and a second one where it is trained."""
+    found = [name for name in DEFENSES if name == "standard" or is_fitted(run, name)]
+    models = {name: DEFENSES[name].load(run, data, target) for name in found}
     if run.has("second-standard.safetensors"):
         models["second-standard"] = standard.load_second(run, data, target)
     return {name: model.to(device) for name, model in models.items()}
@@ -80,8 +81,9 @@ def evaluate(
         budgets = budgets_for(loaded.test.images.shape[1])
         case = Case(run.path, models, loaded.test, budgets, run.config.seed, device)
         found = _judge(run, case, list(protocols), list(attacks), examples)
-        write_examples(case)
-        figure_3(run.path)
+        if "grfd" in models:
+            write_examples(case)
+            figure_3(run.path)
     return found
 
 

@@ -3,25 +3,52 @@
 A defense is an `nn.Module`, images → logits. It may say more of itself, and nothing else tells defenses apart:
 
 - `stochastic: bool`: its answers are random; it is attacked in expectation and judged by majority vote;
+- `votes: int`: how many answers its majority is of, where that belongs to the defense;
 - `surrogate() -> nn.Module`: a differentiable stand-in, where its own forward has no useful gradient (BPDA);
 - `deterministic() -> nn.Module`: itself without its randomness, for the `whitebox` protocol;
 - `residual(images)` and `target`: what the `residual` protocol attacks, where there is one.
 """
 
-from typing import Protocol
+from collections.abc import Mapping
+from typing import Any, Protocol
 
 from torch import nn
 
 from grfd.data.record import Data
-from grfd.defenses import grfd, standard
+from grfd.defenses import (
+    ape_gan,
+    bit_depth,
+    bit_depth_retrained,
+    cd_vae,
+    cure,
+    feature_squeezing,
+    gradient_regularisation,
+    grfd,
+    pgd_at,
+    smoothing,
+    standard,
+    trades,
+)
 from grfd.models import Architecture
 from grfd.runs import Run
 
 
 class DefenseModule(Protocol):
-    """A file of this folder."""
+    """A file of this folder. `FILES`: what `fit` leaves in the run folder; `Recipe`: its settings, a dataclass.
 
-    def fit(self, run: Run, data: Data, architecture: Architecture) -> None:
+    `GREY` and `COLOUR`: the literature's values of those settings that are None, for grey images and for colour.
+    """
+
+    @property
+    def FILES(self) -> tuple[str, ...]: ...
+    @property
+    def GREY(self) -> Mapping[str, Any]: ...
+    @property
+    def COLOUR(self) -> Mapping[str, Any]: ...
+    @property
+    def Recipe(self) -> type: ...
+
+    def fit(self, run: Run, data: Data, architecture: Architecture, recipe: Any) -> None:
         """Trains what is missing in the run folder."""
 
     def load(self, run: Run, data: Data, architecture: Architecture) -> nn.Module:
@@ -30,8 +57,23 @@ class DefenseModule(Protocol):
 
 DEFENSES: dict[str, DefenseModule] = {
     "standard": standard,
+    "bit-depth": bit_depth,
+    "bit-depth-retrained": bit_depth_retrained,
+    "feature-squeezing": feature_squeezing,
+    "cd-vae": cd_vae,
+    "randomized-smoothing": smoothing,
+    "gradient-regularisation": gradient_regularisation,
+    "ape-gan": ape_gan,
     "grfd": grfd,
+    "pgd-at": pgd_at,
+    "trades": trades,
+    "cure": cure,
 }
+"""In the order of the paper's Table 3, then the yardsticks that it leaves out."""
+
+
+def is_fitted(run: Run, name: str) -> bool:
+    return all(run.has(file) for file in DEFENSES[name].FILES)
 
 
 def is_stochastic(defense: nn.Module) -> bool:

@@ -1,5 +1,8 @@
 """GRFD as published (Li et al. 2025): x ↦ F(x − G(x))."""
 
+from dataclasses import dataclass
+from typing import Any
+
 from torch import nn
 
 from grfd.data.record import Data
@@ -9,6 +12,16 @@ from grfd.models import Architecture
 from grfd.runs import Run
 from grfd.training.classification import load_classifier
 from grfd.types import Features, Images, Logits
+
+NAME = "grfd"
+FILES = ("lvcvae.safetensors", "target.safetensors")
+GREY: dict[str, Any] = {}
+COLOUR: dict[str, Any] = {}
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """GRFD: the run's configuration says it all."""
 
 
 class GRFD(nn.Module):
@@ -36,7 +49,7 @@ class GRFD(nn.Module):
         return self.target(self.residual(images))
 
 
-def fit(run: Run, data: Data, architecture: Architecture) -> None:
+def fit(run: Run, data: Data, architecture: Architecture, recipe: Recipe | None = None) -> None:
     """Stages I to III of algorithm 1."""
     stage_one(run, data, architecture)
     stage_two(run, data)

@@ -1,5 +1,8 @@
 """No defense: the paper's "None". Adaptive attack: any white-box attack."""
 
+from dataclasses import dataclass
+from typing import Any
+
 from torch import nn
 
 from grfd.data.record import Data
@@ -7,15 +10,25 @@ from grfd.models import Architecture
 from grfd.runs import Run
 from grfd.training.classification import load_classifier, train_classifier
 
+NAME = "standard"
+FILES = (f"{NAME}.safetensors",)
+GREY: dict[str, Any] = {}
+COLOUR: dict[str, Any] = {}
 
-def fit(run: Run, data: Data, architecture: Architecture) -> None:
+
+@dataclass(frozen=True)
+class Recipe:
+    """No defense: the run's configuration says it all."""
+
+
+def fit(run: Run, data: Data, architecture: Architecture, recipe: Recipe | None = None) -> None:
     """Trains the target's architecture on x, with the target's recipe."""
-    train_classifier(run, "standard", data, architecture)
+    train_classifier(run, NAME, data, architecture)
 
 
 def load(run: Run, data: Data, architecture: Architecture) -> nn.Module:
     """The standard model, in eval mode."""
-    return load_classifier(run, "standard", architecture)
+    return load_classifier(run, NAME, architecture)
 
 
 def fit_second(run: Run, data: Data, architecture: Architecture) -> None:

@@ -10,7 +10,7 @@ from grfd.errors import UserError
 from grfd.models import Architecture
 from grfd.runs import Run, load_weights, read_tensors, write_tensors
 from grfd.seeds import seeded
-from grfd.training.classification import Classification, fit_classifier, training_split
+from grfd.training.classification import Classification, training_split
 from grfd.training.loop import Inputs, fit
 
 BATCH = 1000
@@ -79,7 +79,14 @@ def stage_three(run: Run, data: Data, architecture: Architecture) -> None:
         target = architecture()
     if run.config.target_start == "rsm":
         load_weights(target, run.file("rsm.safetensors"))
-    fit_classifier(run, "stage-three", Classification(target), _stage_three_inputs(run, data))
+    fit(
+        run,
+        "stage-three",
+        Classification(target),
+        _stage_three_inputs(run, data),
+        epochs=run.config.classifier_epochs,
+        learning_rate=run.config.classifier_learning_rate,
+    )
     write_tensors(run.file("target.safetensors"), target.state_dict())
 
 

@@ -70,12 +70,17 @@ def attack(
     return adversarial, counted.shown / max(len(images), 1)
 
 
+def votes_of(model: nn.Module) -> int:
+    """How often a random defense is asked: as often as it says, else `VOTES` times."""
+    return int(getattr(model, "votes", VOTES))
+
+
 @torch.no_grad()
 def predictions(model: nn.Module, images: Images) -> Tensor:
-    """Predicted classes; the majority of `VOTES` answers for a random model. Not-a-number counts as no class: −1."""
+    """Predicted classes; the majority of its votes for a random model. Not-a-number counts as no class: −1."""
     if not is_stochastic(model):
         return _answer(model(images))
-    answers = torch.stack([_answer(model(images)) for _ in range(VOTES)])
+    answers = torch.stack([_answer(model(images)) for _ in range(votes_of(model))])
     return answers.mode(0).values
 
 

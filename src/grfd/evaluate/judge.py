@@ -13,7 +13,7 @@ from grfd.data.record import Split, as_images
 from grfd.defenses import has_residual, is_stochastic
 from grfd.errors import UserError
 from grfd.evaluate import protocols, records
-from grfd.evaluate.attacker import VOTES, predictions, without_randomness
+from grfd.evaluate.attacker import predictions, votes_of, without_randomness
 from grfd.evaluate.protocols import PROTOCOLS, Outcome
 from grfd.evaluate.records import Record
 from grfd.memory import keep_freed_memory
@@ -235,7 +235,7 @@ def _settings(case: Case, cell: Cell) -> dict[str, Any]:
         involved = [cell.model, *(_sources_for(case, cell.model) if cell.protocol in ("transfer", "adaptive") else ())]
         settings["weights"] = {name: case.fingerprints[name] for name in involved}
     if is_stochastic(case.models[cell.model]):
-        settings["votes"] = VOTES
+        settings["votes"] = votes_of(case.models[cell.model])
         settings["rule"] = "an example counts as fooled when the majority of the votes is wrong"
     return settings
 

@@ -12,14 +12,17 @@ from grfd.evaluate.records import Record, stored, worst_case
 from grfd.report.paper import TABLE_3
 
 NAMES = {"none": "clean", "fgsm": "FGSM", "pgd": "PGD", "aa": "AA", "eotpgd": "EOTPGD", "vmifgsm": "VMIFGSM",
-         "autoattack": "AutoAttack", "aa_torchattacks": "AA (TorchAttacks)", "apgd_ce": "APGD-CE",
+         "aa_torchattacks": "AA (TorchAttacks)", "apgd_ce": "APGD-CE",
          "apgd_dlr": "APGD-DLR", "apgd_t": "APGD-T", "fab": "FAB", "fab_t": "FAB-T", "square": "Square", "bim": "BIM",
          "rfgsm": "R+FGSM", "mifgsm": "MI-FGSM", "cw": "C&W (L2)", "pixle": "Pixle", "hmcam": "HMCAM",
          "advgan": "AdvGAN", "worst": "worst case"}  # fmt: skip
-MODELS = ("standard", "second-standard", "grfd")
+MODEL_NAMES = {"standard": "standard", "second-standard": "2nd standard", "bit-depth": "B-DR",
+               "bit-depth-retrained": "B-DR, retrained", "feature-squeezing": "F.S.", "cd-vae": "CD-VAE",
+               "randomized-smoothing": "R.S.", "gradient-regularisation": "G.R.", "ape-gan": "APE-GAN",
+               "grfd": "GRFD", "pgd-at": "PGD-AT", "trades": "TRADES", "cure": "CURE"}  # fmt: skip
+"""In the order of the paper's Table 3, then the yardsticks that it leaves out."""
 HEADERS = {"eotpgd": "EOT-\nPGD", "vmifgsm": "VMI-\nFGSM", "worst": "worst\ncase"}
 """Narrower, so that the table fits eighty columns."""
-MODEL_NAMES = {"standard": "standard", "second-standard": "2nd standard", "grfd": "GRFD"}
 
 
 @dataclass(frozen=True)
@@ -38,7 +41,7 @@ def rows(folder: Path) -> list[Row]:
     groups: dict[tuple[str, str], dict[str, Record]] = {}
     for (model, protocol, attack), record in stored(folder).items():
         groups.setdefault((model, protocol), {})[attack] = record
-    known = [(model, protocol) for protocol in PROTOCOLS for model in MODELS]
+    known = [(model, protocol) for protocol in PROTOCOLS for model in MODEL_NAMES]
     order = [*known, *(key for key in groups if key not in known)]
     return [row for key in order if key in groups for row in _rows(*key, groups[key])]
 

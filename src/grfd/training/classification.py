@@ -1,4 +1,9 @@
-"""Plain training of a classifier: the standard model on x, and the objective that stage III has on x_r."""
+"""Training of a classifier: plain, for the standard model on x and stage III on x_r, or under a defense's objective."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Protocol
 
 from torch import nn
 
@@ -6,7 +11,7 @@ from grfd.data.record import Data, Split
 from grfd.models import Architecture
 from grfd.runs import Run, load_weights, write_tensors
 from grfd.seeds import seeded
-from grfd.training.loop import Inputs, Terms, fit
+from grfd.training.loop import Terms, fit
 from grfd.types import Features, Labels
 
 
@@ -26,22 +31,64 @@ def training_split(run: Run, data: Data) -> Split:
     return data.train if run.config.train_examples is None else data.train.take(run.config.train_examples)
 
 
-def fit_classifier(run: Run, name: str, objective: nn.Module, inputs: Inputs) -> None:
-    """Trains with the configuration's schedule for classifiers, the same with a defense and without."""
-    config = run.config
-    fit(run, name, objective, inputs, epochs=config.classifier_epochs, learning_rate=config.classifier_learning_rate)
+class Schedule(Protocol):
+    """What a defense's recipe says of its training."""
+
+    @property
+    def epochs(self) -> int | None: ...
+    @property
+    def learning_rate(self) -> float: ...
+
+
+@dataclass(frozen=True)
+class Plain:
+    """A schedule and nothing else."""
+
+    epochs: int
+    learning_rate: float
+
+
+def train_under(
+    run: Run,
+    name: str,
+    data: Data,
+    start: Architecture,
+    objective: Callable[[nn.Module], nn.Module],
+    schedule: Schedule,
+) -> None:
+    """Trains a classifier under an objective on x, from what `start` makes. Writes `name`.safetensors."""
+    if run.has(f"{name}.safetensors"):
+        return
+    assert schedule.epochs is not None
+    with seeded(run.config.seed, name, "weights"):
+        model = start()
+    split = training_split(run, data)
+    fit(
+        run,
+        name,
+        objective(model),
+        lambda epoch: (split.images, split.labels),
+        epochs=schedule.epochs,
+        learning_rate=schedule.learning_rate,
+    )
+    write_tensors(run.file(f"{name}.safetensors"), model.state_dict())
 
 
 def train_classifier(run: Run, name: str, data: Data, architecture: Architecture) -> None:
     """An undefended model: the target's architecture and recipe, on x. Writes `name`.safetensors."""
-    if run.has(f"{name}.safetensors"):
-        return
-    with seeded(run.config.seed, name, "weights"):
-        model = architecture()
-    split = training_split(run, data)
-    objective = Classification(model)
-    fit_classifier(run, name, objective, lambda epoch: (split.images, split.labels))
-    write_tensors(run.file(f"{name}.safetensors"), model.state_dict())
+    schedule = Plain(run.config.classifier_epochs, run.config.classifier_learning_rate)
+    train_under(run, name, data, architecture, Classification, schedule)
+
+
+@contextmanager
+def in_eval_mode(model: nn.Module) -> Iterator[None]:
+    """For making a training example: an attack asks for a model that does not learn from it. The mode is given back."""
+    training = model.training
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train(training)
 
 
 def load_classifier(run: Run, name: str, architecture: Architecture) -> nn.Module:

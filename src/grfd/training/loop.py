@@ -57,8 +57,20 @@ def best_device() -> torch.device:
     return Accelerator().device
 
 
-def fit(run: Run, name: str, objective: nn.Module, inputs: Inputs, *, epochs: int, learning_rate: float) -> nn.Module:
+def fit(
+    run: Run,
+    name: str,
+    objective: nn.Module,
+    inputs: Inputs,
+    *,
+    epochs: int,
+    learning_rate: float,
+    betas: tuple[float, float] = (0.9, 0.999),
+    weight_decay: float | None = None,
+) -> nn.Module:
     """Trains `objective`'s parameters with AdamW under a cosine, and returns it in eval mode.
+
+    `weight_decay`: the configuration's where it is None.
 
     A checkpoint is written after each epoch. Order and noise of an epoch depend on the seed, `name` and the epoch
     alone, so that a run which was killed continues to the same bits.
@@ -69,7 +81,11 @@ def fit(run: Run, name: str, objective: nn.Module, inputs: Inputs, *, epochs: in
     if run.config.channels_last:
         objective.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimizer = torch.optim.AdamW(
-        objective.parameters(), lr=learning_rate, weight_decay=run.config.weight_decay, fused=True
+        objective.parameters(),
+        lr=learning_rate,
+        betas=betas,
+        weight_decay=run.config.weight_decay if weight_decay is None else weight_decay,
+        fused=True,
     )
     prepared, optimizer = accelerator.prepare(objective, optimizer)
     trainer = Trainer(run, name, prepared, optimizer, accelerator, epochs, learning_rate)

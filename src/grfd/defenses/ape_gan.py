@@ -1,0 +1,167 @@
+"""APE-GAN (Jin et al. 2019, arXiv:1707.05474): a generator that is to undo perturbations, before the standard model.
+
+Trained on FGSM examples of the standard model; generator and discriminator are those of the authors' reimplementers
+(owruby/APE-GAN): four and three strided convolutions, batch norm, leaky rectifiers. Their generator ends in tanh while
+their images lie in [0, 1]; here images are brought to [−1, 1] before it, and back behind it. One step moves both
+networks, each along its own loss, where they take two generator steps a discriminator step.
+Adaptive attack: back-propagation through the generator, which has a useful gradient everywhere (Carlini & Wagner 2017,
+arXiv:1711.08478, broke it so).
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from grfd.attacks import fgsm
+from grfd.data.record import Data
+from grfd.defenses import recipes
+from grfd.models import Architecture
+from grfd.runs import Run, load_weights, write_tensors
+from grfd.seeds import seeded
+from grfd.training.classification import in_eval_mode, load_classifier, train_classifier, training_split
+from grfd.training.loop import Terms
+from grfd.training.loop import fit as fit_objective
+from grfd.types import Images, Labels, Logits
+
+NAME = "ape-gan"
+FILES = (f"{NAME}.safetensors", "standard.safetensors")
+GREY: dict[str, Any] = {"eps": 0.15, "epochs": 2}
+COLOUR: dict[str, Any] = {"eps": 0.01, "epochs": 30}
+
+SLOPE = 0.2
+"""Of the leaky rectifiers."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """APE-GAN. What is not given is 0.15 and 2 epochs for grey images, 0.01 and 30 for colour."""
+
+    eps: float | None = None
+    """FGSM's, in pixels of [0, 1]."""
+    likeness: float = 0.7
+    """ξ₁, weight of the generator's squared error."""
+    deceit: float = 0.3
+    """ξ₂, weight of the generator's adversarial loss."""
+    epochs: int | None = None
+    learning_rate: float = 2e-4
+    """Adam's, with β₁ = 0.5, falling to 0 along a cosine."""
+
+
+class Generator(nn.Module):
+    """Images in [0, 1] → images in [0, 1] of the same size, whose sides are multiples of 4."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.Conv2d(channels, 64, 4, stride=2, padding=1),
+            nn.BatchNorm2d(64),
+            nn.LeakyReLU(SLOPE),
+            nn.Conv2d(64, 128, 4, stride=2, padding=1),
+            nn.BatchNorm2d(128),
+            nn.LeakyReLU(SLOPE),
+            nn.ConvTranspose2d(128, 64, 4, stride=2, padding=1),
+            nn.BatchNorm2d(64),
+            nn.LeakyReLU(SLOPE),
+            nn.ConvTranspose2d(64, channels, 4, stride=2, padding=1),
+            nn.Tanh(),
+        )
+
+    def forward(self, images: Images) -> Images:
+        return (self.layers(2 * images - 1) + 1) / 2
+
+
+def discriminator(channels: int, height: int, width: int) -> nn.Sequential:
+    """Images → one logit: clean, or made by the generator."""
+    rows, columns = (-(-side // 8) for side in (height, width))
+    return nn.Sequential(
+        nn.Conv2d(channels, 64, 3, stride=2, padding=1),
+        nn.LeakyReLU(SLOPE),
+        nn.Conv2d(64, 128, 3, stride=2, padding=1),
+        nn.BatchNorm2d(128),
+        nn.LeakyReLU(SLOPE),
+        nn.Conv2d(128, 256, 3, stride=2, padding=1),
+        nn.BatchNorm2d(256),
+        nn.LeakyReLU(SLOPE),
+        nn.Flatten(),
+        nn.Linear(256 * rows * columns, 1),
+        nn.Flatten(0),
+    )
+
+
+class Game(nn.Module):
+    """Both losses in one backward pass (section 3.2): neither network's reaches the other's weights."""
+
+    def __init__(self, generator: Generator, judge: nn.Module, victim: nn.Module, recipe: Recipe) -> None:
+        super().__init__()
+        self.generator = generator
+        self.judge = judge
+        self.victim = victim.requires_grad_(False)
+        self.recipe = recipe
+
+    def forward(self, images: Images, labels: Labels, progress: float) -> Terms:
+        assert self.recipe.eps is not None
+        with in_eval_mode(self.victim):
+            adversarial = fgsm(self.victim, images, labels, eps=self.recipe.eps, active_set=False)
+        mended = self.generator(adversarial)
+        real, made = self.judge(images), self.judge(mended.detach())
+        told_apart = _from_one(real) + _from_zero(made)
+        still = {name: weight.detach() for name, weight in self.judge.named_parameters()}
+        deceived = _from_one(functional_call(self.judge, still, mended))
+        likeness = (mended - images).square().flatten(1).mean(1)
+        loss = self.recipe.likeness * likeness + self.recipe.deceit * deceived + told_apart
+        return {"loss": loss, "likeness": likeness, "deceived": deceived, "told apart": told_apart}
+
+
+def _from_one(logits: Tensor) -> Tensor:
+    return F.softplus(-logits)
+
+
+def _from_zero(logits: Tensor) -> Tensor:
+    return F.softplus(logits)
+
+
+class APEGAN(nn.Module):
+    """x ↦ F(G(x)), F the standard model."""
+
+    def __init__(self, generator: Generator, classifier: nn.Module) -> None:
+        super().__init__()
+        self.generator = generator
+        self.classifier = classifier
+
+    def forward(self, images: Images) -> Logits:
+        return self.classifier(self.generator(images))
+
+
+def fit(run: Run, data: Data, architecture: Architecture, recipe: Recipe) -> None:
+    """Trains the standard model where it is missing, then the generator against it; writes ape-gan.safetensors."""
+    train_classifier(run, "standard", data, architecture)
+    if run.has(f"{NAME}.safetensors"):
+        return
+    assert recipe.epochs is not None
+    channels, height, width = data.train.images.shape[1:]
+    with seeded(run.config.seed, NAME, "weights"):
+        generator, judge = Generator(channels), discriminator(channels, height, width)
+    victim = load_classifier(run, "standard", architecture)
+    split = training_split(run, data)
+    fit_objective(
+        run,
+        NAME,
+        Game(generator, judge, victim, recipe),
+        lambda epoch: (split.images, split.labels),
+        epochs=recipe.epochs,
+        learning_rate=recipe.learning_rate,
+        betas=(0.5, 0.999),
+        weight_decay=0.0,
+    )
+    write_tensors(run.file(f"{NAME}.safetensors"), generator.state_dict())
+
+
+def load(run: Run, data: Data, architecture: Architecture) -> nn.Module:
+    """The generator before the standard model, in eval mode."""
+    recipes.recall(run, NAME, Recipe)
+    generator = Generator(data.train.images.shape[1])
+    load_weights(generator, run.file(f"{NAME}.safetensors"))
+    return APEGAN(generator, load_classifier(run, "standard", architecture)).eval()

@@ -1,0 +1,43 @@
+"""B-DR: bit-depth reduction before the standard model.
+
+Xu et al. 2018 (arXiv:1704.01155), Guo et al. 2018 (arXiv:1711.00117). Nothing is trained.
+Adaptive attack: the rounding has no gradient, so the surrogate passes it through as if it were the
+identity (BPDA; Athalye et al. 2018, arXiv:1802.00420), and the gradient-free Square.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+from torch import nn
+
+from grfd.data.record import Data
+from grfd.defenses import recipes
+from grfd.defenses.squeezers import Squeezed, reduce_bits
+from grfd.models import Architecture
+from grfd.runs import Run
+from grfd.training.classification import load_classifier, train_classifier
+
+NAME = "bit-depth"
+FILES = (f"recipes/{NAME}.json", "standard.safetensors")
+GREY: dict[str, Any] = {"bits": 1}
+COLOUR: dict[str, Any] = {"bits": 5}
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Bit-depth reduction. Where it is not given, 1 bit for grey images and 5 for colour."""
+
+    bits: int | None = None
+    """Bits a channel that are left: 2^bits levels."""
+
+
+def fit(run: Run, data: Data, architecture: Architecture, recipe: Recipe) -> None:
+    """Trains the standard model where it is missing; there is nothing else to train."""
+    train_classifier(run, "standard", data, architecture)
+
+
+def load(run: Run, data: Data, architecture: Architecture) -> nn.Module:
+    """The standard model behind the rounding, in eval mode."""
+    bits = recipes.recall(run, NAME, Recipe).bits
+    assert bits is not None
+    return Squeezed(load_classifier(run, "standard", architecture), lambda images: reduce_bits(images, bits)).eval()

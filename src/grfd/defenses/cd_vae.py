@@ -1,0 +1,258 @@
+"""CD-VAE: a classifier of what a class-disentangled VAE makes of the image.
+
+Yang et al. 2021 (NeurIPS 34, "Class-Disentanglement and Applications in Adversarial Detection and Defense").
+Stage 1: a VAE G and a classifier D_r compete for the image: G reconstructs x, D_r classifies x − G(x), which so keeps
+what the class needs. Stage 2, the defense: G, D_r and a classifier D_g of G(x), which starts as the standard model, are
+trained on adversarial examples of D_g(G(x)). Deployed is **D_g(G(x))**, not D_r(x − G(x)), with z drawn, as in the
+authors' code; their weights and optimisers (SGD, 300 and 150 epochs, WRN-28-10) are for CIFAR. For grey images G is
+LeNet-shaped, as the target model is. Images stay in [0, 1] where they normalise first.
+Adaptive attack: end to end through G, in expectation over z where it is drawn.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from grfd.attacks import pgd
+from grfd.data.record import Data, Split
+from grfd.defenses import recipes
+from grfd.disentangle.losses import kl_divergence, reconstruction_loss
+from grfd.disentangle.lvcvae import LVCVAE, sample
+from grfd.models import Architecture
+from grfd.runs import Run, load_weights, write_tensors
+from grfd.seeds import seeded
+from grfd.training.classification import in_eval_mode, load_classifier, train_classifier, training_split
+from grfd.training.loop import Terms
+from grfd.training.loop import fit as fit_objective
+from grfd.types import Features, Images, Labels, Latents, Logits, PerExample
+
+NAME = "cd-vae"
+FILES = (f"{NAME}.safetensors",)
+STAGE_ONE = f"{NAME}-stage-one"
+GREY: dict[str, Any] = {"eps": 0.11, "step_size": 0.03, "epochs": 20, "adversarial_epochs": 8, "latent": 256}
+COLOUR: dict[str, Any] = {
+    "eps": 8 / 255,
+    "step_size": 2 / 255,
+    "epochs": 300,
+    "adversarial_epochs": 150,
+    "latent": 2048,
+}
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """CD-VAE. What is not given is 0.11, 0.03, 20, 8, 256 for grey images, 8/255, 2/255, 300, 150, 2048 for colour."""
+
+    reconstruction: tuple[float, float, float] = (10.0, 5.0, 1.0)
+    """Weight of the squared error over thirds of stage 1."""
+    classification: float = 0.2
+    """Weight of D_r's cross-entropy in stage 1."""
+    kl: float = 0.2
+    """Weight of the divergence in stage 1, per channel and latent dimension."""
+    residual: float = 0.1
+    """Weight, in stage 2, of D_r's cross-entropy at the prediction that the attack brought about."""
+    defended: float = 0.1
+    """Weight, in stage 2, of D_g's cross-entropy on the examples within the margin."""
+    adversarial_kl: float = 0.01
+    """Weight of the divergence in stage 2."""
+    margin: float = 8.0
+    """An example whose true logit leads by less is trained on in stage 2."""
+    eps: float | None = None
+    """Ball of the training examples, L∞, in pixels of [0, 1]."""
+    step_size: float | None = None
+    """PGD's, in pixels of [0, 1]."""
+    steps: int = 10
+    """PGD's, on the margin."""
+    latent: int | None = None
+    """Latent dimensions."""
+    sampled: bool = True
+    """Whether z is drawn in the deployed defense, as in the authors' code, or is μ."""
+    epochs: int | None = None
+    """Of stage 1."""
+    adversarial_epochs: int | None = None
+    """Of stage 2."""
+    learning_rate: float = 1e-3
+    """AdamW's, falling to 0 along a cosine, in both stages."""
+
+
+class Residual(nn.Module):
+    """x plus two convolutions of it (networks/vae.py of the authors)."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.LeakyReLU(),
+            nn.Conv2d(width, width, 3, padding=1),
+            nn.BatchNorm2d(width),
+            nn.LeakyReLU(),
+            nn.Conv2d(width, width, 1),
+        )
+
+    def forward(self, features: Features) -> Features:
+        return features + self.layers(features)
+
+
+class ConvVAE(nn.Module):
+    """The authors' VAE for colour images whose sides are multiples of 4; its output passes a batch norm."""
+
+    def __init__(self, channels: int, height: int, width: int, latent: int, maps: int = 32) -> None:
+        super().__init__()
+        shape = (maps, height // 4, width // 4)
+        self.encoder = nn.Sequential(
+            nn.Conv2d(channels, maps // 2, 4, stride=2, padding=1, bias=False),
+            nn.BatchNorm2d(maps // 2),
+            nn.ReLU(),
+            nn.Conv2d(maps // 2, maps, 4, stride=2, padding=1, bias=False),
+            nn.BatchNorm2d(maps),
+            nn.ReLU(),
+            Residual(maps),
+            nn.BatchNorm2d(maps),
+            Residual(maps),
+            nn.Flatten(),
+        )
+        features = shape[0] * shape[1] * shape[2]
+        self.mean = nn.Linear(features, latent)
+        self.log_variance = nn.Linear(features, latent)
+        self.decoder = nn.Sequential(
+            nn.Linear(latent, features),
+            nn.Unflatten(1, shape),
+            Residual(maps),
+            nn.BatchNorm2d(maps),
+            Residual(maps),
+            nn.BatchNorm2d(maps),
+            nn.ConvTranspose2d(maps, maps // 2, 4, stride=2, padding=1, bias=False),
+            nn.BatchNorm2d(maps // 2),
+            nn.LeakyReLU(),
+            nn.ConvTranspose2d(maps // 2, channels, 4, stride=2, padding=1, bias=False),
+            nn.Tanh(),
+            nn.BatchNorm2d(channels),
+        )
+
+    def encode(self, images: Images) -> tuple[Latents, Latents]:
+        hidden = self.encoder(images)
+        return self.mean(hidden), self.log_variance(hidden)
+
+    def decode(self, latents: Latents) -> Features:
+        return self.decoder(latents)
+
+
+class CDVAE(nn.Module):
+    """x ↦ D_g(G(x)), with z drawn where `stochastic`."""
+
+    def __init__(self, vae: nn.Module, classifier: nn.Module, *, sampled: bool) -> None:
+        super().__init__()
+        self.vae = vae
+        self.classifier = classifier
+        self.stochastic = sampled
+
+    def deterministic(self) -> "CDVAE":
+        """The same defense with z = μ."""
+        return CDVAE(self.vae, self.classifier, sampled=False).train(self.training)
+
+    def forward(self, images: Images) -> Logits:
+        mean, log_variance = self.vae.encode(images)  # type: ignore[operator]
+        return self.classifier(self.vae.decode(sample(mean, log_variance) if self.stochastic else mean))  # type: ignore[operator]
+
+
+class Disentangling(nn.Module):
+    """Stage 1: α·MSE(G(x), x) + 0.2·CE(D_r(x − G(x)), y) + 0.2·KL, one value an example."""
+
+    def __init__(self, vae: nn.Module, residual: nn.Module, recipe: Recipe) -> None:
+        super().__init__()
+        self.vae = vae
+        self.residual = residual
+        self.recipe = recipe
+
+    def forward(self, images: Images, labels: Labels, progress: float) -> Terms:
+        made, divergence = _made(self.vae, images)
+        likeness = reconstruction_loss(made, images)
+        told = F.cross_entropy(self.residual(images - made), labels, reduction="none")
+        weight = self.recipe.reconstruction[min(int(3 * progress), 2)]
+        loss = weight * likeness + self.recipe.classification * told + self.recipe.kl * divergence
+        return {"loss": loss, "rc": likeness, "cl": told, "kl": divergence}
+
+
+class Defending(nn.Module):
+    """Stage 2, on x′ of the pipeline: G(x′) is to be x, D_r to know the wrong prediction, D_g the right one."""
+
+    def __init__(self, vae: nn.Module, residual: nn.Module, classifier: nn.Module, recipe: Recipe) -> None:
+        super().__init__()
+        self.vae = vae
+        self.residual = residual
+        self.classifier = classifier
+        self.recipe = recipe
+
+    def forward(self, images: Images, labels: Labels, progress: float) -> Terms:
+        recipe, pipeline = self.recipe, CDVAE(self.vae, self.classifier, sampled=True)
+        with in_eval_mode(self):
+            budget: dict[str, Any] = {"eps": recipe.eps, "step_size": recipe.step_size, "steps": recipe.steps}
+            adversarial = pgd(pipeline.eval(), images, labels, **budget, loss="margin", keep="last", active_set=False)
+            with torch.no_grad():
+                attacked = pipeline(adversarial)
+        made, divergence = _made(self.vae, adversarial)
+        likeness = reconstruction_loss(made, images)
+        residual = F.cross_entropy(self.residual(adversarial - made), attacked.argmax(1), reduction="none")
+        defended = F.cross_entropy(self.classifier(made), labels, reduction="none") * within(
+            attacked, labels, recipe.margin
+        )
+        loss = likeness + recipe.residual * residual + recipe.defended * defended
+        loss = loss + recipe.adversarial_kl * divergence
+        return {"loss": loss, "rc": likeness, "residual": residual, "defended": defended, "kl": divergence}
+
+
+def within(logits: Logits, labels: Labels, margin: float) -> Tensor:
+    """1 where the true logit leads the best other by less than the margin, else 0: the "margin violators"."""
+    others = logits.scatter(1, labels[:, None], -torch.inf).amax(1)
+    return (logits.gather(1, labels[:, None]).squeeze(1) - others < margin).to(logits.dtype)
+
+
+def _made(vae: nn.Module, images: Images) -> tuple[Features, PerExample]:
+    """G(x) with z drawn, and the divergence per channel and latent dimension."""
+    mean, log_variance = vae.encode(images)  # type: ignore[operator]
+    divergence = kl_divergence(mean, log_variance) / (images.shape[1] * mean.shape[1])
+    return vae.decode(sample(mean, log_variance)), divergence  # type: ignore[operator]
+
+
+def _build(data: Data, recipe: Recipe) -> nn.Module:
+    channels, height, width = data.train.images.shape[1:]
+    assert recipe.latent is not None
+    if channels == 1:
+        return LVCVAE(channels, len(data.classes), height, width, recipe.latent)
+    return ConvVAE(channels, height, width, recipe.latent)
+
+
+def fit(run: Run, data: Data, architecture: Architecture, recipe: Recipe) -> None:
+    """Both stages; writes cd-vae-stage-one.safetensors and cd-vae.safetensors."""
+    if run.has(f"{NAME}.safetensors"):
+        return
+    train_classifier(run, "standard", data, architecture)
+    assert recipe.epochs is not None and recipe.adversarial_epochs is not None
+    split = training_split(run, data)
+    with seeded(run.config.seed, NAME, "weights"):
+        first = Disentangling(_build(data, recipe), architecture(), recipe)
+    if run.has(f"{STAGE_ONE}.safetensors"):
+        load_weights(first, run.file(f"{STAGE_ONE}.safetensors"))
+    else:
+        _fit(run, STAGE_ONE, first, split, recipe.epochs, recipe.learning_rate)
+        write_tensors(run.file(f"{STAGE_ONE}.safetensors"), first.state_dict())
+    second = Defending(first.vae, first.residual, load_classifier(run, "standard", architecture), recipe)
+    _fit(run, NAME, second, split, recipe.adversarial_epochs, recipe.learning_rate)
+    deployed = CDVAE(second.vae, second.classifier, sampled=recipe.sampled)
+    write_tensors(run.file(f"{NAME}.safetensors"), deployed.state_dict())
+
+
+def _fit(run: Run, name: str, objective: nn.Module, split: Split, epochs: int, learning_rate: float) -> None:
+    fit_objective(
+        run, name, objective, lambda epoch: (split.images, split.labels), epochs=epochs, learning_rate=learning_rate
+    )
+
+
+def load(run: Run, data: Data, architecture: Architecture) -> nn.Module:
+    """D_g behind G, in eval mode."""
+    recipe = recipes.recall(run, NAME, Recipe)
+    defense = CDVAE(_build(data, recipe), architecture(), sampled=recipe.sampled)
+    load_weights(defense, run.file(f"{NAME}.safetensors"))
+    return defense.eval()

@@ -1,0 +1,70 @@
+"""CURE (Moosavi-Dezfooli et al. 2019, arXiv:1811.09716): the standard model, fine-tuned to a loss of small curvature.
+
+Not in the paper's table; its eq. 4 comes from here. Adaptive attack: any white-box attack, AutoAttack above all.
+"""
+
+from dataclasses import dataclass
+
+import torch.nn.functional as F
+from torch import nn
+
+from grfd.data.record import Data
+from grfd.disentangle.losses import input_gradients, sign_gradient_perturbation
+from grfd.models import Architecture
+from grfd.runs import Run
+from grfd.training.classification import load_classifier, train_under
+from grfd.training.loop import Terms
+from grfd.types import Images, Labels
+
+NAME = "cure"
+FILES = (f"{NAME}.safetensors",)
+GREY: dict[str, float] = {}
+COLOUR: dict[str, float] = {}
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """CURE, the authors' settings."""
+
+    weight: float = 4.0
+    """λ of eq. 7."""
+    first_step: float = 0.1
+    """h at the start: the Euclidean length of the move whose change of gradient is penalised."""
+    last_step: float = 3.0
+    """h from the middle of training on; it grows linearly until then."""
+    epochs: int = 20
+    learning_rate: float = 1e-4
+    """AdamW's, falling to 0 along a cosine."""
+
+
+class Curvature(nn.Module):
+    """CE + λ·‖∇l(x + z) − ∇l(x)‖ with z = h·sign(∇l)/‖sign(∇l)‖ (eq. 7; not squared, as in the authors' code)."""
+
+    def __init__(self, classifier: nn.Module, recipe: Recipe) -> None:
+        super().__init__()
+        self.classifier = classifier
+        self.recipe = recipe
+
+    def forward(self, images: Images, labels: Labels, progress: float) -> Terms:
+        first, last = self.recipe.first_step, self.recipe.last_step
+        step = first + (last - first) * min(2 * progress, 1.0)
+        move = sign_gradient_perturbation(self.classifier, images, labels, scale=step, of="cross_entropy")
+        logits, here, there = input_gradients(self.classifier, images, move, labels, of="cross_entropy")
+        natural = F.cross_entropy(logits, labels, reduction="none")
+        # the root has no slope at 0, where most gradients of a good classifier are
+        curvature = ((there - here).square().sum(1) + 1e-12).sqrt()
+        return {"loss": natural + self.recipe.weight * curvature, "natural": natural, "curvature": curvature}
+
+
+def fit(run: Run, data: Data, architecture: Architecture, recipe: Recipe) -> None:
+    """Fine-tunes the run's standard model; writes cure.safetensors."""
+
+    def start() -> nn.Module:
+        return load_classifier(run, "standard", architecture)
+
+    train_under(run, NAME, data, start, lambda model: Curvature(model, recipe), recipe)
+
+
+def load(run: Run, data: Data, architecture: Architecture) -> nn.Module:
+    """The fine-tuned classifier, in eval mode."""
+    return load_classifier(run, NAME, architecture)

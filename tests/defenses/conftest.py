@@ -1,0 +1,52 @@
+"""Small data and one run folder in which every defense is fitted."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+import grfd
+from grfd.data.record import as_images
+from grfd.defenses import DEFENSES
+
+torch.set_num_threads(1)
+
+SHORT: dict[str, dict[str, Any]] = {
+    "cd-vae": {"epochs": 6, "adversarial_epochs": 6, "eps": 0.03, "steps": 2, "latent": 32, "learning_rate": 0.003},
+    "randomized-smoothing": {"epochs": 8, "votes": 21},
+    "gradient-regularisation": {"epochs": 8},
+    "ape-gan": {"epochs": 2, "learning_rate": 0.001},
+    "pgd-at": {"epochs": 10, "learning_rate": 0.003},
+    "trades": {"epochs": 10, "learning_rate": 0.003},
+    "cure": {"epochs": 3},
+}
+CONFIG: dict[str, Any] = {
+    "epochs": 2,
+    "classifier_epochs": 8,
+    "classifier_learning_rate": 0.003,
+    "batch": 64,
+    "latent": 16,
+    "device": "cpu",
+}
+
+
+@pytest.fixture(scope="session")
+def digits() -> grfd.Data:
+    """MNIST's digits at 12×12: 2,000 to train on, 200 to test on."""
+    mnist = grfd.load("mnist")
+
+    def shrunk(split: Any, count: int) -> tuple[torch.Tensor, torch.Tensor]:
+        images = F.avg_pool2d(as_images(split.images[:count])[..., 2:26, 2:26], 2)
+        return images, split.labels[:count]
+
+    return grfd.from_tensors(*shrunk(mnist.train, 2_000), *shrunk(mnist.test, 200))
+
+
+@pytest.fixture(scope="session")
+def fitted(digits: grfd.Data, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("defenses") / "run"
+    for name in DEFENSES:
+        grfd.fit(name, out, data=digits, recipe=SHORT.get(name), **(CONFIG if name == "standard" else {}))
+    return out

@@ -1,0 +1,125 @@
+"""The rivals' losses beside closed forms and hand-written formulas, in float64."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from grfd.defenses import ape_gan, cd_vae, cure, gradient_regularisation, pgd_at, trades
+
+CLASSES, PIXELS = 4, 9
+
+
+def linear() -> nn.Sequential:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Flatten(), nn.Linear(PIXELS, CLASSES)).double()
+
+
+def batch(count: int = 6) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(1)
+    images = torch.rand(count, 1, 3, 3, dtype=torch.float64, generator=generator)
+    return images, torch.arange(count) % CLASSES
+
+
+def test_the_projected_norm_is_the_jacobian_s_in_expectation() -> None:
+    net, (images, _) = linear(), batch(1)
+    points = images.requires_grad_()
+    drawn = [gradient_regularisation.jacobian_norm(net(points), points) for _ in range(3_000)]
+    expected = net[1].weight.square().sum()
+    assert torch.allclose(torch.cat(drawn).mean(), expected, rtol=0.05)
+
+
+def test_only_pixels_of_low_saliency_count() -> None:
+    gradient = torch.tensor([[[[1.0, -2.0], [3.0, -4.0]]]])
+    assert gradient_regularisation.unsalient(gradient, 0.5).item() == 1 + 4
+    assert gradient_regularisation.unsalient(gradient, 1.0).item() == 1 + 4 + 9 + 16
+
+
+def test_gradient_regularisation_adds_its_terms_up() -> None:
+    recipe = gradient_regularisation.Recipe(jacobian=0.3, saliency=0.7)
+    images, labels = batch()
+    terms = gradient_regularisation.GradientRegularisation(linear(), recipe)(images, labels, 0.0)
+    expected = terms["natural"] + 0.5 * 0.3 * terms["jacobian"] + 0.7 * terms["unsalient"]
+    assert torch.allclose(terms["loss"], expected)
+    assert terms["loss"].shape == labels.shape
+
+
+def test_curvature_by_hand() -> None:
+    net, (images, labels) = linear(), batch()
+    recipe = cure.Recipe(weight=4.0, first_step=0.1, last_step=3.0)
+    for progress, step in ((0.0, 0.1), (0.25, 1.55), (0.5, 3.0), (0.9, 3.0)):
+        terms = cure.Curvature(net, recipe)(images, labels, progress)
+
+        def gradient(x: Tensor) -> Tensor:
+            """∇CE of a linear net: Wᵀ(p − y)."""
+            return (net(x).softmax(1) - F.one_hot(labels, CLASSES)) @ net[1].weight
+
+        sign = gradient(images).sign()
+        moved = images + step * (sign / sign.norm(dim=1, keepdim=True)).view_as(images)
+        expected = (gradient(moved) - gradient(images)).norm(dim=1)
+        assert torch.allclose(terms["curvature"], expected, atol=1e-6)
+        assert torch.allclose(terms["loss"], terms["natural"] + 4 * terms["curvature"])
+
+
+def test_trades_climbs_the_divergence_inside_the_ball() -> None:
+    net, (images, _) = linear(), batch()
+    net[1].weight.data *= 5
+    point = trades.furthest(net, images, eps=0.1, step_size=0.04, steps=5)
+    assert (point - images).abs().max() <= 0.1 + 1e-12 and 0 <= point.min() <= point.max() <= 1
+    random = (images + 0.1 * torch.randn_like(images).sign()).clamp(0, 1)
+    clean = net(images)
+    assert (trades.divergence(clean, net(point)) > trades.divergence(clean, net(random))).float().mean() > 0.8
+    by_hand = (clean.softmax(1) * (clean.log_softmax(1) - net(point).log_softmax(1))).sum(1)
+    assert torch.allclose(trades.divergence(clean, net(point)), by_hand)
+    assert torch.allclose(trades.divergence(clean, clean), torch.zeros(len(images), dtype=torch.float64))
+
+
+def test_adversarial_training_sees_the_worst_of_the_ball() -> None:
+    """For a linear net of two classes the worst point is x ± ε·sign(w), so the loss is known."""
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Flatten(), nn.Linear(PIXELS, 2)).double()
+    images, labels = torch.full((4, 1, 3, 3), 0.5, dtype=torch.float64), torch.tensor([0, 1, 0, 1])
+    recipe = pgd_at.Recipe(eps=0.1, step_size=0.05, steps=6)
+    objective = pgd_at.AdversarialTraining(net, recipe).train()
+    loss = objective(images, labels, 0.0)["loss"]
+    towards = (net[1].weight[1] - net[1].weight[0]).sign() * (1 - 2 * labels[:, None])
+    worst = images + 0.1 * towards.view_as(images)
+    assert torch.allclose(loss, F.cross_entropy(net(worst), labels, reduction="none"))
+    assert net.training and all(weight.requires_grad for weight in net.parameters())
+
+
+def test_neither_side_of_the_game_moves_the_other() -> None:
+    torch.manual_seed(0)
+    generator, judge = ape_gan.Generator(1), ape_gan.discriminator(1, 12, 12)
+    victim = nn.Sequential(nn.Flatten(), nn.Linear(144, 3))
+    images, labels = torch.rand(8, 1, 12, 12), torch.arange(8) % 3
+
+    def gradients(recipe: ape_gan.Recipe) -> tuple[Tensor, Tensor]:
+        torch.manual_seed(0)
+        game = ape_gan.Game(generator, judge, victim, recipe)
+        game.zero_grad()
+        game(images, labels, 0.0)["loss"].mean().backward()
+        return tuple(  # type: ignore[return-value]
+            torch.cat([weight.grad.flatten() for weight in each.parameters()])  # type: ignore[union-attr]
+            for each in (generator, judge)
+        )
+
+    alone = gradients(ape_gan.Recipe(eps=0.1, likeness=0.0, deceit=0.0))
+    assert alone[0].abs().max() == 0 and alone[1].abs().max() > 0
+    both = gradients(ape_gan.Recipe(eps=0.1))
+    assert both[0].abs().max() > 0
+    assert torch.allclose(both[1], alone[1], atol=1e-6)
+    assert all(weight.grad is None for weight in victim.parameters())
+
+
+def test_only_examples_within_the_margin_are_defended() -> None:
+    logits = torch.tensor([[9.0, 0.0, 0.0], [5.0, 0.0, 0.0], [0.0, 5.0, 0.0]])
+    assert cd_vae.within(logits, torch.zeros(3, dtype=torch.long), 8.0).tolist() == [0, 1, 1]
+
+
+def test_the_two_vaes_take_their_images() -> None:
+    for channels, height, width in ((3, 32, 32), (3, 8, 12)):
+        vae = cd_vae.ConvVAE(channels, height, width, latent=7)
+        images = torch.rand(4, channels, height, width)
+        mean, log_variance = vae.encode(images)
+        assert mean.shape == log_variance.shape == (4, 7)
+        assert vae.decode(mean).shape == images.shape
