@@ -20,6 +20,7 @@ from grfd.errors import UserError
 from grfd.evaluate.protocols import PROTOCOLS, Protocol
 from grfd.experiments import attack_bench
 from grfd.progress import console
+from grfd.report.attacks_page import write_attacks_page
 from grfd.report.page import write_page
 from grfd.report.table import Row, printed
 from grfd.runs import Run
@@ -198,15 +199,18 @@ def data() -> None:
     console.print("folder: one folder of images a class, with --data folder --data-dir DIR")
 
 
-def page(*, results: Path = Path("results"), out: Path = Path("docs/reproduction.md")) -> None:
-    """Write the page that sets the paper's numbers beside ours, from committed records.
+def page(*, results: Path = Path("results"), out: Path = Path("docs")) -> None:
+    """Write the pages that set the paper's numbers, and other libraries', beside ours, from committed records.
 
     Args:
-        results: The folder of evaluated runs.
-        out: The Markdown page.
+        results: The folder of evaluated runs and benchmarks.
+        out: The folder for reproduction.md and attacks.md.
     """
-    write_page(results, out)
-    console.print(f"written {out}")
+    write_page(results, out / "reproduction.md")
+    console.print(f"written {out / 'reproduction.md'}")
+    if any(results.glob("attack_*.json")):
+        write_attacks_page(results, out / "attacks.md")
+        console.print(f"written {out / 'attacks.md'}")
 
 
 def bench(
@@ -217,6 +221,7 @@ def bench(
     examples: int = 500,
     repeats: int = 3,
     out: Path = Path("runs/bench"),
+    save: Path | None = None,
     json: bool = False,
 ) -> None:
     """Run our attacks beside those of other libraries that are installed: seconds, and the robust accuracy left.
@@ -228,10 +233,11 @@ def bench(
         examples: Attack the first so many test images.
         repeats: Runs of each; the median is shown.
         out: Folder for the models.
+        save: A JSON file for the rows, with machine and versions; it grows, and what is in it is not measured again.
         json: Print the rows instead: library, attack, model, examples, seconds, robust.
     """
     budgets = attack_bench.BENCHED if what == "attacks" else attack_bench.PARITY
-    measured = attack_bench.bench(out, attacks, models, examples, repeats, budgets)
+    measured = attack_bench.bench(out, attacks, models, examples, repeats, budgets, save)
     if json:
         print(json_format.dumps(attack_bench.as_rows(measured), indent=2))
     else:

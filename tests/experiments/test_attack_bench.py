@@ -42,6 +42,21 @@ def test_without_other_libraries_ours_are_timed_alone(tmp_path: Path, monkeypatc
     assert [line.robust for line in again] == [line.robust for line in first]
 
 
+def test_what_is_saved_is_not_measured_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(attack_bench, "SHOWN", 500)
+    monkeypatch.setattr(attack_bench, "installed", list)
+    file = tmp_path / "speed.json"
+    asked = {"models": ("lenet5",), "examples": 10, "repeats": 1, "save": file}
+    first = bench(tmp_path, **asked, budgets={"pgd": Budget(0, steps=2)})
+    both = bench(tmp_path, **asked, budgets={"pgd": Budget(0, steps=2), "square": Budget(0, queries=5)})
+    assert both[0] == first[0] and [line.attack for line in both] == ["pgd", "square"]
+    record = json.loads(file.read_text())
+    assert record["rows"] == attack_bench.as_rows(both)
+    assert record["machine"] and record["versions"]["torch"] and record["seed"] == 0
+    with pytest.raises(UserError, match="measured with examples 10, now 20: choose another file"):
+        bench(tmp_path, **asked | {"examples": 20}, budgets={"pgd": Budget(0, steps=2)})
+
+
 @pytest.mark.parametrize("asked", [{"attacks": ("nothing",)}, {"models": ("nothing",)}])
 def test_unknown_names_are_refused(tmp_path: Path, asked: dict) -> None:
     with pytest.raises(UserError, match="'nothing': expected one of"):

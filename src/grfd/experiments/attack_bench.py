@@ -3,14 +3,18 @@
 Claim: PGD-100 at least twice as fast as TorchAttacks and ART on an undefended model, EOTPGD and VMIFGSM three times,
 AutoAttack twice as fast as the original, each at equal or lower robust accuracy. What was measured is in
 `results/attack_speed.json`. `--attacks` and `--models` choose a part of it.
-Command: `grfd bench attacks --json`.
+Command: `grfd bench attacks --save results/attack_speed.json`, and `grfd bench parity --repeats 1 --save
+results/attack_parity.json`; `grfd page` makes docs/attacks.md of both.
 """
 
+import json
 import statistics
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
+from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,11 +27,12 @@ from grfd import data as datasets
 from grfd.attacks import ATTACKS, L2_ATTACKS, OTHER_ATTACKS, pgd
 from grfd.data.record import Split, as_images
 from grfd.errors import UserError
-from grfd.experiments.libraries import LIBRARIES, Budget, installed, run_foreign
+from grfd.experiments.libraries import LIBRARIES, PACKAGES, Budget, installed, run_foreign
+from grfd.memory import keep_freed_memory
 from grfd.models import LeNet5
 from grfd.models.resnet import SmallResNet
 from grfd.progress import progress
-from grfd.runs import load_weights, write_tensors
+from grfd.runs import load_weights, provenance, write_json, write_tensors
 from grfd.seeds import generator, seeded
 from grfd.types import Images, Labels
 
@@ -199,29 +204,77 @@ def bench(
     examples: int = 500,
     repeats: int = 3,
     budgets: dict[str, Budget] = BENCHED,
+    save: Path | None = None,
 ) -> list[Measured]:
-    """Library beside library, in turn, `repeats` times over. Raises `UserError` for unknown names."""
+    """Library beside library, in turn, `repeats` times over. Raises `UserError` for unknown names.
+
+    `save`: a JSON file that grows with each attack; what it holds of this machine, these versions and as many examples
+    is not measured again. Freed memory is kept, for all of them alike: whichever is slower by page faults would lose.
+    """
     attacks = attacks or tuple(budgets)
     for name in attacks:
         if name not in budgets:
             raise UserError(f"unknown attack {name!r}: expected one of {', '.join(budgets)}")
+    keep_freed_memory()
     found = victims(folder, models, examples)
-    runs = [(model, attack, library) for model in models for attack in attacks for library in _libraries(attack)]
-    seconds: dict[tuple[str, str, str], list[float]] = {key: [] for key in runs}
-    left: dict[tuple[str, str, str], float] = {}
-    with progress("attacks", len(runs) * repeats) as advance:
-        for _ in range(repeats):
-            for key in runs:
-                model, attack, library = key
-                victim = found[model]
-                budget = budget_for(attack, victim, budgets)
-                started = time.perf_counter()
-                adversarial = _run(library, attack, victim, budget)
-                seconds[key].append(time.perf_counter() - started)
-                left[key] = float(robust(victim.network, adversarial, victim, budget).mean())
-                advance(1, f"{library} {attack} {model}: {seconds[key][-1]:.1f} s")
-    return [Measured(library, attack, model, examples, statistics.median(seconds[key]), left[key])
-            for key in runs for model, attack, library in [key]]  # fmt: skip
+    done = stored(save, examples) if save else []
+    groups = [(model, attack, list(_libraries(attack))) for model in models for attack in attacks]
+    measured: list[Measured] = []
+    with progress("attacks", sum(len(names) for _, _, names in groups) * repeats) as advance:
+        for model, attack, names in groups:
+            held = [line for line in done if (line.model, line.attack) == (model, attack)]
+            if {line.library for line in held} == set(names):
+                measured += held
+                advance(len(names) * repeats, "")
+                continue
+            budget = budget_for(attack, found[model], budgets)
+            measured += _measured(model, attack, names, found[model], budget, repeats, advance)
+            if save:
+                others = [line for line in done if line not in held]
+                done = [*others, *(line for line in measured if line not in others)]
+                write_json(save, as_record(done, examples, repeats))
+    return measured
+
+
+def _measured(
+    model: str,
+    attack: str,
+    names: list[str],
+    victim: Victim,
+    budget: Budget,
+    repeats: int,
+    advance: Callable[[int, str], None],
+) -> list[Measured]:
+    """One attack of every library, in turn."""
+    seconds: dict[str, list[float]] = {name: [] for name in names}
+    left: dict[str, float] = {}
+    for _ in range(repeats):
+        for name in names:
+            started = time.perf_counter()
+            adversarial = _run(name, attack, victim, budget)
+            seconds[name].append(time.perf_counter() - started)
+            left[name] = float(robust(victim.network, adversarial, victim, budget).mean())
+            advance(1, f"{name} {attack} {model}: {seconds[name][-1]:.1f} s")
+    examples = len(victim.test)
+    return [Measured(name, attack, model, examples, statistics.median(seconds[name]), left[name]) for name in names]
+
+
+def as_record(measured: list[Measured], examples: int, repeats: int) -> dict[str, Any]:
+    """The content of results/attack_speed.json and results/attack_parity.json."""
+    libraries = {name: version(PACKAGES[name]) for name in installed()}
+    about = {"examples": examples, "repeats": repeats, "seed": 0, "libraries": libraries}
+    return {"rows": as_rows(measured), **about, **provenance()}
+
+
+def stored(save: Path, examples: int) -> list[Measured]:
+    """What a file holds already. Raises `UserError` where it is of another machine, other versions or examples."""
+    if not save.exists():
+        return []
+    record, now = json.loads(save.read_text()), as_record([], examples, 0)
+    for name in ("examples", "libraries", "versions", "machine"):
+        if record[name] != now[name]:
+            raise UserError(f"{save} was measured with {name} {record[name]}, now {now[name]}: choose another file")
+    return [Measured(**row) for row in record["rows"]]
 
 
 def _libraries(attack: str) -> Iterator[str]:

@@ -179,6 +179,15 @@ ART's "AutoAttack" is another attack under the same name, and left out.
 """
 
 
+PACKAGES = {
+    "torchattacks": "torchattacks",
+    "pyautoattack": "pyautoattack",
+    "art": "adversarial-robustness-toolbox",
+    "foolbox": "foolbox",
+}
+"""Library → the package that brings it."""
+
+
 def installed() -> list[str]:
     """The libraries that are there."""
     return [name for name in LIBRARIES if importlib.util.find_spec(name)]

@@ -1,0 +1,106 @@
+"""docs/attacks.md: our attacks beside other libraries', derived from results/attack_*.json and from nothing else."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from grfd import runs
+from grfd.errors import UserError
+from grfd.report.table import NAMES
+
+OURS = "grfd"
+
+HEAD = """# Our attacks beside other libraries'
+
+*Written by `grfd page` from `results/attack_speed.json` and `results/attack_parity.json`; a test derives it again and
+fails where it differs. Do not edit.* Every library attacks the same models and images under the same budget, in one
+process, in turn, without a GPU. "Robust" is the share of images, in per cent, that is right after the attack; a
+perturbation that is longer than the budget is not counted. Seconds are medians.
+
+The models: an undefended LeNet5 and an adversarially trained one on MNIST, ε 18/255 in L∞ and 1.0 in L2, and a small
+residual net on MNIST in CIFAR's shape (3×32×32), ε 6/255 and 0.5."""
+
+
+def write_attacks_page(results: Path, out: Path) -> None:
+    """Writes the page. Raises `UserError` where the records are not there."""
+    runs.write_bytes(out, attacks_page(results).encode())
+
+
+def attacks_page(results: Path) -> str:
+    """The page's text."""
+    parts = [HEAD]
+    speed, parity = (_read(results / f"attack_{name}.json") for name in ("speed", "parity"))
+    if speed is None and parity is None:
+        raise UserError(f"{results} holds no attack_speed.json and no attack_parity.json: run grfd bench --save")
+    if speed:
+        parts += ["## Speed", _about(speed), _speed(speed["rows"])]
+    if parity:
+        parts += ["## Strength", _about(parity), _parity(parity["rows"]), _weaker(parity["rows"])]
+    return "\n\n".join(parts) + "\n"
+
+
+def _read(file: Path) -> dict[str, Any] | None:
+    return json.loads(file.read_text()) if file.exists() else None
+
+
+def _about(record: dict[str, Any]) -> str:
+    libraries = ", ".join(f"{name} {number}" for name, number in record["libraries"].items())
+    machine, revision = record["machine"], (record["git_revision"] or "unknown")[:7]
+    return (
+        f"{record['examples']} images, {record['repeats']} "
+        f"{'repeats' if record['repeats'] > 1 else 'repeat'}, seed {record['seed']}; grfd at {revision}, PyTorch "
+        f"{record['versions']['torch']}, {libraries}; {machine['processors']} processors, {machine['threads']} threads."
+    )
+
+
+def _speed(rows: list[dict[str, Any]]) -> str:
+    ours = {(row["model"], row["attack"]): row for row in rows if row["library"] == OURS}
+    lines = [
+        "| model | attack | library | seconds | times ours | robust | ours |",
+        "| --- | --- | --- | ---: | ---: | ---: | ---: |",
+    ]
+    for row in rows:
+        mine = ours[row["model"], row["attack"]]
+        if row is mine:
+            continue
+        ratio = f"{row['seconds'] / mine['seconds']:.2f}"
+        cells = (f"{row['seconds']:.1f}", ratio, f"{100 * row['robust']:.1f}", f"{100 * mine['robust']:.1f}")
+        lines.append(f"| {row['model']} | {_name(row['attack'])} | {row['library']} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def _parity(rows: list[dict[str, Any]]) -> str:
+    libraries = list(dict.fromkeys(row["library"] for row in rows))
+    table: dict[tuple[str, str], dict[str, float]] = {}
+    for row in rows:
+        table.setdefault((row["model"], row["attack"]), {})[row["library"]] = row["robust"]
+    lines = [
+        "| model | attack | " + " | ".join(libraries) + " |",
+        "| --- | --- | " + " | ".join("---:" for _ in libraries) + " |",
+    ]
+    for (model, attack), found in table.items():
+        cells = [f"{100 * found[name]:.1f}" if name in found else "–" for name in libraries]
+        lines.append(f"| {model} | {_name(attack)} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def _weaker(rows: list[dict[str, Any]]) -> str:
+    """Where ours leaves more standing than another's, by more than a tenth of a point."""
+    ours = {(row["model"], row["attack"]): row["robust"] for row in rows if row["library"] == OURS}
+    others = [
+        (row, 100 * (ours[row["model"], row["attack"]] - row["robust"])) for row in rows if row["library"] != OURS
+    ]
+    lines = [
+        f"- {_name(row['attack'])}, {row['model']}: {points:.1f} points more than {row['library']}'s"
+        for row, points in sorted(others, key=lambda pair: -pair[1])
+        if points > 0.1
+    ]
+    if not lines:
+        return "Ours leaves nowhere more than a tenth of a point more standing than another library's."
+    head = "Where ours leaves more standing than another library's, by more than a tenth of a point:"
+    return "\n".join([head, "", *lines])
+
+
+def _name(attack: str) -> str:
+    plain = attack.removesuffix(" l2")
+    return NAMES.get(plain, plain) + (" in L2" if plain != attack and plain != "cw" else "")
