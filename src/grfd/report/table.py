@@ -19,7 +19,8 @@ NAMES = {"none": "clean", "fgsm": "FGSM", "pgd": "PGD", "aa": "AA", "eotpgd": "E
 MODEL_NAMES = {"standard": "standard", "second-standard": "2nd standard", "bit-depth": "B-DR",
                "bit-depth-retrained": "B-DR, retrained", "feature-squeezing": "F.S.", "cd-vae": "CD-VAE",
                "randomized-smoothing": "R.S.", "gradient-regularisation": "G.R.", "ape-gan": "APE-GAN",
-               "grfd": "GRFD", "pgd-at": "PGD-AT", "trades": "TRADES", "cure": "CURE"}  # fmt: skip
+               "diffpure": "DiffPure-DDPM (small)", "grfd": "GRFD", "pgd-at": "PGD-AT",
+               "trades": "TRADES", "cure": "CURE"}  # fmt: skip
 """In the order of the paper's Table 3, then the yardsticks that it leaves out."""
 HEADERS = {"eotpgd": "EOT-\nPGD", "vmifgsm": "VMI-\nFGSM", "worst": "worst\ncase"}
 """Narrower, so that the table fits eighty columns."""

@@ -1,0 +1,236 @@
+"""DiffPure-DDPM (small): a diffusion model noises an image and takes the noise out again, before the standard model.
+
+Nie et al. 2022 (arXiv:2205.07460) purify with published models of ImageNet's and CIFAR's size; here a small DDPM (Ho et
+al. 2020, arXiv:2006.11239) is trained on the run's own data, on the steps up to 1.3 t* alone, the only ones that are
+taken. Its weights are averaged. The reverse process is strided. t* is the largest of `Recipe.levels` at which enough
+clean images of a held-out part of the training data are still right.
+Adaptive attack: PGD in expectation over the noise, with the full gradient through a surrogate of fewer reverse steps,
+each checkpointed (arXiv:2303.09051 shows that less underrates the attacker), judged on the whole defense.
+
+Needs `diffusers`: pip install "grfd[diffusion]".
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from grfd.data.record import Data, Split, as_images
+from grfd.defenses import recipes
+from grfd.errors import UserError
+from grfd.models import Architecture
+from grfd.runs import Run, read_tensors, write_tensors
+from grfd.seeds import seeded
+from grfd.training.classification import load_classifier, train_classifier, training_split
+from grfd.training.loop import Terms
+from grfd.training.loop import fit as fit_objective
+from grfd.types import Images, Labels, Logits
+
+NAME = "diffpure"
+FILES = (f"{NAME}.safetensors", "standard.safetensors")
+GREY: dict[str, Any] = {"widths": (32, 64, 64), "epochs": 5}
+COLOUR: dict[str, Any] = {"widths": (64, 128, 128), "epochs": 100}
+
+STEPS = 1000
+"""T of the DDPM; β rises linearly from 1e-4 to 0.02."""
+BEYOND = 1.3
+"""Trained on are the steps up to so many times t*."""
+HELD_OUT = 500
+"""Training images, the last ones, on which t* is chosen; the DDPM does not see them."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """DiffPure-DDPM (small). Where not given (32, 64, 64) and 5 for grey images, (64, 128, 128) and 100 for colour."""
+
+    levels: tuple[int, ...] = (150, 175, 200, 225, 250)
+    """Candidates for t*, in steps of 1,000."""
+    clean: float = 0.98
+    """The share of clean images that must stay right at t*; the first level is taken where none keeps so many."""
+    reverse_steps: int = 10
+    """Strided steps of the reverse process of the deployed defense."""
+    surrogate_steps: int = 5
+    """Those of the surrogate that is differentiated."""
+    widths: tuple[int, ...] | None = None
+    """Channels of the U-Net, one level each, one layer a block."""
+    average: float = 0.999
+    """Decay of the running mean of the weights."""
+    epochs: int | None = None
+    learning_rate: float = 1e-3
+    """AdamW's, falling to 0 along a cosine."""
+
+
+def noise_scheduler() -> Any:
+    """Ho et al.'s. Raises `UserError` where diffusers is not installed."""
+    try:
+        from diffusers import DDPMScheduler
+    except ImportError as error:
+        raise UserError('diffpure needs diffusers: pip install "grfd[diffusion]"') from error
+    return DDPMScheduler(num_train_timesteps=STEPS, clip_sample=True)
+
+
+def denoiser(channels: int, widths: tuple[int, ...]) -> nn.Module:
+    """ε_θ(x_t, t): diffusers' U-Net, one layer a block, without attention."""
+    from diffusers import UNet2DModel
+
+    levels = len(widths)
+    network: Any = UNet2DModel(
+        in_channels=channels,
+        out_channels=channels,
+        layers_per_block=1,
+        block_out_channels=widths,
+        down_block_types=("DownBlock2D",) * levels,
+        up_block_types=("UpBlock2D",) * levels,
+        norm_num_groups=16,
+        add_attention=False,
+    )
+    return network
+
+
+class Denoising(nn.Module):
+    """‖ε − ε_θ(x_t, t)‖² (Ho's eq. 14) at a step t below `limit`, its mean over pixels, one value an example.
+
+    `averaged` follows the weights at each step; it is what is deployed.
+    """
+
+    def __init__(self, network: nn.Module, averaged: nn.Module, limit: int, decay: float) -> None:
+        super().__init__()
+        self.network = network
+        self.averaged = averaged.requires_grad_(False)
+        self.limit = limit
+        self.decay = decay
+        self.register_buffer("levels", noise_scheduler().alphas_cumprod.clone())
+
+    def forward(self, images: Images, labels: Labels, progress: float) -> Terms:
+        self._follow()
+        step = torch.randint(0, self.limit, (len(images),), device=images.device)
+        noise = torch.randn_like(images)
+        noisy = diffused(2 * images - 1, noise, self.levels[step])  # type: ignore[index]
+        errors = (self.network(noisy, step).sample - noise).square()
+        return {"loss": errors.flatten(1).mean(1)}
+
+    @torch.no_grad()
+    def _follow(self) -> None:
+        for mean, weight in zip(self.averaged.parameters(), self.network.parameters(), strict=True):
+            mean.lerp_(weight, 1 - self.decay)
+
+
+def diffused(signal: Tensor, noise: Tensor, level: Tensor) -> Tensor:
+    """x_t = √ᾱ·x + √(1 − ᾱ)·ε (Ho's eq. 4), ᾱ one value an example."""
+    kept = level.view(-1, 1, 1, 1)
+    return kept.sqrt() * signal + (1 - kept).sqrt() * noise
+
+
+class Purified(nn.Module):
+    """x ↦ F(the reverse process from t* of x noised to t*); images and their purification in [0, 1]."""
+
+    stochastic = True
+
+    def __init__(self, network: nn.Module, classifier: nn.Module, start: int, steps: int, surrogate_steps: int) -> None:
+        super().__init__()
+        self.network = network
+        self.classifier = classifier
+        self.start = start
+        self.steps = steps
+        self.surrogate_steps = surrogate_steps
+        self.scheduler = noise_scheduler()
+        self.scheduler.set_timesteps(timesteps=strided(start, steps))
+
+    def surrogate(self) -> "Purified":
+        """Fewer steps, differentiable from end to end; the memory is that of one step."""
+        fewer = Purified(self.network, self.classifier, self.start, self.surrogate_steps, self.surrogate_steps)
+        return fewer.train(self.training)
+
+    def purify(self, images: Images) -> Images:
+        noisy = diffused(
+            2 * images - 1, torch.randn_like(images), self.scheduler.alphas_cumprod[[self.start]].to(images)
+        )
+        for step in self.scheduler.timesteps.tolist():
+            if noisy.requires_grad:
+                noisy = checkpoint(self._back, noisy, step, use_reentrant=False)
+            else:
+                noisy = self._back(noisy, step)
+        return ((noisy + 1) / 2).clamp(0, 1)
+
+    def forward(self, images: Images) -> Logits:
+        return self.classifier(self.purify(images))
+
+    def _back(self, noisy: Tensor, step: int) -> Tensor:
+        """One reverse step: DDPM's mean, and its noise but for the last."""
+        return self.scheduler.step(self.network(noisy, step).sample, step, noisy).prev_sample
+
+
+def strided(start: int, steps: int) -> list[int]:
+    """`steps` steps of the reverse process from t* down, evenly, none twice."""
+    return sorted({round(start * (index + 1) / steps) - 1 for index in range(steps)}, reverse=True)
+
+
+def fit(run: Run, data: Data, architecture: Architecture, recipe: Recipe) -> None:
+    """Trains standard model and DDPM, then chooses t*; writes diffpure.safetensors (averaged weights, and t*)."""
+    noise_scheduler()
+    train_classifier(run, "standard", data, architecture)
+    if run.has(f"{NAME}.safetensors"):
+        return
+    assert recipe.epochs is not None and recipe.widths is not None
+    split = training_split(run, data)
+    shown, held_out = _parted(split)
+    channels = data.train.images.shape[1]
+    with seeded(run.config.seed, NAME, "weights"):
+        network = denoiser(channels, recipe.widths)
+    averaged = denoiser(channels, recipe.widths)
+    averaged.load_state_dict(network.state_dict())
+    objective = Denoising(network, averaged, min(round(BEYOND * max(recipe.levels)), STEPS), recipe.average)
+    fit_objective(
+        run,
+        NAME,
+        objective,
+        lambda epoch: (shown.images, shown.labels),
+        epochs=recipe.epochs,
+        learning_rate=recipe.learning_rate,
+    )
+    classifier = load_classifier(run, "standard", architecture)
+    start = _chosen(run, objective.averaged.eval(), classifier, held_out, recipe)
+    weights = {f"network.{name}": value for name, value in objective.averaged.state_dict().items()}
+    write_tensors(run.file(f"{NAME}.safetensors"), weights | {"start": torch.tensor(start)})
+
+
+def _parted(split: Split) -> tuple[Split, Split]:
+    """What the DDPM sees, and what t* is chosen on: of few images, a fifth."""
+    held_out = min(HELD_OUT, len(split) // 5)
+    return (
+        Split(split.images[:-held_out], split.labels[:-held_out]),
+        Split(split.images[-held_out:], split.labels[-held_out:]),
+    )
+
+
+@torch.no_grad()
+def _chosen(run: Run, network: nn.Module, classifier: nn.Module, held_out: Split, recipe: Recipe) -> int:
+    """The largest level at which enough clean images are still right; the lowest where none keeps so many."""
+    device = next(network.parameters()).device
+    images, labels = as_images(held_out.images.to(device)), held_out.labels.to(device)
+    classifier = classifier.to(device)
+    best = min(recipe.levels)
+    for start in sorted(recipe.levels):
+        defense = Purified(network, classifier, start, recipe.reverse_steps, recipe.surrogate_steps).eval()
+        with seeded(run.config.seed, NAME, "sweep", start):
+            right = (defense(images).argmax(1) == labels).float().mean().item()
+        if right >= recipe.clean:
+            best = start
+    return best
+
+
+def load(run: Run, data: Data, architecture: Architecture) -> nn.Module:
+    """The purifier before the standard model, in eval mode."""
+    recipe = recipes.recall(run, NAME, Recipe)
+    noise_scheduler()
+    assert recipe.widths is not None
+    tensors = read_tensors(run.file(f"{NAME}.safetensors"))
+    network = denoiser(data.train.images.shape[1], tuple(recipe.widths))
+    network.load_state_dict(
+        {name.removeprefix("network."): value for name, value in tensors.items() if name != "start"}
+    )
+    classifier = load_classifier(run, "standard", architecture)
+    start = int(tensors["start"])
+    return Purified(network, classifier, start, recipe.reverse_steps, recipe.surrogate_steps).eval()
