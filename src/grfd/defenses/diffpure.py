@@ -144,9 +144,9 @@ class Purified(nn.Module):
         return fewer.train(self.training)
 
     def purify(self, images: Images) -> Images:
-        noisy = diffused(
-            2 * images - 1, torch.randn_like(images), self.scheduler.alphas_cumprod[[self.start]].to(images)
-        )
+        # steps count from 0, so t* steps of noise are those up to t* − 1
+        level = self.scheduler.alphas_cumprod[[self.start - 1]].to(images)
+        noisy = diffused(2 * images - 1, torch.randn_like(images), level)
         for step in self.scheduler.timesteps.tolist():
             if noisy.requires_grad:
                 noisy = checkpoint(self._back, noisy, step, use_reentrant=False)
@@ -164,7 +164,7 @@ class Purified(nn.Module):
 
 def strided(start: int, steps: int) -> list[int]:
     """`steps` steps of the reverse process from t* down, evenly, none twice."""
-    return sorted({round(start * (index + 1) / steps) - 1 for index in range(steps)}, reverse=True)
+    return sorted({max(round(start * (index + 1) / steps), 1) - 1 for index in range(steps)}, reverse=True)
 
 
 def fit(run: Run, data: Data, architecture: Architecture, recipe: Recipe) -> None:
