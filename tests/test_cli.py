@@ -1,6 +1,7 @@
 """The commands as a user runs them: a whole small run, its output, and one clear line for each mistake."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,8 +12,10 @@ import torch
 from PIL import Image
 
 import grfd
+from grfd import cli
 from grfd.cli import COMMANDS, TRAINING
 from grfd.data import Data
+from grfd.defenses import DEFENSES
 
 SMALL = ["--epochs", "1", "--classifier-epochs", "1", "--latent", "16", "--device", "cpu", "--train-examples", "300"]
 
@@ -59,6 +62,32 @@ def test_stages_one_by_one_give_the_same_weights(trained: Path, tmp_path: Path) 
         run(stage, "quick", "--out", tmp_path / "run", *SMALL)
     for name in ("lvcvae", "rsm", "robust", "target"):
         assert (tmp_path / f"run/{name}.safetensors").read_bytes() == (trained / f"{name}.safetensors").read_bytes()
+
+
+def test_fit_joins_the_models_of_a_run(trained: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(trained, folder)
+    run("fit", "pgd-at", "--out", folder, "--recipe.epochs", "1")
+    recipe = json.loads((folder / "recipes/pgd-at.json").read_text())
+    assert recipe == {"eps": 0.11, "step_size": 0.055, "steps": 3, "epochs": 1, "learning_rate": 0.001}
+    assert json.loads((folder / "config.json").read_text()) == json.loads((trained / "config.json").read_text())
+    run("evaluate", folder, "--examples", "10", "--attacks", "fgsm", "--protocols", "whitebox")
+    found = {row["model"] for row in json.loads(run("show", folder, "--json").stdout)["rows"]}
+    assert found == {"standard", "grfd", "pgd-at"}
+
+
+def test_fit_explains_itself_and_its_mistakes(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    cli._dispatch(["fit"])
+    said = " ".join(capsys.readouterr().out.split())
+    assert all(name in said for name in DEFENSES) and "PGD adversarial training" in said
+    for arguments, expected in (
+        (["fit", "magic"], "unknown defense 'magic': expected one of standard"),
+        (["fit", "pgd-at", "--out", str(tmp_path / "run"), "--recipe.magic", "1"], "recipe.magic"),
+        (["fit", "pgd-at", "--out", str(tmp_path / "run"), "--batch", "0"], "batch must be at least 1"),
+    ):
+        with pytest.raises(grfd.UserError, match=expected):
+            cli._dispatch(arguments)
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_stage_asks_for_the_one_before(tmp_path: Path) -> None:
