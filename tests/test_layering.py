@@ -17,11 +17,13 @@ FOLDERS = (
     "attacks",
     "defenses",
     "evaluate",
-    "experiments",
     "report",
+    "experiments",
 )
-TOP = ("opening", "judgement", "api", "commands", "cli", "__init__")
-ORDER = dict.fromkeys(FOUNDATION, 0) | {name: 1 + index for index, name in enumerate([*FOLDERS, *TOP])}
+USES = ("opening", "judgement", "api")
+TOP = ("commands", "cli", "__init__")
+DOWN = [*FOLDERS[:-1], *USES, *FOLDERS[-1:], *TOP]
+ORDER = dict.fromkeys(FOUNDATION, 0) | {name: 1 + index for index, name in enumerate(DOWN)}
 
 
 def imports(file: Path) -> set[str]:

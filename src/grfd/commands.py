@@ -18,7 +18,7 @@ from grfd.defenses import standard
 from grfd.disentangle.stages import stage_one, stage_three, stage_two
 from grfd.errors import UserError
 from grfd.evaluate.protocols import PROTOCOLS, Protocol
-from grfd.experiments import attack_bench
+from grfd.experiments import EXPERIMENTS, attack_bench, cells
 from grfd.progress import console
 from grfd.report.attacks_page import write_attacks_page
 from grfd.report.page import write_page
@@ -81,6 +81,7 @@ def evaluate(
     protocols: tuple[Protocol, ...] = tuple(PROTOCOLS),
     attacks: tuple[str, ...] = tuple(ATTACKS),
     examples: int = 1000,
+    defenses: tuple[str, ...] = (),
     model: str | None = None,
     weights: Path | None = None,
     adapter: str | None = None,
@@ -107,6 +108,7 @@ def evaluate(
             apgd_dlr, apgd_t, fab, fab_t, square, bim, rfgsm, mifgsm, cw, pixle, hmcam and
             advgan.
         examples: Attack the first so many test images.
+        defenses: Of the run's, those to attack, beside the standard models (all that are fitted where none is named).
         model: package.module:factory of your own classifier, called without arguments: images in [0, 1] → logits.
         weights: A safetensors file with the model's weights.
         adapter: package.module:function that wraps the model, say to normalise or to pick its logits.
@@ -120,7 +122,7 @@ def evaluate(
     if (run is None) == (model is None):
         raise UserError("expected a run folder, or --model package.module:factory, and not both")
     if run is not None:
-        found, folder = judgement.evaluate(run, protocols, attacks, examples), run
+        found, folder = judgement.evaluate(run, protocols, attacks, examples, defenses=defenses), run
     else:
         assert model is not None
         if out is None:
@@ -234,7 +236,7 @@ def bench(
         repeats: Runs of each; the median is shown.
         out: Folder for the models.
         save: A JSON file for the rows, with machine and versions; it grows, and what is in it is not measured again.
-        json: Print the rows instead: library, attack, model, examples, seconds, robust.
+        json: Print the rows instead: library, attack, model, examples, repeats, seconds, robust.
     """
     budgets = attack_bench.BENCHED if what == "attacks" else attack_bench.PARITY
     measured = attack_bench.bench(out, attacks, models, examples, repeats, budgets, save)
@@ -242,6 +244,42 @@ def bench(
         print(json_format.dumps(attack_bench.as_rows(measured), indent=2))
     else:
         console.print(attack_bench.printed(measured))
+
+
+def reproduce(
+    name: tyro.conf.Positional[str | None] = None,
+    *,
+    scale: str = "quick",
+    seeds: int = 1,
+    out: Path | None = None,
+    dry_run: bool = False,
+    list: bool = False,
+) -> None:
+    """Run one of the paper's tables or figures and print it beside the paper's numbers. It continues where it stopped.
+
+    Args:
+        name: table3.
+        scale: quick (minutes to an hour) or paper (the paper's schedules, hours).
+        seeds: Runs under so many seeds.
+        out: The folder for its runs (runs/NAME where it is not given).
+        dry_run: Print its cells, what they cost and which are done, and do nothing.
+        list: Print the experiments with their claims, and do nothing.
+    """
+    if list or name is None:
+        for title, experiment in EXPERIMENTS.items():
+            console.print(f"[bold]{title}[/]: {(experiment.__doc__ or '').strip()}\n", markup=True)
+        return
+    if name not in EXPERIMENTS:
+        raise UserError(f"unknown experiment {name!r}: expected one of {', '.join(EXPERIMENTS)}")
+    experiment, folder = EXPERIMENTS[name], out or Path("runs") / name
+    cells.check(experiment, scale, seeds)
+    todo = experiment.cells(folder, scale, seeds)
+    if dry_run:
+        console.print(cells.plan(todo))
+        return
+    cells.run(todo)
+    for part in experiment.show(folder, scale, seeds):
+        console.print(part)
 
 
 COMMANDS: dict[str, Callable[..., None]] = {
@@ -252,6 +290,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "predict": predict,
     "data": data,
     "bench": bench,
+    "reproduce": reproduce,
     "page": page,
 }
 

@@ -33,9 +33,20 @@ from grfd.training.loop import accelerator_for, best_device
 FIGURE_EXAMPLES = 10
 
 
-def models_of(run: Run, data: Data, target: Architecture, device: torch.device) -> dict[str, nn.Module]:
-    """The defenses that are fitted, in eval mode, the standard model first, and a second one where it is trained."""
-    found = [name for name in DEFENSES if name == "standard" or is_fitted(run, name)]
+def models_of(
+    run: Run, data: Data, target: Architecture, device: torch.device, wanted: tuple[str, ...] = ()
+) -> dict[str, nn.Module]:
+    """The defenses that are fitted, or those wanted, in eval mode, and the standard models.
+
+    Raises `UserError` for an unknown name and for one that is not fitted.
+    """
+    for name in wanted:
+        if name not in DEFENSES:
+            raise UserError(f"unknown defense {name!r}: expected one of {', '.join(DEFENSES)}")
+        if not is_fitted(run, name):
+            raise UserError(f"{run.path} holds no {name} yet: run grfd fit {name} --out {run.path}")
+    chosen = wanted or [name for name in DEFENSES if is_fitted(run, name)]
+    found = [name for name in DEFENSES if name == "standard" or name in chosen]
     models = {name: DEFENSES[name].load(run, data, target) for name in found}
     if run.has("second-standard.safetensors"):
         models["second-standard"] = standard.load_second(run, data, target)
@@ -65,9 +76,11 @@ def evaluate(
     examples: int = 1000,
     data: Data | None = None,
     model: Architecture | None = None,
+    defenses: Iterable[str] = (),
 ) -> dict[str, list[dict[str, Any]]]:
     """Attacks the run's models on the first `examples` test images; writes records, results.json and figures.
 
+    `defenses`: those to attack, the standard models besides; all that are fitted where none is named.
     Returns {"rows": [...], "checks": [...]}, as `grfd show --json` prints. What is recorded already is kept; a killed
     evaluation continues. Raises `UserError` for unknown names and missing weights.
     """
@@ -77,7 +90,7 @@ def evaluate(
     with runs.locked(run.path):
         loaded = load_data(run, data)
         device = accelerator_for(run).device
-        models = models_of(run, loaded, build_architecture(run.config, loaded, model), device)
+        models = models_of(run, loaded, build_architecture(run.config, loaded, model), device, tuple(defenses))
         budgets = budgets_for(loaded.test.images.shape[1])
         case = Case(run.path, models, loaded.test, budgets, run.config.seed, device)
         found = _judge(run, case, list(protocols), list(attacks), examples)
@@ -182,7 +195,9 @@ def _called(name: str, *arguments: Any) -> Any:
 def _judge(run: Run, case: Case, protocols: list[str], attacks: list[str], examples: int) -> dict[str, Any]:
     """Attacks, checks, results.json, and evaluation.json: what was asked, by which revision."""
     run_attacks(case, protocols, attacks, examples)
-    found = table_results(run.path, as_rows(run_checks(case)))
+    earlier = results(run)["checks"] if run.has("results.json") else []
+    kept = [check for check in earlier if check["model"] not in case.models]
+    found = table_results(run.path, kept + as_rows(run_checks(case)))
     asked = {"protocols": protocols, "attacks": attacks, "examples": examples, "weights": case.fingerprints}
     runs.write_json(run.file("evaluation.json"), asked | runs.provenance())
     runs.write_json(run.file("results.json"), found)

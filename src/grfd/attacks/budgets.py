@@ -6,14 +6,14 @@ TABLE_1: dict[str, dict[str, dict[str, Any]]] = {
     "mnist": {
         "fgsm": {"eps": 26 / 255},
         "pgd": {"eps": 18 / 255, "step_size": 8 / 255, "steps": 100},
-        "aa": {"eps": 20 / 255},
+        "aa": {"eps": 20 / 255, "version": "standard"},
         "eotpgd": {"eps": 18 / 255, "step_size": 8 / 255, "steps": 100},
         "vmifgsm": {"eps": 18 / 255, "step_size": 8 / 255, "steps": 100},
     },
     "cifar": {
         "fgsm": {"eps": 8 / 255},
         "pgd": {"eps": 1 / 255, "step_size": 1 / 255, "steps": 200},
-        "aa": {"eps": 4 / 255},
+        "aa": {"eps": 4 / 255, "version": "standard"},
         "eotpgd": {"eps": 4 / 255, "step_size": 2 / 255, "steps": 10},
         "vmifgsm": {"eps": 4 / 255, "step_size": 2 / 255, "steps": 10},
     },

@@ -1,1 +1,8 @@
-"""One table or figure a file, with its claim, cost and command in its docstring."""
+"""One table or figure of the paper a file: its claim, its cost and its command in the docstring."""
+
+from grfd.experiments import table3
+from grfd.experiments.cells import Experiment
+
+EXPERIMENTS: dict[str, Experiment] = {
+    "table3": table3,
+}

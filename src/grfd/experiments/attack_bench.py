@@ -48,6 +48,7 @@ class Measured:
     attack: str
     model: str
     examples: int
+    repeats: int
     seconds: float
     robust: float
 
@@ -232,7 +233,7 @@ def bench(
             if save:
                 others = [line for line in done if line not in held]
                 done = [*others, *(line for line in measured if line not in others)]
-                write_json(save, as_record(done, examples, repeats))
+                write_json(save, as_record(done, examples))
     return measured
 
 
@@ -255,14 +256,16 @@ def _measured(
             seconds[name].append(time.perf_counter() - started)
             left[name] = float(robust(victim.network, adversarial, victim, budget).mean())
             advance(1, f"{name} {attack} {model}: {seconds[name][-1]:.1f} s")
-    examples = len(victim.test)
-    return [Measured(name, attack, model, examples, statistics.median(seconds[name]), left[name]) for name in names]
+    count = len(victim.test)
+    return [
+        Measured(name, attack, model, count, repeats, statistics.median(seconds[name]), left[name]) for name in names
+    ]
 
 
-def as_record(measured: list[Measured], examples: int, repeats: int) -> dict[str, Any]:
+def as_record(measured: list[Measured], examples: int) -> dict[str, Any]:
     """The content of results/attack_speed.json and results/attack_parity.json."""
     libraries = {name: version(PACKAGES[name]) for name in installed()}
-    about = {"examples": examples, "repeats": repeats, "seed": 0, "libraries": libraries}
+    about = {"examples": examples, "seed": 0, "libraries": libraries}
     return {"rows": as_rows(measured), **about, **provenance()}
 
 
@@ -270,7 +273,7 @@ def stored(save: Path, examples: int) -> list[Measured]:
     """What a file holds already. Raises `UserError` where it is of another machine, other versions or examples."""
     if not save.exists():
         return []
-    record, now = json.loads(save.read_text()), as_record([], examples, 0)
+    record, now = json.loads(save.read_text()), as_record([], examples)
     for name in ("examples", "libraries", "versions", "machine"):
         if record[name] != now[name]:
             raise UserError(f"{save} was measured with {name} {record[name]}, now {now[name]}: choose another file")

@@ -47,8 +47,7 @@ def _about(record: dict[str, Any]) -> str:
     libraries = ", ".join(f"{name} {number}" for name, number in record["libraries"].items())
     machine, revision = record["machine"], (record["git_revision"] or "unknown")[:7]
     return (
-        f"{record['examples']} images, {record['repeats']} "
-        f"{'repeats' if record['repeats'] > 1 else 'repeat'}, seed {record['seed']}; grfd at {revision}, PyTorch "
+        f"{record['examples']} images, seed {record['seed']}; grfd at {revision}, PyTorch "
         f"{record['versions']['torch']}, {libraries}; {machine['processors']} processors, {machine['threads']} threads."
     )
 
@@ -56,15 +55,21 @@ def _about(record: dict[str, Any]) -> str:
 def _speed(rows: list[dict[str, Any]]) -> str:
     ours = {(row["model"], row["attack"]): row for row in rows if row["library"] == OURS}
     lines = [
-        "| model | attack | library | seconds | times ours | robust | ours |",
-        "| --- | --- | --- | ---: | ---: | ---: | ---: |",
+        "| model | attack | library | repeats | seconds | times ours | robust | ours |",
+        "| --- | --- | --- | ---: | ---: | ---: | ---: | ---: |",
     ]
     for row in rows:
         mine = ours[row["model"], row["attack"]]
         if row is mine:
             continue
         ratio = f"{row['seconds'] / mine['seconds']:.2f}"
-        cells = (f"{row['seconds']:.1f}", ratio, f"{100 * row['robust']:.1f}", f"{100 * mine['robust']:.1f}")
+        cells = (
+            str(row["repeats"]),
+            f"{row['seconds']:.1f}",
+            ratio,
+            f"{100 * row['robust']:.1f}",
+            f"{100 * mine['robust']:.1f}",
+        )
         lines.append(f"| {row['model']} | {_name(row['attack'])} | {row['library']} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 

@@ -9,6 +9,7 @@ from rich.table import Table
 
 from grfd.evaluate.protocols import PROTOCOLS
 from grfd.evaluate.records import Record, stored, worst_case
+from grfd.report.paper import NAMES as PAPER_NAMES
 from grfd.report.paper import TABLE_3
 
 NAMES = {"none": "clean", "fgsm": "FGSM", "pgd": "PGD", "aa": "AA", "eotpgd": "EOTPGD", "vmifgsm": "VMIFGSM",
@@ -101,7 +102,14 @@ def printed(numbers: list[Row], dataset: str) -> Table:
         table.add_row(label, MODEL_NAMES.get(model, model), *texts, f"{most:,}", style=style)
         last = protocol
     table.add_section()
-    for method, accuracies in TABLE_3.get(dataset, {}).items():
+    for method, accuracies in published(numbers, dataset).items():
         texts = [f"{accuracies[name]:.1f}" if name in accuracies else "–" for name in shown]
         table.add_row("paper: ?", method, *texts, "10,000", style="dim")
     return table
+
+
+def published(numbers: list[Row], dataset: str) -> dict[str, dict[str, float]]:
+    """The paper's rows of Table 3 for the models that are there, under the paper's names."""
+    there = {row.model for row in numbers}
+    found = {model: row for model, row in TABLE_3.get(dataset, {}).items() if model in there}
+    return {PAPER_NAMES.get(model, MODEL_NAMES[model]): row for model, row in found.items()}

@@ -1,0 +1,60 @@
+"""An experiment is a list of cells: what is done is never done again, so a stopped experiment continues."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from rich import box
+from rich.table import Table
+
+from grfd.errors import UserError
+from grfd.progress import side
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One piece of work. `minutes`: what it took on two cores without a GPU; None where it was not measured."""
+
+    name: str
+    minutes: float | None
+    done: Callable[[], bool]
+    do: Callable[[], object]
+
+
+class Experiment(Protocol):
+    """A file of this folder: its docstring opens with claim, cost and command."""
+
+    @property
+    def SCALES(self) -> tuple[str, ...]: ...
+
+    def cells(self, out: Path, scale: str, seeds: int) -> list[Cell]:
+        """All work of it, in order."""
+
+    def show(self, out: Path, scale: str, seeds: int) -> list[Table | str]:
+        """What it prints once its cells are done."""
+
+
+def run(cells: list[Cell]) -> None:
+    """Does what is not done, in order."""
+    todo = [cell for cell in cells if not cell.done()]
+    for index, cell in enumerate(todo, 1):
+        side.print(f"[bold]{index}/{len(todo)}[/] {cell.name}")
+        cell.do()
+
+
+def plan(cells: list[Cell]) -> Table:
+    """What there is to do, and what it costs."""
+    table = Table("cell", "minutes on two cores", "state", box=box.SIMPLE_HEAD)
+    for cell in cells:
+        cost = "not measured" if cell.minutes is None else f"{cell.minutes:.0f}"
+        table.add_row(cell.name, cost, "done" if cell.done() else "to do")
+    return table
+
+
+def check(experiment: Experiment, scale: str, seeds: int) -> None:
+    """Raises `UserError` for a scale that the experiment does not have, and for no seed at all."""
+    if scale not in experiment.SCALES:
+        raise UserError(f"unknown scale {scale!r}: expected one of {', '.join(experiment.SCALES)}")
+    if seeds < 1:
+        raise UserError(f"seeds must be at least 1, got {seeds}")

@@ -1,0 +1,79 @@
+"""Table 3 as a command: its cells, what is done stays done, what it prints. On a scale that takes seconds."""
+
+import io
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+import grfd
+from grfd.config import Config
+from grfd.errors import UserError
+from grfd.experiments import EXPERIMENTS, cells, table3
+from grfd.experiments.table3 import Scale, Slow
+
+TINY = Scale(
+    config=Config(epochs=1, classifier_epochs=1, latent=8, train_examples=300, device="cpu"),
+    examples=8,
+    certified=3,
+    noises=50,
+    attacks=("fgsm",),
+    slow={"randomized-smoothing": Slow(4, ("fgsm",))},
+    recipes={"randomized-smoothing": {"epochs": 1, "votes": 5}},
+    left_out=tuple(
+        name for name in table3.DEFENSES if name not in ("standard", "bit-depth", "grfd", "randomized-smoothing")
+    ),
+    first_seed_only=("grfd",),
+)
+
+
+@pytest.fixture
+def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(table3._SCALES, "quick", TINY)
+    monkeypatch.setattr(table3, "TIMED", 20)
+
+
+def printed(parts: list) -> str:
+    console = Console(width=140, record=True, file=io.StringIO())
+    for part in parts:
+        console.print(part)
+    return console.export_text()
+
+
+def test_stopped_anywhere_it_goes_on_and_prints_paper_and_ours(tiny: None, tmp_path: Path) -> None:
+    todo = table3.cells(tmp_path, "quick", 2)
+    names = [cell.name for cell in todo]
+    assert "seed 0: fit grfd" in names and "seed 1: fit grfd" not in names and "seed 1: fit bit-depth" in names
+    assert not any(cell.done() for cell in todo)
+    cells.run(todo[:3])
+    assert [cell.done() for cell in todo[:4]] == [True, True, True, False]
+    cells.run(todo)
+    assert all(cell.done() for cell in todo)
+    weights = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.safetensors")}
+    cells.run(table3.cells(tmp_path, "quick", 2))
+    assert weights == {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.safetensors")}
+    said = printed(table3.show(tmp_path, "quick", 2))
+    assert "Seed 1" in said and "B-DR" in said and "R.S., certified accuracy" in said and "ms an image" in said
+    assert "83.4" in said, "the paper's row of R.S. is missing"
+    certified = table3.certified_accuracy(table3.folder_of(tmp_path, "quick", 0))
+    assert list(certified.values()) == sorted(certified.values(), reverse=True)
+
+
+def test_the_plan_and_mistakes(tmp_path: Path) -> None:
+    said = printed([cells.plan(table3.cells(tmp_path, "paper", 3))])
+    assert "seed 2: fit trades" in said and "seed 1: fit diffpure" not in said and "to do" in said
+    with pytest.raises(UserError, match="unknown scale 'huge': expected one of quick, paper"):
+        cells.check(EXPERIMENTS["table3"], "huge", 1)
+    with pytest.raises(UserError, match="seeds must be at least 1"):
+        cells.check(EXPERIMENTS["table3"], "quick", 0)
+    assert not list(tmp_path.iterdir()) and grfd
+
+
+def test_the_paper_s_numbers_are_those_of_its_table() -> None:
+    from grfd.report.paper import TABLE_3
+
+    means = {model: sum(row[name] for name in table3.FIVE) / 5 for model, row in TABLE_3["mnist"].items()}
+    printed_means = {"standard": 57.39, "bit-depth": 69.91, "feature-squeezing": 74.97, "cd-vae": 40.93,
+                     "randomized-smoothing": 90.22, "gradient-regularisation": 88.80, "ape-gan": 90.97,
+                     "diffpure": 91.76, "grfd": 93.69}  # fmt: skip
+    assert {model: pytest.approx(mean, abs=0.011) for model, mean in means.items()} == printed_means
