@@ -152,6 +152,13 @@ def test_a_normalisation_that_is_applied_twice_is_named(
     assert "twice" in probe(Normalised(honest["normalised"])).get("inputs of another scale", "")
 
 
+@pytest.mark.parametrize("fault", ["a killed gradient", "a purifier under no_grad", "a forward under no_grad"])
+def test_random_search_gets_further_where_gradients_lead_nowhere(
+    fault: str, honest: dict[str, nn.Module], probe: Callable[[nn.Module], dict[str, str]]
+) -> None:
+    assert "gradient-free beats white-box" in probe(Wrapped(honest["standard"], FAULTS[fault][1]))
+
+
 @pytest.mark.parametrize("part", ["dropout", "batch norm"])
 def test_training_mode_is_named(
     part: str, honest: dict[str, nn.Module], probe: Callable[[nn.Module], dict[str, str]]

@@ -11,7 +11,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from grfd.attacks import fgsm, pgd
+from grfd.attacks import apgd_t, fgsm, pgd, square
 from grfd.data.record import as_images
 from grfd.defenses import is_stochastic
 from grfd.disentangle.losses import margin
@@ -39,6 +39,10 @@ LESS_SURPRISED = 0.8
 undoing one leaves at most this share of the cross-entropy, and the accuracy as it was, it was one too many. An honest
 LeNet5's cross-entropy is several times as high with a normalisation undone."""
 MANY = 1_000
+FEW, QUERIES = 100, 300
+"""What random search gets."""
+FURTHER = 0.1
+"""How much further it must get: a small honest net has a few images without any gradient, too."""
 AS_ACCURATE = 0.01
 """Accuracies that differ by no more are the same here."""
 
@@ -180,6 +184,18 @@ def single_step_beats_iterative(case: Case, model: nn.Module, images: Images, la
     return single < iterative - TOLERANCE, detail
 
 
+def gradient_free_beats_white_box(case: Case, model: nn.Module, images: Images, labels: Labels) -> Seen:
+    """Random search (Square) that gets further than APGD-T at the same ε: the gradients lead nowhere."""
+    images, labels, attacked = images[:FEW], labels[:FEW], attacked_model(model)
+    eps = case.budgets["pgd"]["eps"]
+    stream = generator(case.seed, "check", "gradient-free", device=case.device)
+    climbed = apgd_t(attacked, images, labels, eps=eps, steps=40, targets=3, generator=stream)
+    searched = square(attacked, images, labels, eps=eps, n_queries=QUERIES, generator=stream)
+    seeing, blind = (_share(predictions(model, found) == labels) for found in (climbed, searched))
+    detail = f"at the same ε, {blind:.1%} right under {QUERIES} random tries and {seeing:.1%} under APGD-T"
+    return blind < seeing - FURTHER, detail + f" (flagged {100 * FURTHER:.0f} points below)"
+
+
 PROBES: dict[str, Probe] = {
     "vanishing gradients": vanishing_gradients,
     "untrue gradients": untrue_gradients,
@@ -191,6 +207,7 @@ PROBES: dict[str, Probe] = {
     "inputs of another scale": input_scale,
     "robust at ε = 0.5": robust_at_half,
     "single step beats iterative": single_step_beats_iterative,
+    "gradient-free beats white-box": gradient_free_beats_white_box,
 }
 
 

@@ -9,6 +9,7 @@ from typing import Any
 from grfd import runs
 from grfd.errors import UserError
 from grfd.evaluate.protocols import PROTOCOLS
+from grfd.evaluate.records import stored
 from grfd.report.table import MODEL_NAMES, NAMES, Row, cell, columns, grid, published, rows
 
 LONG = "mnist-lenet5"
@@ -51,8 +52,8 @@ HEAD = (
 
 *Written by `grfd page` from the records in `results/`; a test derives it again and fails where it differs. Do not
 edit.* Accuracy in per cent on MNIST's first test images, attacks and budgets of the paper's Table 1 (ε in pixels of
-[0, 1]: FGSM 26/255; PGD, EOTPGD, VMIFGSM 18/255, steps of 8/255, 100 of them; AA, the standard AutoAttack, 20/255).
-The paper names no protocol. "Worst case" is the share of images that are right under *every* attack of the
+[0, 1]: FGSM 26/255; PGD, EOTPGD, VMIFGSM 18/255, steps of 8/255, 100 of them; AA 20/255, of which each section says
+what it is). The paper names no protocol. "Worst case" is the share of images that are right under *every* attack of the
 line. A number in brackets says on how many images, where that differs from the last column.
 
 What the attacker knows:
@@ -71,8 +72,8 @@ def _config(folder: Path) -> dict[str, Any]:
 
 
 def _about(folder: Path, count: int = 1) -> str:
-    stored = _config(folder)
-    config, machine = stored["config"], stored["machine"]
+    about = _config(folder)
+    config, machine = about["config"], about["machine"]
     metrics = _metrics(folder)
     minutes = sum(row["seconds"] for row in metrics) / 60
     seeds = f"{count} seeds" if count > 1 else f"seed {config['seed']}"
@@ -83,10 +84,18 @@ def _about(folder: Path, count: int = 1) -> str:
         f"{config['classifier_epochs']} epochs at {rate:g}, {seeds}; "
         f"latent {config['latent']}, ε {config['epsilon']}, γ {config['gamma']}, δ {config['delta']}, "
         f"β {config['beta']}; "
-        f"PyTorch {stored['versions']['torch']}, {machine['processors']} processors, {machine['threads']} threads; "
-        f"all training together {minutes:.0f} minutes{' for the first seed' if count > 1 else ''}. Records: "
+        f"PyTorch {about['versions']['torch']}, {machine['processors']} processors, {machine['threads']} threads; "
+        f"all training together {minutes:.0f} minutes{' for the first seed' if count > 1 else ''}. "
+        f"{_autoattack(folder)} Records: "
         f"`results/{folder.name}`."
     )
+
+
+def _autoattack(folder: Path) -> str:
+    """What was run as AA, by the records: early ones have its first two parts alone."""
+    kinds = {record.settings["attack"].get("version") for key, record in stored(folder).items() if key[2] == "aa"}
+    names = {"standard": "the standard AutoAttack", None: "APGD-CE and APGD-T, AutoAttack's first two parts"}
+    return f"AA is {' or '.join(names.get(kind, str(kind)) for kind in kinds)}." if kinds else ""
 
 
 def _stopped(folder: Path) -> str:
