@@ -39,7 +39,7 @@ class Training(Config):
         return checked(Config(**{field.name: getattr(self, field.name) for field in fields(Config)}))
 
 
-def demo(*, out: Path = Path("runs/demo"), examples: int = 150) -> None:
+def demo(*, out: Path = Path("runs/demo"), examples: int = 100) -> None:
     """The main job in five minutes on two cores: train on MNIST, attack, print the table.
 
     Trains a standard LeNet5, GRFD's three stages and a second standard model with the quick preset, attacks all of

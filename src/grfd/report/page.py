@@ -10,7 +10,7 @@ from grfd import runs
 from grfd.errors import UserError
 from grfd.evaluate.protocols import PROTOCOLS
 from grfd.evaluate.records import stored
-from grfd.report.table import MODEL_NAMES, NAMES, Row, cell, columns, grid, published, rows
+from grfd.report.table import MODEL_NAMES, NAMES, Row, cell, columns, grid, published, rows, usual
 
 LONG = "mnist-lenet5"
 """Folder in results/ of the run at the paper's 150 epochs."""
@@ -127,9 +127,9 @@ def _table(numbers: list[Row]) -> str:
     shown = columns(numbers)
     lines = _header(shown)
     for (protocol, model), cells in grid(numbers).items():
-        most = max(row.examples for row in cells.values())
-        texts = [cell(cells.get(name), most) for name in shown]
-        lines.append(_line([f"`{protocol}`", MODEL_NAMES.get(model, model), *texts, f"{most:,}"]))
+        images = usual(cells)
+        texts = [cell(cells.get(name), images) for name in shown]
+        lines.append(_line([f"`{protocol}`", MODEL_NAMES.get(model, model), *texts, f"{images:,}"]))
     return "\n".join([*lines, *_paper(shown, numbers)])
 
 
@@ -160,8 +160,7 @@ def _spread(folders: list[Path]) -> str:
         for name in shown:
             values = [100 * each[key][name].accuracy for each in grids if name in each.get(key, {})]
             texts.append(f"{statistics.mean(values):.1f} ± {statistics.stdev(values):.1f}" if len(values) > 1 else "–")
-        most = max(row.examples for row in first.values())
-        lines.append(_line([f"`{key[0]}`", MODEL_NAMES.get(key[1], key[1]), *texts, f"{most:,}"]))
+        lines.append(_line([f"`{key[0]}`", MODEL_NAMES.get(key[1], key[1]), *texts, f"{usual(first):,}"]))
     return "\n".join([*lines, *_paper(shown, [row for folder in folders for row in rows(folder)])])
 
 

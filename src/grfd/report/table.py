@@ -1,5 +1,6 @@
 """The table of a run: robust accuracy by model, protocol and attack, from the records alone."""
 
+import statistics
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -77,11 +78,16 @@ def columns(numbers: list[Row]) -> list[str]:
     return [name for name in NAMES if any(row.attack == name for row in numbers)]
 
 
-def cell(row: Row | None, most: int) -> str:
+def usual(cells: dict[str, Row]) -> int:
+    """How many images most numbers of a line are of."""
+    return statistics.mode(row.examples for row in cells.values())
+
+
+def cell(row: Row | None, images: int) -> str:
     """Per cent; behind it how many images, where that is not what the rest of the line has."""
     if row is None:
         return "–"
-    return f"{100 * row.accuracy:.1f}" + (f" ({row.examples:,})" if row.examples != most else "")
+    return f"{100 * row.accuracy:.1f}" + (f" ({row.examples:,})" if row.examples != images else "")
 
 
 def printed(numbers: list[Row], dataset: str) -> Table:
@@ -95,11 +101,11 @@ def printed(numbers: list[Row], dataset: str) -> Table:
     for (protocol, model), cells in grid(numbers).items():
         if last and protocol != last:
             table.add_section()
-        most = max(row.examples for row in cells.values())
-        texts = [cell(cells.get(name), most) for name in shown]
+        images = usual(cells)
+        texts = [cell(cells.get(name), images).replace(" ", "\n") for name in shown]
         style = "bold" if protocol == "adaptive" else ""
         label = protocol if protocol != last else ""
-        table.add_row(label, MODEL_NAMES.get(model, model), *texts, f"{most:,}", style=style)
+        table.add_row(label, MODEL_NAMES.get(model, model), *texts, f"{images:,}", style=style)
         last = protocol
     table.add_section()
     for method, accuracies in published(numbers, dataset).items():
