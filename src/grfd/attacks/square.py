@@ -9,7 +9,6 @@ from grfd.attacks.threat import (
     Model,
     Norm,
     attacking,
-    keep_better,
     mean_lead,
     per_image,
     remaining,
@@ -59,15 +58,21 @@ def square(
         rows = remaining(clean, active_set)
         # The search starts below everything: its first points, the stripes, need not beat the clean image.
         result, leads = batch.images.clone(), torch.full_like(clean, -torch.inf)
+        part, current, best = rows_of(batch, rows), result[rows], leads[rows]
         for query in range(n_queries):
-            rows = rows[leads[rows] < 0] if active_set else rows
             if len(rows) == 0:
                 break
-            part, current = rows_of(batch, rows), result[rows]
             progress = query / (n_queries if rescale else 10_000)
             tried = (_try if norm == "linf" else _try_l2)(query == 0, progress, p_init, current, part, generator)
             tried_leads = mean_lead(model, tried, part.labels, samples)
-            keep_better(result, leads, rows, tried, tried_leads)
+            better = tried_leads > best
+            current, best = torch.where(per_image(better), tried, current), torch.where(better, tried_leads, best)
+            # what still stands is gathered anew only when some example fell
+            standing = remaining(best, active_set)
+            if len(standing) < len(rows) or query == n_queries - 1:
+                result[rows], leads[rows] = current, best
+                rows, current, best = rows[standing], current[standing], best[standing]
+                part = rows_of(batch, rows)
         return torch.where(per_image(leads > clean), result, batch.images)
 
 

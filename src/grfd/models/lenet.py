@@ -29,7 +29,10 @@ class ConvMaxPool(nn.Conv2d):
         shifted = [F.pad(weight, (x, 1 - x, y, 1 - y)) for y in (0, 1) for x in (0, 1)]
         blocks = F.pixel_unshuffle(torch.stack(shifted), 2).flatten(0, 1)
         windows = F.conv2d(F.pixel_unshuffle(input, 2), blocks, padding=cast(int, self.padding[0]) // 2)
-        return windows.unflatten(1, (4, -1)).max(1).values + cast(Tensor, self.bias)[:, None, None]
+        choices = windows.unflatten(1, (4, -1))
+        # the same values; which of the four it was is only needed by a gradient, and finding out takes far longer
+        largest = choices.max(1).values if torch.is_grad_enabled() else choices.amax(1)
+        return largest + cast(Tensor, self.bias)[:, None, None]
 
 
 def lenet_features(channels: int) -> nn.Sequential:
