@@ -21,13 +21,13 @@ SHORT: dict[str, dict[str, Any]] = {
     "diffpure": {
         "levels": (40, 80),
         "widths": (16, 16),
-        "epochs": 4,
+        "epochs": 2,
         "reverse_steps": 3,
         "surrogate_steps": 2,
         "clean": 0.5,
     },
     "pgd-at": {"epochs": 10, "learning_rate": 0.003},
-    "trades": {"epochs": 10, "learning_rate": 0.003},
+    "trades": {"epochs": 6, "learning_rate": 0.003},
     "cure": {"epochs": 3},
 }
 CONFIG: dict[str, Any] = {
