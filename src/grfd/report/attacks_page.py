@@ -17,7 +17,7 @@ fails where it differs. Do not edit.* Every library attacks the same models and 
 process, in turn, without a GPU. "Robust" is the share of images, in per cent, that is right after the attack; a
 perturbation that is longer than the budget is not counted. Seconds are medians.
 
-The models, as far as they are in the tables: an undefended LeNet5 and an adversarially trained one on MNIST, ε 18/255 in
+The models, where they are in a table: an undefended LeNet5 and an adversarially trained one on MNIST, ε 18/255 in
 L∞ and 1.0 in L2, and a small residual net on MNIST in CIFAR's shape (3×32×32), ε 6/255 and 0.5."""
 
 
