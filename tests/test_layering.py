@@ -20,7 +20,7 @@ FOLDERS = (
     "report",
     "experiments",
 )
-USES = ("opening", "judgement", "api")
+USES = ("opening", "pictured", "judgement", "api")
 TOP = ("commands", "cli", "__init__")
 DOWN = [*FOLDERS[:-1], *USES, *FOLDERS[-1:], *TOP]
 ORDER = dict.fromkeys(FOUNDATION, 0) | {name: 1 + index for index, name in enumerate(DOWN)}

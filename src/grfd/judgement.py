@@ -14,23 +14,17 @@ from grfd.attacks import ATTACKS
 from grfd.config import Config
 from grfd.data.record import Data, as_images, checked
 from grfd.defenses import DEFENSES, is_fitted, standard
-from grfd.defenses.grfd import GRFD
-from grfd.disentangle.lvcvae import redundant
 from grfd.errors import UserError
-from grfd.evaluate.attacker import attack, predictions
 from grfd.evaluate.checks import as_rows, run_checks
 from grfd.evaluate.judge import Case, budgets_for, check_names
 from grfd.evaluate.judge import evaluate as run_attacks
 from grfd.evaluate.protocols import PROTOCOLS
 from grfd.models import Architecture, imported
-from grfd.opening import Source, build_architecture, load_data, named_data, open_run, write_npz
-from grfd.report.figures import figure_3
+from grfd.opening import Source, build_architecture, load_data, named_data, open_run
+from grfd.pictured import write_figures
 from grfd.report.table import results as table_results
 from grfd.runs import Run, fingerprint
-from grfd.seeds import generator
 from grfd.training.loop import accelerator_for, best_device
-
-FIGURE_EXAMPLES = 10
 
 
 def models_of(
@@ -94,9 +88,7 @@ def evaluate(
         budgets = budgets_for(loaded.test.images.shape[1])
         case = Case(run.path, models, loaded.test, budgets, run.config.seed, device)
         found = _judge(run, case, list(protocols), list(attacks), examples)
-        if "grfd" in models:
-            write_examples(case)
-            figure_3(run.path)
+        write_figures(case)
     return found
 
 
@@ -210,29 +202,3 @@ def results(source: Source) -> dict[str, list[dict[str, Any]]]:
     if not run.has("results.json"):
         raise UserError(f"{run.path} holds no results yet: run grfd evaluate {run.path}")
     return json.loads(run.file("results.json").read_text())
-
-
-def write_examples(case: Case) -> None:
-    """examples.npz, which the figures are drawn from: the first test image of each class, and what became of it."""
-    labels = case.split.labels
-    first = [int((labels == label).nonzero()[0]) for label in labels.unique()[:FIGURE_EXAMPLES]]
-    images, wanted = as_images(case.split.images[first].to(case.device)), labels[first].to(case.device)
-    defense = case.models["grfd"]
-    assert isinstance(defense, GRFD)
-    made = {}
-    for name, victim in (("transferred", case.models["standard"]), ("adversarial", defense.deterministic())):
-        stream = generator(case.seed, "examples", name, device=case.device)
-        made[name], _ = attack("pgd", victim, images, wanted, case.budgets["pgd"], stream)
-    with torch.no_grad():
-        arrays = {
-            "images": images,
-            "redundant": redundant(defense.generator, images),
-            "robust": defense.deterministic().residual(images),
-            **made,
-            "adversarial_robust": defense.deterministic().residual(made["adversarial"]),
-            "labels": wanted,
-            "images_prediction": predictions(defense, images),
-            "transferred_prediction": predictions(defense, made["transferred"]),
-            "adversarial_prediction": predictions(defense.deterministic(), made["adversarial"]),
-        }
-    write_npz(case.folder / "examples.npz", {name: value.cpu().numpy() for name, value in arrays.items()})

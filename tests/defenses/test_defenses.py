@@ -10,6 +10,7 @@ from torch import Tensor, nn
 import grfd
 from grfd.attacks import pgd
 from grfd.defenses import DEFENSES, cd_vae, is_stochastic, recipes
+from grfd.evaluate import checks
 from grfd.evaluate.attacker import attacked_model, predictions, without_randomness
 
 every_defense = pytest.mark.parametrize("name", DEFENSES)
@@ -39,7 +40,7 @@ def test_it_is_no_constant(name: str, fitted: Path, digits: grfd.Data) -> None:
     assert accuracy(model, digits.test.images, digits.test.labels) > 0.25
 
 
-@pytest.mark.parametrize("name", RIVALS)
+@pytest.mark.parametrize("name", [name for name in RIVALS if name != "squeeze-detector"])
 def test_it_is_not_the_standard_model(name: str, fitted: Path, digits: grfd.Data) -> None:
     standard, model = (grfd.load_defense(fitted, data=digits, defense=each) for each in ("standard", name))
     with torch.no_grad():
@@ -52,7 +53,8 @@ def test_it_is_not_the_standard_model(name: str, fitted: Path, digits: grfd.Data
 @pytest.mark.parametrize("name", RIVALS)
 def test_its_surrogate_has_a_gradient(name: str, fitted: Path, digits: grfd.Data) -> None:
     model = grfd.load_defense(fitted, data=digits, defense=name)
-    images, labels = digits.test.images[:100], digits.test.labels[:100]
+    count = 20 if name == "diffpure" else 100
+    images, labels = digits.test.images[:count], digits.test.labels[:count]
     found = attacked(model, images, labels)
     assert (found - images).abs().amax() <= 0.11 + 1e-6
     assert accuracy(model, found, labels) < accuracy(model, images, labels) - 0.02
@@ -68,11 +70,14 @@ def test_training_for_robustness_makes_robust(name: str, fitted: Path, digits: g
     assert right[name] > right["standard"] + 0.1, right
 
 
-def test_all_are_judged_together(fitted: Path, digits: grfd.Data) -> None:
+def test_all_are_judged_together(fitted: Path, digits: grfd.Data, monkeypatch: pytest.MonkeyPatch) -> None:
+    # the masking checks have tests of their own; those of thirteen models would take half a minute
+    monkeypatch.setattr(checks, "PROBES", {"random outputs": checks.PROBES["random outputs"]})
     found = grfd.evaluate(fitted, ("transfer", "whitebox"), ["fgsm"], examples=20, data=digits)
     judged = {row["model"] for row in found["rows"] if row["protocol"] == "transfer"}
     assert judged == {*RIVALS, "second-standard"}
     assert {row["model"] for row in found["rows"] if row["protocol"] == "whitebox"} == set(DEFENSES)
+    assert {check["model"] for check in found["checks"] if check["flagged"]} == set()
 
 
 @pytest.mark.parametrize("name", RIVALS)

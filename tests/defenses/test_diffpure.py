@@ -58,7 +58,7 @@ def test_it_answers_at_random_and_its_surrogate_takes_fewer_steps(purified: Puri
         assert len(calls) == 12 and not torch.equal(first, second)
         purified.surrogate()(images)
         assert len(calls) == 15
-        clean = purified.purify(images)
+        clean = purified.seen(images)
     assert clean.min() >= 0 and clean.max() <= 1
 
 

@@ -11,10 +11,12 @@ from grfd.config import Config
 from grfd.errors import UserError
 from grfd.experiments import EXPERIMENTS, cells, table3
 from grfd.experiments.table3 import Scale, Slow
+from grfd.report.certificates import RADII, certified_accuracy
 
 TINY = Scale(
     config=Config(epochs=1, classifier_epochs=1, latent=8, train_examples=300, device="cpu"),
     examples=8,
+    examples_of_fgsm=12,
     certified=3,
     noises=50,
     attacks=("fgsm",),
@@ -55,8 +57,9 @@ def test_stopped_anywhere_it_goes_on_and_prints_paper_and_ours(tiny: None, tmp_p
     said = printed(table3.show(tmp_path, "quick", 2))
     assert "Seed 1" in said and "B-DR" in said and "R.S., certified accuracy" in said and "ms an image" in said
     assert "83.4" in said, "the paper's row of R.S. is missing"
-    certified = table3.certified_accuracy(table3.folder_of(tmp_path, "quick", 0))
+    certified, held = certified_accuracy(table3.folder_of(tmp_path, "quick", 0))
     assert list(certified.values()) == sorted(certified.values(), reverse=True)
+    assert list(held) == list(RADII) and held[1.0] <= held[0.0]
 
 
 def test_the_plan_and_mistakes(tmp_path: Path) -> None:

@@ -6,6 +6,9 @@ A defense is an `nn.Module`, images → logits. It may say more of itself, and n
 - `votes: int`: how many answers its majority is of, where that belongs to the defense;
 - `surrogate() -> nn.Module`: a differentiable stand-in, where its own forward has no useful gradient (BPDA);
 - `deterministic() -> nn.Module`: itself without its randomness, for the `whitebox` protocol;
+- `rejection: int`: index of the logit that says "rejected", behind those of the classes, where it may refuse an answer:
+  wrong on a clean image, and on an attacked one as good as the right answer;
+- `seen(images)`: what its classifier is shown, where that is not the image, for the gallery;
 - `residual(images)` and `target`: what the `residual` protocol attacks, where there is one.
 """
 
@@ -27,6 +30,7 @@ from grfd.defenses import (
     grfd,
     pgd_at,
     smoothing,
+    squeeze_detector,
     standard,
     trades,
 )
@@ -61,6 +65,7 @@ DEFENSES: dict[str, DefenseModule] = {
     "bit-depth": bit_depth,
     "bit-depth-retrained": bit_depth_retrained,
     "feature-squeezing": feature_squeezing,
+    "squeeze-detector": squeeze_detector,
     "cd-vae": cd_vae,
     "randomized-smoothing": smoothing,
     "gradient-regularisation": gradient_regularisation,

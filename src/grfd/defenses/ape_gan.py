@@ -131,8 +131,11 @@ class APEGAN(nn.Module):
         self.generator = generator
         self.classifier = classifier
 
+    def seen(self, images: Images) -> Images:
+        return self.generator(images)
+
     def forward(self, images: Images) -> Logits:
-        return self.classifier(self.generator(images))
+        return self.classifier(self.seen(images))
 
 
 def fit(run: Run, data: Data, architecture: Architecture, recipe: Recipe) -> None:

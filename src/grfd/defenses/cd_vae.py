@@ -152,9 +152,12 @@ class CDVAE(nn.Module):
         """The same defense with z = μ."""
         return CDVAE(self.vae, self.classifier, sampled=False).train(self.training)
 
-    def forward(self, images: Images) -> Logits:
+    def seen(self, images: Images) -> Features:
         mean, log_variance = self.vae.encode(images)  # type: ignore[operator]
-        return self.classifier(self.vae.decode(sample(mean, log_variance) if self.stochastic else mean))  # type: ignore[operator]
+        return self.vae.decode(sample(mean, log_variance) if self.stochastic else mean)  # type: ignore[operator]
+
+    def forward(self, images: Images) -> Logits:
+        return self.classifier(self.seen(images))
 
 
 class Disentangling(nn.Module):

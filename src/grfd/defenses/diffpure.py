@@ -143,7 +143,7 @@ class Purified(nn.Module):
         fewer = Purified(self.network, self.classifier, self.start, self.surrogate_steps, self.surrogate_steps)
         return fewer.train(self.training)
 
-    def purify(self, images: Images) -> Images:
+    def seen(self, images: Images) -> Images:
         # steps count from 0, so t* steps of noise are those up to t* − 1
         level = self.scheduler.alphas_cumprod[[self.start - 1]].to(images)
         noisy = diffused(2 * images - 1, torch.randn_like(images), level)
@@ -155,7 +155,7 @@ class Purified(nn.Module):
         return ((noisy + 1) / 2).clamp(0, 1)
 
     def forward(self, images: Images) -> Logits:
-        return self.classifier(self.purify(images))
+        return self.classifier(self.seen(images))
 
     def _back(self, noisy: Tensor, step: int) -> Tensor:
         """One reverse step: DDPM's mean, and its noise but for the last."""

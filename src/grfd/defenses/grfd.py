@@ -41,6 +41,9 @@ class GRFD(nn.Module):
         """x_r, what the `residual` protocol attacks the target model on."""
         return robust(self.generator, images, sampled=self.stochastic)
 
+    def seen(self, images: Images) -> Features:
+        return self.residual(images)
+
     def deterministic(self) -> "GRFD":
         """The same defense with z = μ."""
         return GRFD(self.generator, self.target).train(self.training)

@@ -20,7 +20,7 @@ from grfd.models import Architecture
 from grfd.runs import Run
 from grfd.training.classification import load_classifier, train_under
 from grfd.training.loop import Terms
-from grfd.types import Images, Labels, Logits
+from grfd.types import Features, Images, Labels, Logits
 
 NAME = "randomized-smoothing"
 FILES = (f"{NAME}.safetensors",)
@@ -76,8 +76,11 @@ class Smoothed(nn.Module):
         """The classifier without noise, for the `whitebox` protocol."""
         return self.classifier
 
+    def seen(self, images: Images) -> Features:
+        return images + self.sigma * torch.randn_like(images)
+
     def forward(self, images: Images) -> Logits:
-        return self.classifier(images + self.sigma * torch.randn_like(images))
+        return self.classifier(self.seen(images))
 
 
 @torch.no_grad()

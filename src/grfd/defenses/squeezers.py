@@ -74,6 +74,8 @@ class Squeezed(nn.Module):
     def surrogate(self) -> "Squeezed":
         return Squeezed(self.classifier, self.squeezer, straight=True).train(self.training)
 
+    def seen(self, images: Images) -> Images:
+        return Straight.apply(images, self.squeezer) if self.straight else self.squeezer(images)
+
     def forward(self, images: Images) -> Logits:
-        squeezed = Straight.apply(images, self.squeezer) if self.straight else self.squeezer(images)
-        return self.classifier(squeezed)
+        return self.classifier(self.seen(images))

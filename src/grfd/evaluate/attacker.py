@@ -43,6 +43,29 @@ class Counted(nn.Module):
         return self.model(images)
 
 
+class Excused(nn.Module):
+    """A detector as it is attacked at images of one class: logits of the classes, where rejection counts as that class.
+
+    So an attack of any kind succeeds where the image is wrong *and* accepted.
+    """
+
+    def __init__(self, detector: nn.Module, rejection: int, label: int) -> None:
+        super().__init__()
+        self.detector = detector
+        self.rejection = rejection
+        self.label = label
+
+    def forward(self, images: Images) -> Logits:
+        logits = self.detector(images)
+        own = logits[:, [self.label, self.rejection]].amax(1)
+        classes = logits[:, : self.rejection]
+        return classes.index_copy(1, torch.tensor([self.label], device=logits.device), own[:, None])
+
+
+def may_reject(model: nn.Module) -> bool:
+    return hasattr(model, "rejection")
+
+
 def attacked_model(defense: nn.Module) -> nn.Module:
     """What an attacker who knows the whole defense differentiates: its surrogate, in expectation if it is random."""
     model = surrogate_of(defense)
@@ -82,6 +105,12 @@ def predictions(model: nn.Module, images: Images) -> Tensor:
         return _answer(model(images))
     answers = torch.stack([_answer(model(images)) for _ in range(votes_of(model))])
     return answers.mode(0).values
+
+
+def held(model: nn.Module, images: Images, labels: Labels) -> Tensor:
+    """Predicted classes of attacked images; a rejected one counts as held, so its label stands for it."""
+    found = predictions(model, images)
+    return torch.where(found == model.rejection, labels, found) if may_reject(model) else found
 
 
 def _answer(logits: Logits) -> Tensor:

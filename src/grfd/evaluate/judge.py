@@ -13,7 +13,7 @@ from grfd.data.record import Split, as_images
 from grfd.defenses import has_residual, is_stochastic
 from grfd.errors import UserError
 from grfd.evaluate import protocols, records
-from grfd.evaluate.attacker import predictions, votes_of, without_randomness
+from grfd.evaluate.attacker import may_reject, predictions, votes_of, without_randomness
 from grfd.evaluate.protocols import PROTOCOLS, Outcome
 from grfd.evaluate.records import Record
 from grfd.memory import keep_freed_memory
@@ -171,10 +171,10 @@ def _outcome(
         if cell.protocol == "transfer":
             made = [_crafted(case, source, cell.attack, images, labels, start, crafted)
                     for source in _sources_for(case, cell.model)]  # fmt: skip
-            return protocols.best_of([protocols.judged(defense, images, each) for each in made], labels)
+            return protocols.best_of([protocols.judged(defense, images, labels, each) for each in made], labels)
         if cell.model in case.sources:
             mine = _crafted(case, cell.model, cell.attack, images, labels, start, crafted)
-            return protocols.judged(without_randomness(defense), images, mine)
+            return protocols.judged(without_randomness(defense), images, labels, mine)
         return protocols.whitebox(defense, images, labels, cell.attack, settings, stream)
 
 
@@ -237,6 +237,8 @@ def _settings(case: Case, cell: Cell) -> dict[str, Any]:
     if is_stochastic(case.models[cell.model]):
         settings["votes"] = votes_of(case.models[cell.model])
         settings["rule"] = "an example counts as fooled when the majority of the votes is wrong"
+    if may_reject(case.models[cell.model]):
+        settings["rule"] = "an example counts as fooled when it is wrong and accepted; a rejected clean image is wrong"
     return settings
 
 

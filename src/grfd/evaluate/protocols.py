@@ -6,7 +6,15 @@ import torch
 from torch import Tensor, nn
 
 from grfd.defenses import is_stochastic
-from grfd.evaluate.attacker import attack, attacked_model, predictions, surrogate_of, without_randomness
+from grfd.evaluate.attacker import (
+    Excused,
+    attack,
+    attacked_model,
+    held,
+    may_reject,
+    surrogate_of,
+    without_randomness,
+)
 from grfd.types import Images, Labels
 
 Protocol = Literal["transfer", "whitebox", "adaptive", "residual"]
@@ -57,6 +65,8 @@ def craft(
 
     AutoAttack has a version of its own for random models, which draws its own samples.
     """
+    if may_reject(source):
+        return _at_detector(source, images, labels, name, settings, generator)
     if not is_stochastic(source):
         return Crafted(*attack(name, attacked_model(source), images, labels, settings, generator))
     random = {"version": "rand"} if name == "aa" else {"active_set": False}
@@ -64,17 +74,31 @@ def craft(
     return Crafted(*attack(name, model, images, labels, settings | random, generator))
 
 
-def judged(victim: nn.Module, images: Images, crafted: Crafted) -> Outcome:
+def _at_detector(
+    detector: nn.Module, images: Images, labels: Labels, name: str, settings: dict[str, Any], generator: torch.Generator
+) -> Crafted:
+    """Class by class, since what counts as fooled depends on the label."""
+    adversarial, queries = images.clone(), 0.0
+    for label in labels.unique().tolist():
+        mine = labels == label
+        excused = Excused(attacked_model(detector), int(detector.rejection), label)  # type: ignore[arg-type]
+        found, asked = attack(name, excused, images[mine], labels[mine], settings, generator)
+        adversarial[mine] = found
+        queries += asked * int(mine.sum()) / len(labels)
+    return Crafted(adversarial, queries)
+
+
+def judged(victim: nn.Module, images: Images, labels: Labels, crafted: Crafted) -> Outcome:
     """What `victim` makes of adversarial images: exactly the tensors that are recorded are shown to it."""
     norm = (crafted.images - images).abs().flatten(1).amax(1)
-    return Outcome(predictions(victim, crafted.images), norm, torch.full_like(norm, crafted.queries))
+    return Outcome(held(victim, crafted.images, labels), norm, torch.full_like(norm, crafted.queries))
 
 
 def whitebox(
     defense: nn.Module, images: Images, labels: Labels, name: str, settings: dict[str, Any], generator: torch.Generator
 ) -> Outcome:
     known = without_randomness(defense)
-    return judged(known, images, craft(known, images, labels, name, settings, generator))
+    return judged(known, images, labels, craft(known, images, labels, name, settings, generator))
 
 
 def residual(
@@ -83,9 +107,8 @@ def residual(
     """ε is in pixels of x_r, whose box is [−1, 1]."""
     features = defense.residual(images)  # type: ignore[operator]
     target: nn.Module = defense.target  # type: ignore[assignment]
-    return judged(
-        target, features, craft(target, features, labels, name, settings | {"bounds": (-1.0, 1.0)}, generator)
-    )
+    crafted = craft(target, features, labels, name, settings | {"bounds": (-1.0, 1.0)}, generator)
+    return judged(target, features, labels, crafted)
 
 
 def adaptive(
@@ -108,7 +131,7 @@ def adaptive(
         if "step_size" in changes:
             chosen["step_size"] = changes["step_size"] * settings["eps"]
         part, wanted = images[standing], labels[standing]
-        more = judged(defense, part, craft(defense, part, wanted, extra, chosen, generator))
+        more = judged(defense, part, wanted, craft(defense, part, wanted, extra, chosen, generator))
         best = _merged(best, standing, more, labels)
     return best
 

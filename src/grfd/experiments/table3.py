@@ -22,22 +22,24 @@ from rich.table import Table
 from grfd import api, judgement, runs
 from grfd.attacks import ATTACKS
 from grfd.config import PRESETS, Config
-from grfd.data.record import as_images
+from grfd.data.record import Split, as_images
 from grfd.defenses import DEFENSES, is_fitted, smoothing
 from grfd.evaluate import records
+from grfd.evaluate.attacker import predictions
+from grfd.evaluate.protocols import craft
 from grfd.experiments.cells import Cell
 from grfd.opening import load_data, write_npz
 from grfd.progress import progress
+from grfd.report.certificates import RADII, certified_accuracy
+from grfd.report.figures import certified_curve
 from grfd.report.table import MODEL_NAMES, printed, rows
-from grfd.seeds import seeded
+from grfd.seeds import generator, seeded
 
 SCALES = ("quick", "paper")
 FIVE = tuple(ATTACKS)
 PROTOCOLS = ("transfer", "whitebox", "adaptive")
 TIMED = 500
 """Images on which the time of an answer is taken."""
-RADII = (0.0, 0.25, 0.5, 0.75, 1.0)
-"""Euclidean radii at which certified accuracy is printed, in pixels of [0, 1]."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,7 @@ class Scale:
 
     config: Config
     examples: int
+    examples_of_fgsm: int
     certified: int
     noises: int
     attacks: tuple[str, ...] = FIVE
@@ -67,9 +70,10 @@ _SCALES: dict[str, Scale] = {
     "quick": Scale(
         config=PRESETS["quick"],
         examples=100,
+        examples_of_fgsm=1000,
         certified=20,
         noises=1000,
-        slow={"cd-vae": Slow(20), "randomized-smoothing": Slow(20)},
+        slow={"randomized-smoothing": Slow(20), "cd-vae": Slow(20)},
         recipes={
             "cd-vae": {"epochs": 2, "adversarial_epochs": 1},
             "randomized-smoothing": {"epochs": 2},
@@ -84,9 +88,10 @@ _SCALES: dict[str, Scale] = {
     "paper": Scale(
         config=PRESETS["mnist-lenet5"],
         examples=1000,
+        examples_of_fgsm=10_000,
         certified=500,
         noises=10_000,
-        slow={"cd-vae": Slow(200), "randomized-smoothing": Slow(300), "diffpure": Slow(32, ("fgsm", "pgd"))},
+        slow={"randomized-smoothing": Slow(200), "cd-vae": Slow(100), "diffpure": Slow(16, ("fgsm", "pgd"))},
         first_seed_only=("grfd", "diffpure"),
     ),
 }
@@ -109,21 +114,24 @@ def _of_seed(folder: Path, scale: Scale, seed: int) -> list[Cell]:
     names = [
         name for name in DEFENSES if name not in scale.left_out and (not seed or name not in scale.first_seed_only)
     ]
-    quick = [name for name in names if name not in scale.slow]
-    slow = {name: part for name, part in scale.slow.items() if name in names}
-    fits = [_cell(f"fit {name}", partial(_is_fitted, folder, name), partial(_fit, folder, config, name, scale))
-            for name in names]  # fmt: skip
-    judgements = [_judgement(folder, quick, Slow(scale.examples, scale.attacks))]
-    judgements += [_judgement(folder, [name], part) for name, part in slow.items()]
-    rest = [
-        _cell("certify", (folder / "certified.npz").exists, partial(_certify, folder, scale)),
-        _cell("time", (folder / "times.json").exists, partial(_time, folder, names)),
-    ]
-    return [replace(cell, name=f"seed {seed}: {cell.name}") for cell in [*fits, *judgements, *rest]]
+    cheap = [name for name in names if name not in scale.slow]
+    todo = [_fit_cell(folder, config, name, scale) for name in cheap]
+    todo += [_judgement(folder, cheap, Slow(scale.examples_of_fgsm, ("fgsm",)))]
+    todo += [_judgement(folder, cheap, Slow(scale.examples, scale.attacks))]
+    for name, part in scale.slow.items():
+        if name in names:
+            todo += [_fit_cell(folder, config, name, scale), _judgement(folder, [name], part)]
+    todo.append(_cell("certify", (folder / "certified.npz").exists, partial(_certify, folder, scale)))
+    todo.append(_cell("time", (folder / "times.json").exists, partial(_time, folder, names)))
+    return [replace(cell, name=f"seed {seed}: {cell.name}") for cell in todo]
 
 
 def _cell(name: str, done: Any, do: Any) -> Cell:
     return Cell(name, MINUTES.get(name), done, do)
+
+
+def _fit_cell(folder: Path, config: Config, name: str, scale: Scale) -> Cell:
+    return _cell(f"fit {name}", partial(_is_fitted, folder, name), partial(_fit, folder, config, name, scale))
 
 
 def _is_fitted(folder: Path, name: str) -> bool:
@@ -144,11 +152,15 @@ def _judgement(folder: Path, names: list[str], part: Slow) -> Cell:
         judgement.evaluate(folder, PROTOCOLS, part.attacks, part.examples, defenses=names)
 
     title = names[0] if len(names) == 1 else f"{len(names)} defenses"
-    return _cell(f"attack {title}, {part.examples} images", done, do)
+    what = part.attacks[0] if len(part.attacks) == 1 else f"{len(part.attacks)} attacks"
+    return _cell(f"{what} on {title}, {part.examples:,} images", done, do)
 
 
 def _certify(folder: Path, scale: Scale) -> None:
-    """certified.npz: label, prediction and certified radius of the first test images under randomized smoothing."""
+    """certified.npz: label, prediction and certified radius of the first test images under randomized smoothing.
+
+    Beside them `held`, [radii, images]: whether the defense is still right after an L2 attack of each of `RADII`.
+    """
     run = runs.load(folder)
     data = load_data(run)
     defense = api.load_defense(run, defense="randomized-smoothing")
@@ -161,14 +173,23 @@ def _certify(folder: Path, scale: Scale) -> None:
             advance(1, "")
     labels, radii = zip(*found, strict=True)
     columns = {"label": test.labels.numpy(), "prediction": np.array(labels), "radius": np.array(radii)}
-    write_npz(folder / "certified.npz", columns | {"noises": np.array(scale.noises), "sigma": np.array(defense.sigma)})
+    about = {"noises": np.array(scale.noises), "sigma": np.array(defense.sigma)}
+    write_npz(folder / "certified.npz", columns | about | {"held": _attacked(defense, test, run.config.seed)})
+    certified_curve(*certified_accuracy(folder), folder / "certified")
 
 
-def certified_accuracy(folder: Path) -> dict[float, float]:
-    """Radius → the share of images whose right answer is certified to hold within it."""
-    with np.load(folder / "certified.npz", allow_pickle=False) as stored:
-        right = stored["prediction"] == stored["label"]
-        return {radius: float((right & (stored["radius"] >= radius)).mean()) for radius in RADII}
+def _attacked(defense: torch.nn.Module, test: Split, seed: int) -> np.ndarray:
+    """Right or not, [radii, images], after PGD within each Euclidean radius, in expectation over the noise."""
+    images = as_images(test.images)
+    found = []
+    with progress("attack smoothing, L2", len(RADII)) as advance:
+        for radius in RADII:
+            budget = {"eps": radius, "step_size": 0.1 * radius, "steps": 40, "norm": "l2"}
+            with seeded(seed, "certify", "attack", radius):
+                crafted = craft(defense, images, test.labels, "pgd", budget, generator(seed, "certify", radius))
+                found.append((predictions(defense, crafted.images) == test.labels).numpy())
+            advance(1, f"radius {radius:g}")
+    return np.stack(found)
 
 
 def _time(folder: Path, names: list[str]) -> None:
@@ -204,9 +225,10 @@ def show(out: Path, scale: str, seeds: int) -> list[Table | str]:
     shown: list[Table | str] = []
     for seed in range(seeds):
         folder = folder_of(out, scale, seed)
-        certified = ", ".join(f"{radius:g}: {100 * share:.1f}" for radius, share in certified_accuracy(folder).items())
+        certified, held = certified_accuracy(folder)
+        told = ", ".join(f"{radius:g}: {100 * certified[radius]:.1f} ({100 * held[radius]:.1f})" for radius in RADII)
         shown += [f"[bold]Seed {seed}[/]", printed(rows(folder), "mnist")]
-        shown.append(f"R.S., certified accuracy in per cent within a Euclidean radius of {certified}")
+        shown.append(f"R.S., per cent certified (and left by an attack) within a Euclidean radius of {told}")
         table = Table("defense", "fit, minutes", "answer, ms an image", box=box.SIMPLE_HEAD)
         for name, taken in json.loads((folder / "times.json").read_text()).items():
             table.add_row(MODEL_NAMES[name], f"{taken['fit_seconds'] / 60:.1f}", f"{taken['answer_milliseconds']:.2f}")

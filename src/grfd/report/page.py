@@ -10,6 +10,7 @@ from grfd import runs
 from grfd.errors import UserError
 from grfd.evaluate.protocols import PROTOCOLS
 from grfd.evaluate.records import stored
+from grfd.report import rivals
 from grfd.report.table import MODEL_NAMES, NAMES, Row, cell, columns, grid, published, rows, usual
 
 LONG = "mnist-lenet5"
@@ -39,6 +40,7 @@ def page(results: Path) -> str:
     if seeds:
         parts += ["## A shorter schedule, several seeds", _about(seeds[0], len(seeds)), _spread(seeds)]
         parts += [_checks(folder) for folder in seeds]
+    parts += rivals.section(results)
     if (results / STOPPED / "metrics.jsonl").exists():
         parts += ["## The paper's schedule at another learning rate, stopped", _stopped(results / STOPPED)]
         parts += [_course(results / STOPPED), _curve(results / STOPPED)]

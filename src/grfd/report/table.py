@@ -19,7 +19,8 @@ NAMES = {"none": "clean", "fgsm": "FGSM", "pgd": "PGD", "aa": "AA", "eotpgd": "E
          "rfgsm": "R+FGSM", "mifgsm": "MI-FGSM", "cw": "C&W (L2)", "pixle": "Pixle", "hmcam": "HMCAM",
          "advgan": "AdvGAN", "worst": "worst case"}  # fmt: skip
 MODEL_NAMES = {"standard": "standard", "second-standard": "2nd standard", "bit-depth": "B-DR",
-               "bit-depth-retrained": "B-DR, retrained", "feature-squeezing": "F.S.", "cd-vae": "CD-VAE",
+               "bit-depth-retrained": "B-DR, retrained", "feature-squeezing": "F.S.",
+               "squeeze-detector": "F.S., detector", "cd-vae": "CD-VAE",
                "randomized-smoothing": "R.S.", "gradient-regularisation": "G.R.", "ape-gan": "APE-GAN",
                "diffpure": "DiffPure-DDPM (small)", "grfd": "GRFD", "pgd-at": "PGD-AT",
                "trades": "TRADES", "cure": "CURE"}  # fmt: skip

@@ -1,0 +1,109 @@
+"""F.S. as a detector: an image whose answer changes much when it is squeezed is rejected.
+
+Xu et al. 2018 (arXiv:1704.01155), section 5: the largest L1 distance between the softmax of the image and that of each
+squeezed image; the threshold is the one that rejects 5 % of clean training images. Nothing is trained.
+Adaptive attack: to be wrong and accepted at once (Carlini & Wagner 2017, arXiv:1705.07263). The logit of rejection
+stands above the largest by score − threshold, so that the margin of an image that is wrong but rejected is
+threshold − score, the detector's term; BPDA, the identity's gradient through the squeezers; and Square.
+"""
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from grfd.data.record import Data, as_images
+from grfd.defenses import recipes
+from grfd.defenses.squeezers import Squeezer, Straight, median_2x2, non_local_means, reduce_bits
+from grfd.models import Architecture
+from grfd.runs import Run, write_json
+from grfd.training.classification import load_classifier, train_classifier, training_split
+from grfd.types import Images, Logits, PerExample
+
+NAME = "squeeze-detector"
+FILES = (f"recipes/{NAME}.json", f"{NAME}.json", "standard.safetensors")
+GREY: dict[str, Any] = {"bits": 1, "smooth": False}
+COLOUR: dict[str, Any] = {"bits": 5, "smooth": True}
+
+AT_ONCE = 500
+"""Training images scored in one pass."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """F.S. as a detector. Where it is not given, 1 bit for grey images, 5 bits and non-local means for colour."""
+
+    bits: int | None = None
+    """Bits a channel that the first squeezer leaves."""
+    smooth: bool | None = None
+    """Whether non-local means (13-3-2) are a squeezer."""
+    false_positives: float = 0.05
+    """The share of clean training images that the threshold rejects."""
+    examples: int = 10_000
+    """Training images on which the threshold is chosen, the first ones."""
+
+
+def squeezers(recipe: Recipe) -> list[Squeezer]:
+    """Each is compared with the image alone; they are not chained."""
+    assert recipe.bits is not None
+    bits = recipe.bits
+    chosen: list[Squeezer] = [lambda images: reduce_bits(images, bits), median_2x2]
+    return [*chosen, non_local_means] if recipe.smooth else chosen
+
+
+class Detector(nn.Module):
+    """images → logits of the classes, and behind them that of rejection, above all others where score > threshold."""
+
+    def __init__(self, classifier: nn.Module, squeezers: list[Squeezer], threshold: float, classes: int) -> None:
+        super().__init__()
+        self.classifier = classifier
+        self.squeezers = squeezers
+        self.threshold = threshold
+        self.rejection = classes
+        self.straight = False
+
+    def surrogate(self) -> "Detector":
+        """The same answers, with the identity's gradient through the squeezers."""
+        other = Detector(self.classifier, self.squeezers, self.threshold, self.rejection).train(self.training)
+        other.straight = True
+        return other
+
+    def score(self, images: Images) -> PerExample:
+        """max over squeezers s of ‖softmax F(x) − softmax F(s(x))‖₁, in [0, 2] (their eq. 5 and 6)."""
+        return self._score(images, self.classifier(images))
+
+    def forward(self, images: Images) -> Logits:
+        logits = self.classifier(images)
+        rejection = logits.amax(1) + self._score(images, logits) - self.threshold
+        return torch.cat([logits, rejection[:, None]], 1)
+
+    def _score(self, images: Images, logits: Logits) -> PerExample:
+        answer = logits.softmax(1)
+        squeezed = [Straight.apply(images, each) if self.straight else each(images) for each in self.squeezers]
+        return torch.stack([(answer - self.classifier(each).softmax(1)).abs().sum(1) for each in squeezed]).amax(0)
+
+
+@torch.no_grad()
+def fit(run: Run, data: Data, architecture: Architecture, recipe: Recipe) -> None:
+    """Trains the standard model where it is missing, then chooses the threshold; writes squeeze-detector.json."""
+    with torch.enable_grad():
+        train_classifier(run, "standard", data, architecture)
+    if run.has(f"{NAME}.json"):
+        return
+    detector = Detector(
+        load_classifier(run, "standard", architecture).eval(), squeezers(recipe), 0.0, len(data.classes)
+    )
+    images = training_split(run, data).images[: recipe.examples]
+    scores = torch.cat([detector.score(as_images(part)) for part in images.split(AT_ONCE)])
+    threshold = scores.quantile(1 - recipe.false_positives).item()
+    write_json(run.file(f"{NAME}.json"), {"threshold": threshold, "examples": len(images)})
+
+
+def load(run: Run, data: Data, architecture: Architecture) -> nn.Module:
+    """The standard model with the detector beside it, in eval mode."""
+    recipe = recipes.recall(run, NAME, Recipe)
+    threshold = json.loads(run.file(f"{NAME}.json").read_text())["threshold"]
+    classifier = load_classifier(run, "standard", architecture)
+    return Detector(classifier, squeezers(recipe), threshold, len(data.classes)).eval()
