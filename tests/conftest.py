@@ -7,6 +7,8 @@ import torch
 
 from grfd.config import Config
 from grfd.data import Data, Split, load
+from grfd.evaluate import checks
+from grfd.evaluate.probes import PROBES
 
 
 @pytest.fixture(scope="session")
@@ -35,6 +37,12 @@ def idx_folder(small: Data, tmp_path: Path) -> Path:
     for prefix, split in (("train", small.train), ("t10k", small.test)):
         write_idx(folder, prefix, split)
     return folder
+
+
+@pytest.fixture
+def one_probe(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of the masking checks one alone, where something else is tested: all of them take seconds a model."""
+    monkeypatch.setattr(checks, "PROBES", {"random outputs": PROBES["random outputs"]})
 
 
 def write_idx(folder: Path, prefix: str, split: Split) -> None:

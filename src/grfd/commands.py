@@ -258,7 +258,7 @@ def reproduce(
     """Run one of the paper's tables or figures and print it beside the paper's numbers. It continues where it stopped.
 
     Args:
-        name: table3.
+        name: table3, none-row.
         scale: quick (minutes to an hour) or paper (the paper's schedules, hours).
         seeds: Runs under so many seeds.
         out: The folder for its runs (runs/NAME where it is not given).

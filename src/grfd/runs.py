@@ -115,8 +115,10 @@ def _git_revision() -> str | None:
 def locked(path: Path) -> Iterator[None]:
     """Holds the run folder for this process. Raises `UserError` where another process holds it.
 
-    The lock is the kernel's, so it is gone with the process that held it, however that ended.
+    The lock is the kernel's, so it is gone with the process that held it, however that ended. A folder that was made
+    for it, and in which nothing was written, is gone at the end.
     """
+    made = not path.exists()
     try:
         path.mkdir(parents=True, exist_ok=True)
         handle = os.open(path / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
@@ -131,6 +133,9 @@ def locked(path: Path) -> Iterator[None]:
             leftover.unlink(missing_ok=True)
         yield
     finally:
+        if made and [file.name for file in path.iterdir()] == [".lock"]:
+            (path / ".lock").unlink()
+            path.rmdir()
         os.close(handle)
 
 

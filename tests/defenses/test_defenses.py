@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -10,7 +11,6 @@ from torch import Tensor, nn
 import grfd
 from grfd.attacks import pgd
 from grfd.defenses import DEFENSES, cd_vae, is_stochastic, recipes
-from grfd.evaluate import checks
 from grfd.evaluate.attacker import attacked_model, predictions, without_randomness
 
 every_defense = pytest.mark.parametrize("name", DEFENSES)
@@ -70,14 +70,18 @@ def test_training_for_robustness_makes_robust(name: str, fitted: Path, digits: g
     assert right[name] > right["standard"] + 0.1, right
 
 
-def test_all_are_judged_together(fitted: Path, digits: grfd.Data, monkeypatch: pytest.MonkeyPatch) -> None:
-    # the masking checks have tests of their own; those of thirteen models would take half a minute
-    monkeypatch.setattr(checks, "PROBES", {"random outputs": checks.PROBES["random outputs"]})
+def test_all_are_judged_together(fitted: Path, digits: grfd.Data, one_probe: None) -> None:
     found = grfd.evaluate(fitted, ("transfer", "whitebox"), ["fgsm"], examples=20, data=digits)
     judged = {row["model"] for row in found["rows"] if row["protocol"] == "transfer"}
     assert judged == {*RIVALS, "second-standard"}
     assert {row["model"] for row in found["rows"] if row["protocol"] == "whitebox"} == set(DEFENSES)
     assert {check["model"] for check in found["checks"] if check["flagged"]} == set()
+    with np.load(fitted / "gallery.npz") as gallery:
+        drawn = {name.removesuffix(".seen") for name in gallery.files if name.endswith(".seen")}
+        changed = {name for name in drawn if not np.array_equal(gallery[f"{name}.seen"], gallery["images"])}
+    assert drawn == set(DEFENSES) and "pgd-at" not in changed
+    assert {"bit-depth", "feature-squeezing", "cd-vae", "ape-gan", "diffpure", "grfd"} <= changed
+    assert (fitted / "gallery.png").stat().st_size > 10_000
 
 
 @pytest.mark.parametrize("name", RIVALS)

@@ -7,7 +7,7 @@ import torch
 from scipy.stats import binomtest
 from torch import Tensor
 
-from grfd.defenses.smoothing import ABSTAIN, certify, lower_bound, predict, votes
+from grfd.defenses.smoothing import ABSTAIN, by_chance, certify, lower_bound, predict, votes
 
 SIGMA = 0.5
 
@@ -27,6 +27,11 @@ def seeded() -> None:
 def test_the_bound_is_clopper_and_pearson_s(won: int, n: int) -> None:
     interval = binomtest(won, n, alternative="greater").proportion_ci(0.999, method="exact")
     assert lower_bound(won, n, 0.001) == pytest.approx(interval.low, abs=1e-12)
+
+
+@pytest.mark.parametrize(("first", "second"), [(50, 50), (51, 49), (66, 34), (99, 1), (1, 0), (100, 0)])
+def test_chance_is_that_of_the_binomial_test(first: int, second: int) -> None:
+    assert by_chance(first, second) == pytest.approx(binomtest(first, first + second, 0.5).pvalue, rel=1e-9)
 
 
 def test_every_vote_is_counted_once() -> None:

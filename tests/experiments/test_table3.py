@@ -30,7 +30,7 @@ TINY = Scale(
 
 
 @pytest.fixture
-def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
+def tiny(monkeypatch: pytest.MonkeyPatch, one_probe: None) -> None:
     monkeypatch.setitem(table3._SCALES, "quick", TINY)
     monkeypatch.setattr(table3, "TIMED", 20)
 
@@ -55,7 +55,7 @@ def test_stopped_anywhere_it_goes_on_and_prints_paper_and_ours(tiny: None, tmp_p
     cells.run(table3.cells(tmp_path, "quick", 2))
     assert weights == {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.safetensors")}
     said = printed(table3.show(tmp_path, "quick", 2))
-    assert "Seed 1" in said and "B-DR" in said and "R.S., certified accuracy" in said and "ms an image" in said
+    assert "Seed 1" in said and "B-DR" in said and "R.S., per cent certified" in said and "ms an image" in said
     assert "83.4" in said, "the paper's row of R.S. is missing"
     certified, held = certified_accuracy(table3.folder_of(tmp_path, "quick", 0))
     assert list(certified.values()) == sorted(certified.values(), reverse=True)

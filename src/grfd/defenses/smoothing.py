@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from scipy.stats import beta, binomtest, norm
+from scipy.special import bdtr, betaincinv, ndtri
 from torch import Tensor, nn
 
 from grfd.data.record import Data
@@ -104,7 +104,7 @@ def predict(
     """The class that wins, or `ABSTAIN` where its lead over the second may be chance at level α (PREDICT, fig. 3)."""
     counts = votes(classifier, image, sigma, n, classes).sort(descending=True)
     first, second = counts.values[:2].tolist()
-    return int(counts.indices[0]) if binomtest(first, first + second, 0.5).pvalue <= alpha else ABSTAIN
+    return int(counts.indices[0]) if by_chance(first, second) <= alpha else ABSTAIN
 
 
 def certify(
@@ -124,12 +124,17 @@ def certify(
     chosen = int(votes(classifier, image, sigma, n0, classes).argmax())
     won = int(votes(classifier, image, sigma, n, classes)[chosen])
     lower = lower_bound(won, n, alpha)
-    return (chosen, float(sigma * norm.ppf(lower))) if lower > 0.5 else (ABSTAIN, 0.0)
+    return (chosen, float(sigma * ndtri(lower))) if lower > 0.5 else (ABSTAIN, 0.0)
 
 
 def lower_bound(won: int, n: int, alpha: float) -> float:
     """One-sided Clopper–Pearson: the probability is at least this, but with probability α."""
-    return float(beta.ppf(alpha, won, n - won + 1)) if won else 0.0
+    return float(betaincinv(won, n - won + 1, alpha)) if won else 0.0
+
+
+def by_chance(first: int, second: int) -> float:
+    """Two-sided binomial test: how likely a fair coin is to part so many votes at least as unevenly."""
+    return min(1.0, 2 * float(bdtr(min(first, second), first + second, 0.5)))
 
 
 def fit(run: Run, data: Data, architecture: Architecture, recipe: Recipe) -> None:

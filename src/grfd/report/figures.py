@@ -1,14 +1,32 @@
 """Figures, drawn from files of a run folder."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from grfd.errors import UserError
 from grfd.report.table import MODEL_NAMES
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One image [height, width, 3] in [0, 1], and what stands above it."""
+
+    image: np.ndarray
+    text: str
+    colour: str
+
+
+@dataclass(frozen=True)
+class Line:
+    """Panels side by side, with their name at the left."""
+
+    label: str
+    panels: list[Panel]
+
 
 ROWS = (
     ("images", "$x$", 0.0),
@@ -32,18 +50,13 @@ def figure_3(folder: Path) -> list[Path]:
         raise UserError(f"{source} is not there: run grfd evaluate first")
     with np.load(source, allow_pickle=False) as stored:
         examples = {name: stored[name] for name in stored.files}
-    count = len(examples["labels"])
-    figure = Figure(figsize=(0.72 * count + 1.5, 0.86 * len(ROWS)), layout="constrained")
-    axes = figure.subplots(len(ROWS), count, squeeze=False)
-    for line, (name, label, black) in zip(axes, ROWS, strict=True):
-        for column, axis in enumerate(line):
-            _draw(axis, examples[name][column], black)
-            prediction = examples.get(f"{name}_prediction")
-            if prediction is not None:
-                wrong = prediction[column] != examples["labels"][column]
-                axis.set_title(str(prediction[column]), fontsize=7, pad=2, color="#c1272d" if wrong else "#333333")
-        line[0].set_ylabel(label, rotation=0, ha="right", va="center", fontsize=8)
-    return _saved(figure, folder / "fig3")
+    lines = []
+    for name, label, black in ROWS:
+        predictions = examples.get(f"{name}_prediction", [None] * len(examples["labels"]))
+        texts = [_told(found, label) for found, label in zip(predictions, examples["labels"], strict=True)]
+        panels = zip((_scaled(image, black) for image in examples[name]), texts, strict=True)
+        lines.append(Line(label, [Panel(image, *text) for image, text in panels]))
+    return _saved(_mosaic(lines), folder / "fig3")
 
 
 PANELS = ("$x$", "shown", "$x'$", "shown")
@@ -54,8 +67,7 @@ def gallery(folder: Path) -> list[Path]:
     """What each defense makes of x and of x′ (PGD, end to end, on that defense). Writes gallery.png and gallery.pdf.
 
     Predictions stand above, red where wrong, "–" where there is none (rejected). What may leave [0, 1] is drawn from
-    −1 to 1.
-    Raises `UserError` where gallery.npz is not there.
+    −1 to 1. Raises `UserError` where gallery.npz is not there.
     """
     source = folder / "gallery.npz"
     if not source.exists():
@@ -64,27 +76,26 @@ def gallery(folder: Path) -> list[Path]:
         arrays = {name: stored[name] for name in stored.files}
     names = [name for name in MODEL_NAMES if f"{name}.seen" in arrays]
     count = len(arrays["labels"])
-    figure = Figure(figsize=(0.55 * count * len(PANELS) + 1.4, 0.72 * len(names) + 0.3), layout="constrained")
-    axes = figure.subplots(len(names), count * len(PANELS), squeeze=False)
-    for line, name in zip(axes, names, strict=True):
-        for index in range(count):
-            _draw_four(line[index * len(PANELS) :][: len(PANELS)], arrays, name, index)
-        line[0].set_ylabel(MODEL_NAMES[name], rotation=0, ha="right", va="center", fontsize=7)
-    for column, axis in enumerate(axes[-1]):
-        axis.set_xlabel(PANELS[column % len(PANELS)], fontsize=7)
-    return _saved(figure, folder / "gallery")
+    lines = [
+        Line(MODEL_NAMES[name], [panel for index in range(count) for panel in _four(arrays, name, index)])
+        for name in names
+    ]
+    return _saved(_mosaic(lines, count * PANELS), folder / "gallery")
 
 
-def _draw_four(line: Sequence[Axes], arrays: dict[str, np.ndarray], name: str, index: int) -> None:
-    label = arrays["labels"][index]
-    kinds = ("images", f"{name}.seen", f"{name}.adversarial", f"{name}.adversarial_seen")
-    for axis, kind in zip(line, kinds, strict=True):
-        leaves = arrays[kind].min() < -0.01
-        _draw(axis, arrays[kind][index], -1.0 if leaves else 0.0)
-    for axis, kind in ((line[1], "prediction"), (line[3], "adversarial_prediction")):
-        found = arrays[f"{name}.{kind}"][index]
-        colour = "#333333" if found in (label, -1) else "#c1272d"
-        axis.set_title("–" if found == -1 else str(found), fontsize=7, pad=2, color=colour)
+def _four(arrays: dict[str, np.ndarray], name: str, index: int) -> list[Panel]:
+    """x, what the classifier is shown of it, x′, what it is shown of that."""
+    found = []
+    for kind, prediction in (
+        ("images", None),
+        (f"{name}.seen", f"{name}.prediction"),
+        (f"{name}.adversarial", None),
+        (f"{name}.adversarial_seen", f"{name}.adversarial_prediction"),
+    ):
+        image = _scaled(arrays[kind][index], -1.0 if arrays[kind].min() < -0.01 else 0.0)
+        told = arrays[prediction][index] if prediction else None
+        found.append(Panel(image, *_told(told, arrays["labels"][index])))
+    return found
 
 
 def certified_curve(certified: dict[float, float], empirical: dict[float, float], path: Path) -> list[Path]:
@@ -110,14 +121,52 @@ def certified_curve(certified: dict[float, float], empirical: dict[float, float]
 def _saved(figure: Figure, path: Path) -> list[Path]:
     paths = [path.with_suffix(".png"), path.with_suffix(".pdf")]
     for each in paths:
-        figure.savefig(each, dpi=200, metadata={"CreationDate": None} if each.suffix == ".pdf" else {})
+        figure.savefig(
+            each,
+            dpi=200,
+            bbox_inches="tight",
+            pad_inches=0.03,
+            metadata={"CreationDate": None} if each.suffix == ".pdf" else {},
+        )
     return paths
 
 
-def _draw(axis: Axes, image: np.ndarray, black: float) -> None:
-    scaled = (np.moveaxis(image, 0, -1) - black) / (1 - black)
-    axis.imshow(scaled.squeeze(-1) if scaled.shape[-1] == 1 else scaled, cmap="gray", vmin=0, vmax=1)
-    axis.set_xticks([])
-    axis.set_yticks([])
-    for spine in axis.spines.values():
-        spine.set_linewidth(0.4)
+def _told(prediction: int | None, label: int) -> tuple[str, str]:
+    """What stands above a panel, and its colour."""
+    if prediction is None or prediction == -1:
+        return ("" if prediction is None else "–"), "#333333"
+    return str(prediction), "#333333" if prediction == label else "#c1272d"
+
+
+def _scaled(image: np.ndarray, black: float) -> np.ndarray:
+    """[channel, height, width] as [height, width, 3] in [0, 1], `black` drawn black and 1 white."""
+    pixels = np.moveaxis((image - black) / (1 - black), 0, -1).clip(0, 1)
+    return np.broadcast_to(pixels, (*pixels.shape[:2], 3))
+
+
+def _mosaic(lines: list[Line], feet: Sequence[str] = ()) -> Figure:
+    """All panels in one picture of one axis (an axis a panel takes seconds to lay out), texts above and beside them.
+
+    `feet`: what stands below each column.
+    """
+    height, width = lines[0].panels[0].image.shape[:2]
+    above, between = round(0.42 * height), round(0.12 * width)
+    columns = len(lines[0].panels)
+    canvas = np.ones((len(lines) * (height + above), columns * (width + between), 3))
+    figure = Figure(
+        figsize=(0.62 * columns + 1.5, 0.62 * len(lines) * (1 + above / height) + 0.3), layout="constrained"
+    )
+    axis = figure.subplots()
+    for row, line in enumerate(lines):
+        top = row * (height + above) + above
+        axis.text(-between, top + height / 2, line.label, ha="right", va="center", fontsize=8)
+        for column, panel in enumerate(line.panels):
+            left = column * (width + between)
+            canvas[top : top + height, left : left + width] = panel.image
+            axis.text(left + width / 2, top - 0.08 * height, panel.text, ha="center", fontsize=7, color=panel.colour)
+    for column, foot in enumerate(feet):
+        middle = column * (width + between) + width / 2
+        axis.text(middle, len(canvas) + 0.1 * height, foot, ha="center", va="top", fontsize=7)
+    axis.imshow(canvas, interpolation="nearest")
+    axis.set_axis_off()
+    return figure

@@ -35,7 +35,7 @@ NAMES = {"standard": "None"}
 
 LITERATURE: dict[str, str] = {
     "bit-depth": "on CIFAR-10 at 4/255, discretised networks fall to 97 % of the attacks, as undefended ones do "
-    "(google-research/selfstudy-adversarial-robustness). On MNIST, with one bit, only pixels within ε of 0.5 can change.",
+    "(google-research/selfstudy-adversarial-robustness). On MNIST, with 1 bit, only pixels within ε of 0.5 can change.",
     "feature-squeezing": "on CIFAR-10 at 4/255, blurred networks fall to 95 % and discretised ones to 97 % of the "
     "attacks (the same source).",
     "randomized-smoothing": "certified on CIFAR-10 with σ = 0.25, within 1, 2 and 4/255: 62.2, 47.0 and 19.6 %, at "

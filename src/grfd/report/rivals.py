@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from grfd.evaluate.protocols import PROTOCOLS
+from grfd.report import none_row
 from grfd.report.certificates import RADII, certified_accuracy
 from grfd.report.paper import LITERATURE, TABLE_3
 from grfd.report.table import MODEL_NAMES, NAMES, Row, grid, rows, usual
@@ -22,10 +23,10 @@ Grid = dict[tuple[str, str], dict[str, Row]]
 
 HEAD = """## Table 3: GRFD beside its rivals
 
-`grfd reproduce table3 --scale paper`. Each cell is ours / the paper's, in per cent; the paper names no protocol,
-so its number is the same in each table. {seeds} A dash: not measured, or not in the paper. Rivals are trained by recipes of the
-literature, which their docstrings name; the paper does not say how it trained them. A detector's clean images count as
-wrong where they are rejected, its attacked ones as right."""
+`grfd reproduce table3 --scale paper`. Each cell is ours / the paper's, in per cent; the paper names no protocol, so its
+number is the same in each table. {seeds} A dash: not measured, or not in the paper. Rivals are trained by recipes of
+the literature, which their docstrings name; the paper does not say how it trained them. A detector's clean images count
+as wrong where they are rejected, its attacked ones as right. AA is the standard AutoAttack."""
 
 
 def section(results: Path) -> list[str]:
@@ -38,6 +39,7 @@ def section(results: Path) -> list[str]:
     for protocol in ("transfer", "whitebox", "adaptive"):
         parts += [f"`{protocol}`: {PROTOCOLS[protocol]}.", _table(grids, protocol)]
     parts += [_flags(folders), "### Where the paper's numbers hold", _verdicts(grids)]
+    parts += none_row.section(results)
     return [*parts, "### What an answer costs", _costs(folders[0]), _certified(folders[0])]
 
 

@@ -1,0 +1,55 @@
+"""The None row beside the paper's: what recipes for an undefended LeNet5 gave, from records in results/."""
+
+from pathlib import Path
+
+from grfd.report.paper import TABLE_3
+from grfd.report.table import NAMES, grid, rows
+
+ATTACKS = ("fgsm", "pgd", "aa_torchattacks", "eotpgd", "vmifgsm")
+FOLDERS = "none-row"
+"""Beginning of the folder names in results/: none-row-SCALE-RECIPE-seed-N."""
+
+
+def published() -> dict[str, float]:
+    """The paper's, in per cent; its AA is set beside TorchAttacks' variant."""
+    row = TABLE_3["mnist"]["standard"]
+    return {"none": row["none"]} | {name: row["aa" if name == "aa_torchattacks" else name] for name in ATTACKS}
+
+
+def found(folder: Path) -> dict[str, float]:
+    """Ours, white-box, in per cent."""
+    cells = grid(rows(folder))["whitebox", "standard"]
+    return {name: 100 * cells[name].accuracy for name in ("none", *ATTACKS)}
+
+
+def distance(row: dict[str, float]) -> float:
+    """The largest distance from the paper over the five attacks, in points."""
+    return max(abs(row[name] - published()[name]) for name in ATTACKS)
+
+
+def section(results: Path) -> list[str]:
+    """Heading, table and verdict; nothing where no such run is committed."""
+    folders = sorted(results.glob(f"{FOLDERS}-*"))
+    if not folders:
+        return []
+    ours = {folder.name.removeprefix(f"{FOLDERS}-"): found(folder) for folder in folders}
+    nearest = min(ours, key=lambda name: distance(ours[name]))
+    lines = [_line(["recipe", "clean", *(NAMES[name] for name in ATTACKS), "furthest"])]
+    lines.append(_line(["---", *("---:" for _ in range(len(ATTACKS) + 2))]))
+    for name, row in ours.items():
+        lines.append(_line([f"`{name}`", *(f"{value:.1f}" for value in row.values()), f"{distance(row):.1f}"]))
+    lines.append(_line(["paper", *(f"{value:.1f}" for value in published().values()), ""]))
+    told = f"The nearest recipe, `{nearest}`, is still up to {distance(ours[nearest]):.1f} points away. "
+    return [
+        "### The None row: a recipe near the paper's",
+        "`grfd reproduce none-row --scale paper`, `whitebox`, 1,000 images; every recipe changes one thing of the "
+        "preset's (20 epochs, AdamW at 0.001, weight decay 0.01, batch 256). *Furthest* is the largest distance from "
+        "the paper over the five attacks.",
+        "\n".join(lines),
+        told + "The strength of a transferred attack depends on the model that it was made on, so this bounds how "
+        "near the other rows can come.",
+    ]
+
+
+def _line(texts: list[str]) -> str:
+    return "| " + " | ".join(texts) + " |"
