@@ -15,6 +15,7 @@ from grfd.config import Config
 from grfd.data.record import Data, as_images, checked
 from grfd.defenses import DEFENSES, is_fitted, standard
 from grfd.errors import UserError
+from grfd.evaluate.attacker import may_reject
 from grfd.evaluate.checks import as_rows, run_checks
 from grfd.evaluate.judge import Case, budgets_for, check_names
 from grfd.evaluate.judge import evaluate as run_attacks
@@ -55,10 +56,11 @@ def check_answers(model: nn.Module, data: Data, device: torch.device, name: str)
         logits = model(images)
     except Exception as error:  # a user's own code may raise anything
         raise UserError(f"{name} cannot take images of {tuple(images.shape[1:])}: {error}") from error
-    if not isinstance(logits, torch.Tensor) or logits.shape != (len(images), len(data.classes)):
+    wanted = len(data.classes) + may_reject(model)
+    if not isinstance(logits, torch.Tensor) or logits.shape != (len(images), wanted):
         found = tuple(logits.shape) if isinstance(logits, torch.Tensor) else type(logits).__name__
         raise UserError(
-            f"{name} answers with {found} for {len(images)} images: expected a tensor of {len(data.classes)} logits "
+            f"{name} answers with {found} for {len(images)} images: expected a tensor of {wanted} logits "
             "for each; an adapter can make it so"
         )
 
