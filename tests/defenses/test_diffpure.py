@@ -62,6 +62,21 @@ def test_it_answers_at_random_and_its_surrogate_takes_fewer_steps(purified: Puri
     assert clean.min() >= 0 and clean.max() <= 1
 
 
+def test_stand_ins_have_the_gradients_they_are_named_for(purified: Purified) -> None:
+    stand_ins = purified.stand_ins()
+    images = torch.rand(3, 1, 8, 8, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    with torch.random.fork_rng():
+        (passed,) = torch.autograd.grad(stand_ins["bpda"](images)[:, 0].sum(), images)
+        linear = purified.classifier[1].weight[0].detach()
+        assert torch.allclose(passed, linear.view(1, 1, 8, 8).expand(3, 1, 8, 8), atol=1e-6)
+        state = torch.get_rng_state()
+        first = stand_ins["fixed noises"](images)
+        assert torch.equal(torch.get_rng_state(), state), "the caller's randomness is disturbed"
+        assert torch.equal(stand_ins["fixed noises"](images), first) and not torch.equal(purified(images), first)
+        (gradient,) = torch.autograd.grad(first[:, 0].sum(), images)
+    assert gradient.abs().max() > 0 and not torch.allclose(gradient, passed, atol=1e-3)
+
+
 def test_the_average_follows_the_weights() -> None:
     network, averaged = denoiser(1, (16, 16)), denoiser(1, (16, 16))
     averaged.load_state_dict(network.state_dict())

@@ -99,6 +99,58 @@ def test_adaptive_is_at_most_whitebox_and_transfer(case: Case) -> None:
                     assert not (record.robust & ~found[model, other, attack].robust).any()
 
 
+class Rounded(nn.Module):
+    """Rounds, so that its own gradient is 0; an attacker may differentiate what stands behind the rounding."""
+
+    def __init__(self, target: nn.Module) -> None:
+        super().__init__()
+        self.target = target
+
+    def stand_ins(self) -> dict[str, nn.Module]:
+        return {"behind the rounding": self.target}
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.target((images * 20).round() / 20)
+
+
+def test_adaptive_tries_every_stand_in(case: Case) -> None:
+    rounded = replace(case, models={"standard": case.models["standard"], "rounded": Rounded(case.models["standard"])})
+    evaluate(rounded, ["whitebox", "adaptive"], ["fgsm"], 40)
+    found = records.stored(case.folder)
+    left = {protocol: found["rounded", protocol, "fgsm"].robust.mean() for protocol in ("whitebox", "transfer")}
+    assert found["rounded", "whitebox", "fgsm"].robust.mean() > 0.9
+    assert found["rounded", "adaptive", "fgsm"].robust.mean() <= left["transfer"] < 0.7
+
+
+class Rejecting(nn.Module):
+    """Rejects what is brighter than any of the images, whatever it is."""
+
+    rejection = 3
+
+    def __init__(self, target: nn.Module, brightest: float) -> None:
+        super().__init__()
+        self.target = target
+        self.brightest = brightest
+
+    def forward(self, images: Tensor) -> Tensor:
+        logits = self.target(images)
+        rejection = logits.amax(1) + 50 * (images.mean((1, 2, 3)) - self.brightest)
+        return torch.cat([logits, rejection[:, None]], 1)
+
+
+def test_a_rejected_image_is_wrong_before_an_attack_and_held_after_it(case: Case) -> None:
+    brightness = case.split.images.mean((1, 2, 3))
+    detector = Rejecting(case.models["standard"], brightness.median().item())
+    evaluate(replace(case, models={"standard": case.models["standard"], "detector": detector}), ALL[:3], ["pgd"], 40)
+    found = records.stored(case.folder)
+    rejected = (brightness > brightness.median()).numpy()
+    record = found["detector", "whitebox", "pgd"]
+    assert (record.columns["clean_prediction"][rejected] == 3).all() and not record.robust[rejected].any()
+    assert (record.columns["adversarial_prediction"] < 3).all() and "accepted" in record.settings["rule"]
+    assert 0 < record.robust[~rejected].sum() < (~rejected).sum()
+    assert not (found["detector", "adaptive", "pgd"].robust & ~record.robust).any()
+
+
 def test_worst_case_is_at_most_each_attack(case: Case) -> None:
     evaluate(case, ["whitebox"], ATTACKS, 40)
     mine = [record for key, record in records.stored(case.folder).items() if key[0] == "grfd"]

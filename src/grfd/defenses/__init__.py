@@ -5,6 +5,8 @@ A defense is an `nn.Module`, images → logits. It may say more of itself, and n
 - `stochastic: bool`: its answers are random; it is attacked in expectation and judged by majority vote;
 - `votes: int`: how many answers its majority is of, where that belongs to the defense;
 - `surrogate() -> nn.Module`: a differentiable stand-in, where its own forward has no useful gradient (BPDA);
+- `stand_ins() -> dict[str, nn.Module]`: others by name that an attacker may differentiate instead; `adaptive` tries
+  each, and judges what it finds on the defense itself;
 - `deterministic() -> nn.Module`: itself without its randomness, for the `whitebox` protocol;
 - `rejection: int`: index of the logit that says "rejected", behind those of the classes, where it may refuse an answer:
   wrong on a clean image, and on an attacked one as good as the right answer;

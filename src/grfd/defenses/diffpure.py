@@ -5,7 +5,9 @@ al. 2020, arXiv:2006.11239) is trained on the run's own data, on the steps up to
 taken. Its weights are averaged. The reverse process is strided. t* is the largest of `Recipe.levels` at which enough
 clean images of a held-out part of the training data are still right.
 Adaptive attack: PGD in expectation over the noise, with the full gradient through a surrogate of fewer reverse steps,
-each checkpointed (arXiv:2303.09051 shows that less underrates the attacker), judged on the whole defense.
+each checkpointed (arXiv:2303.09051 shows that less underrates the attacker), judged on the whole defense. `adaptive`
+also tries BPDA, the identity's gradient through the purification, and the surrogate with its noises held fixed
+(arXiv:2505.22839).
 
 Needs `diffusers`: pip install "grfd[diffusion]".
 """
@@ -19,6 +21,7 @@ from torch.utils.checkpoint import checkpoint
 
 from grfd.data.record import Data, Split, as_images
 from grfd.defenses import recipes
+from grfd.defenses.squeezers import Straight
 from grfd.errors import UserError
 from grfd.models import Architecture
 from grfd.runs import Run, read_tensors, write_tensors
@@ -143,6 +146,9 @@ class Purified(nn.Module):
         fewer = Purified(self.network, self.classifier, self.start, self.surrogate_steps, self.surrogate_steps)
         return fewer.train(self.training)
 
+    def stand_ins(self) -> dict[str, nn.Module]:
+        return {"bpda": Passed(self), "fixed noises": Fixed(self.surrogate())}
+
     def seen(self, images: Images) -> Images:
         # steps count from 0, so t* steps of noise are those up to t* − 1
         level = self.scheduler.alphas_cumprod[[self.start - 1]].to(images)
@@ -160,6 +166,37 @@ class Purified(nn.Module):
     def _back(self, noisy: Tensor, step: int) -> Tensor:
         """One reverse step: DDPM's mean, and its noise but for the last."""
         return self.scheduler.step(self.network(noisy, step).sample, step, noisy).prev_sample
+
+
+class Passed(nn.Module):
+    """The defense's answers, with the identity's gradient through the purification (BPDA)."""
+
+    stochastic = True
+
+    def __init__(self, defense: Purified) -> None:
+        super().__init__()
+        self.defense = defense
+
+    def forward(self, images: Images) -> Logits:
+        return self.defense.classifier(Straight.apply(images, self.defense.seen))
+
+
+class Fixed(nn.Module):
+    """Each place of a batch has the same noises at every call, so that an attack climbs one function.
+
+    `stochastic`, since places differ: it is attacked in expectation over 16 of them.
+    """
+
+    stochastic = True
+
+    def __init__(self, defense: nn.Module) -> None:
+        super().__init__()
+        self.defense = defense
+
+    def forward(self, images: Images) -> Logits:
+        with torch.random.fork_rng(devices=[images.device] if images.is_cuda else []):
+            torch.manual_seed(0)
+            return self.defense(images)
 
 
 def strided(start: int, steps: int) -> list[int]:

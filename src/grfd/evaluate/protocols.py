@@ -122,8 +122,7 @@ def adaptive(
 ) -> Outcome:
     """The best of `found` (other protocols' outcomes for these images), then of `EXTRA`, until an example falls."""
     best = best_of(found, labels)
-    trials: list[tuple[str, dict[str, Any]]] = [(name, {})] if is_stochastic(defense) else []
-    for extra, changes in [*trials, *EXTRA.get(name, ())]:
+    for source, extra, changes in _trials(defense, name):
         standing = (best.prediction == labels).nonzero().squeeze(1)
         if len(standing) == 0:
             break
@@ -131,9 +130,19 @@ def adaptive(
         if "step_size" in changes:
             chosen["step_size"] = changes["step_size"] * settings["eps"]
         part, wanted = images[standing], labels[standing]
-        more = judged(defense, part, wanted, craft(defense, part, wanted, extra, chosen, generator))
+        more = judged(defense, part, wanted, craft(source, part, wanted, extra, chosen, generator))
         best = _merged(best, standing, more, labels)
     return best
+
+
+def _trials(defense: nn.Module, name: str) -> list[tuple[nn.Module, str, dict[str, Any]]]:
+    """What is attacked, by which attack, with which of its settings changed."""
+    others = defense.stand_ins().values() if hasattr(defense, "stand_ins") else ()  # type: ignore[operator]
+    again = [defense] if is_stochastic(defense) else []
+    return [
+        *((source, name, {}) for source in (*again, *others)),
+        *((defense, extra, changes) for extra, changes in EXTRA.get(name, ())),
+    ]
 
 
 def best_of(found: list[Outcome], labels: Labels) -> Outcome:
