@@ -8,8 +8,9 @@ BIN := $(VENV)/bin
 demo: $(VENV)/demo
 	$(BIN)/grfd demo
 
+# two processes of one thread each: most tests are too small to share a thread's work
 test: $(VENV)/test
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 check: $(VENV)/test
 	$(BIN)/ruff format --check src tests benchmarks

@@ -10,6 +10,9 @@ from grfd.data import Data, Split, load
 from grfd.evaluate import checks
 from grfd.evaluate.probes import PROBES
 
+# Two threads on what is small here are slower than one, and `make test` runs two processes.
+torch.set_num_threads(1)
+
 
 @pytest.fixture(scope="session")
 def mnist() -> Data:

@@ -8,8 +8,6 @@ from torch import Tensor, nn
 
 import grfd
 
-torch.set_num_threads(1)
-
 
 class MyNet(nn.Module):
     def __init__(self) -> None:

@@ -16,7 +16,6 @@ from grfd.data import Data
 from grfd.data.record import as_images
 from grfd.evaluate import records
 
-torch.set_num_threads(1)
 MODULE = """
 import torch
 from torch import nn

@@ -10,8 +10,6 @@ from torch import Tensor, nn
 
 from grfd.attacks import ATTACKS, OTHER_ATTACKS
 
-torch.set_num_threads(1)
-
 
 def _small_net(classes: int = 10, channels: int = 1, size: int = 8, dtype: torch.dtype = torch.float32) -> nn.Module:
     with torch.random.fork_rng():

@@ -11,8 +11,6 @@ import grfd
 from grfd.data.record import as_images
 from grfd.defenses import DEFENSES
 
-torch.set_num_threads(1)
-
 SHORT: dict[str, dict[str, Any]] = {
     "cd-vae": {"epochs": 6, "adversarial_epochs": 6, "eps": 0.03, "steps": 2, "latent": 32, "learning_rate": 0.003},
     "randomized-smoothing": {"epochs": 8, "votes": 21},

@@ -7,8 +7,6 @@ from torch import Tensor, nn
 from grfd.defenses import diffpure
 from grfd.defenses.diffpure import Purified, denoiser, diffused, noise_scheduler, strided
 
-torch.set_num_threads(1)
-
 
 @pytest.fixture
 def purified() -> Purified:

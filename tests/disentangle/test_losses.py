@@ -20,8 +20,6 @@ from grfd.disentangle.losses import (
     sign_gradient_perturbation,
 )
 
-torch.set_num_threads(1)
-
 
 @pytest.fixture
 def network() -> nn.Module:

@@ -9,8 +9,6 @@ from grfd.disentangle.lvcvae import LVCVAE, redundant, robust
 from grfd.disentangle.objective import StageOne, alpha_at
 from grfd.models.lenet import LeNet5
 
-torch.set_num_threads(1)
-
 
 @pytest.fixture
 def batch() -> tuple[Tensor, Tensor]:

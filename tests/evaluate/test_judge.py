@@ -18,7 +18,6 @@ from grfd.evaluate.attacker import VOTES, Expected, predictions
 from grfd.evaluate.checks import run_checks
 from grfd.evaluate.judge import Case, cells, evaluate
 
-torch.set_num_threads(1)
 BUDGETS = {
     "fgsm": {"eps": 0.1},
     "pgd": {"eps": 0.1, "step_size": 0.04, "steps": 5},

@@ -14,7 +14,6 @@ from grfd.evaluate.judge import Case
 from grfd.evaluate.probes import PROBES
 from grfd.models import LeNet5
 
-torch.set_num_threads(2)
 EXAMPLES = 200
 
 

@@ -23,8 +23,6 @@ from grfd.experiments.attack_bench import (
 from grfd.experiments.libraries import LIBRARIES, Budget, run_foreign
 from grfd.models.resnet import SmallResNet
 
-torch.set_num_threads(2)
-
 
 def test_without_other_libraries_ours_are_timed_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(attack_bench, "SHOWN", 1000)

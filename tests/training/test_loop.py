@@ -11,8 +11,6 @@ from grfd.config import Config
 from grfd.errors import UserError
 from grfd.training.loop import fit
 
-torch.set_num_threads(1)
-
 RATE = 0.05
 
 
