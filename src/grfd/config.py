@@ -84,7 +84,7 @@ class Config:
 PRESETS: dict[str, Config] = {
     # the paper's ε, γ, δ, β and latent are the defaults; at a higher learning rate L_rb relapses (docs/decisions.md)
     "mnist-lenet5": Config(epochs=150, classifier_epochs=20, learning_rate=1.5e-4),
-    "quick": Config(epochs=3, classifier_epochs=3),
+    "quick": Config(epochs=3, classifier_epochs=2),
 }
 
 

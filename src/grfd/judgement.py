@@ -89,7 +89,7 @@ def evaluate(
         models = models_of(run, loaded, build_architecture(run.config, loaded, model), device, tuple(defenses))
         budgets = budgets_for(loaded.test.images.shape[1])
         case = Case(run.path, models, loaded.test, budgets, run.config.seed, device)
-        found = _judge(run, case, list(protocols), list(attacks), examples)
+        found = _judge(run, case, list(protocols), list(attacks), examples, loaded.source)
         write_figures(case)
     return found
 
@@ -142,7 +142,7 @@ def evaluate_model(
             tuple(sources or ()),
             {name: fingerprint(each) for name, each in models.items()},
         )
-        return _judge(run, case, wanted, attacks, examples)
+        return _judge(run, case, wanted, attacks, examples, loaded.source)
 
 
 def evaluate_named(
@@ -186,13 +186,16 @@ def _called(name: str, *arguments: Any) -> Any:
         raise UserError(f"{name} raised {type(error).__name__}: {error}") from error
 
 
-def _judge(run: Run, case: Case, protocols: list[str], attacks: list[str], examples: int) -> dict[str, Any]:
-    """Attacks, checks, results.json, and evaluation.json: what was asked, by which revision."""
+def _judge(
+    run: Run, case: Case, protocols: list[str], attacks: list[str], examples: int, images: str
+) -> dict[str, Any]:
+    """Attacks, checks, results.json, and evaluation.json: what was asked, of which images, by which revision."""
     run_attacks(case, protocols, attacks, examples)
     earlier = results(run)["checks"] if run.has("results.json") else []
     kept = [check for check in earlier if check["model"] not in case.models]
     found = table_results(run.path, kept + as_rows(run_checks(case)))
-    asked = {"protocols": protocols, "attacks": attacks, "examples": examples, "weights": case.fingerprints}
+    asked: dict[str, Any] = {"protocols": protocols, "attacks": attacks, "examples": examples, "images": images}
+    asked["weights"] = case.fingerprints
     runs.write_json(run.file("evaluation.json"), asked | runs.provenance())
     runs.write_json(run.file("results.json"), found)
     return found

@@ -1,0 +1,72 @@
+"""Files from the network: once, with checksum, progress and resume; a file is there whole, or not at all."""
+
+import logging
+from pathlib import Path
+
+import pooch
+import requests
+
+from grfd.errors import UserError
+from grfd.progress import progress
+
+CHUNK = 2**16
+SECONDS = 30
+"""Without a byte for so long, a connection counts as broken."""
+
+
+def cache() -> Path:
+    """Where downloaded files lie: the user's cache folder."""
+    return Path(pooch.os_cache("grfd"))
+
+
+def downloaded(url: str, md5: str, file: Path) -> Path:
+    """`file`, downloaded if it is not there. Raises `UserError` where there is no network, or the checksum is wrong.
+
+    What came is kept in FILE.part, so that a broken download goes on where it stopped.
+    """
+    if file.exists():
+        return file
+    pooch.get_logger().setLevel(logging.WARNING)
+    try:
+        pooch.retrieve(url, f"md5:{md5}", fname=file.name, path=file.parent, downloader=_Resuming(file))
+    except (requests.RequestException, OSError) as error:
+        reason = type(error).__name__
+        raise UserError(f"{url} cannot be had ({reason}): put it at {file}, or give --data-dir FOLDER") from error
+    except ValueError as error:  # what pooch raises for a wrong checksum
+        _part(file).unlink(missing_ok=True)
+        raise UserError(f"what came from {url} has another checksum than {md5}: it was deleted, try again") from error
+    _part(file).unlink(missing_ok=True)
+    return file
+
+
+class _Resuming:
+    """A downloader for pooch: fetches what FILE.part lacks, then gives pooch the whole."""
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+
+    def __call__(self, url: str, output_file: str, asking: object) -> None:
+        part = _part(self.file)
+        part.parent.mkdir(parents=True, exist_ok=True)
+        there = part.stat().st_size if part.exists() else 0
+        with requests.get(
+            url, headers={"Range": f"bytes={there}-"} if there else {}, stream=True, timeout=SECONDS
+        ) as answer:
+            if answer.status_code != requests.codes.requested_range_not_satisfiable:  # else it is whole already
+                answer.raise_for_status()
+                _append(answer, part, there)
+        Path(output_file).write_bytes(part.read_bytes())
+
+
+def _append(answer: requests.Response, part: Path, there: int) -> None:
+    goes_on = answer.status_code == requests.codes.partial_content
+    done = there if goes_on else 0
+    total = done + int(answer.headers.get("Content-Length", 0))
+    with progress(f"download {part.stem}", total, done=done) as advance, part.open("ab" if goes_on else "wb") as handle:
+        for chunk in answer.iter_content(CHUNK):
+            handle.write(chunk)
+            advance(len(chunk), "bytes")
+
+
+def _part(file: Path) -> Path:
+    return file.with_name(file.name + ".part")
