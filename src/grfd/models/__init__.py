@@ -3,6 +3,7 @@
 import importlib
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from torch import nn
@@ -10,6 +11,8 @@ from torch import nn
 from grfd.errors import UserError
 from grfd.models.lenet import LeNet5
 from grfd.models.resnet import SmallResNet
+from grfd.models.wide_resnet import NAME as WIDE_RESNET
+from grfd.models.wide_resnet import wide_resnet
 
 Architecture = Callable[[], nn.Module]
 """Makes the target model anew, with fresh weights from PyTorch's global generator."""
@@ -18,7 +21,7 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
     "lenet5": LeNet5,
     "small-resnet": SmallResNet,
 }
-"""Name → constructor, called with `channels`, `classes`, `height` and `width`."""
+"""Name → constructor, called with `channels`, `classes`, `height` and `width`. `wrn-28-10` and its like besides."""
 
 
 def architecture(name: str, *, channels: int, classes: int, height: int, width: int) -> Architecture:
@@ -28,12 +31,14 @@ def architecture(name: str, *, channels: int, classes: int, height: int, width: 
     """
     if ":" in name:
         return imported(name)
-    if name not in MODELS:
-        raise UserError(f"unknown model {name!r}: expected one of {', '.join(MODELS)}, or package.module:factory")
+    known = [*MODELS, "wrn-DEPTH-WIDTH"]
+    if name not in MODELS and not WIDE_RESNET.fullmatch(name):
+        raise UserError(f"unknown model {name!r}: expected one of {', '.join(known)}, or package.module:factory")
+    make = MODELS.get(name) or partial(wide_resnet, name)
 
     def build() -> nn.Module:
         try:
-            return MODELS[name](channels=channels, classes=classes, height=height, width=width)
+            return make(channels=channels, classes=classes, height=height, width=width)
         except ValueError as error:
             raise UserError(f"model {name!r}: {error}") from error
 

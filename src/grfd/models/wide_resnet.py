@@ -1,0 +1,75 @@
+"""Wide residual networks, WRN-depth-width (Zagoruyko & Komodakis 2016, arXiv:1605.07146), dropout in each block."""
+
+import re
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from grfd.types import Features, Logits
+
+DROPOUT = 0.3
+"""The paper's, as CD-VAE's (section 4.1)."""
+NAME = re.compile(r"wrn-(\d+)-(\d+)")
+
+
+class Block(nn.Module):
+    """BN–ReLU–conv 3×3, dropout, BN–ReLU–conv 3×3; around them the input, through a 1×1 convolution where it widens."""
+
+    def __init__(self, inputs: int, outputs: int, stride: int, dropout: float) -> None:
+        super().__init__()
+        self.first_norm = nn.BatchNorm2d(inputs)
+        self.first = nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False)
+        self.dropout = nn.Dropout(dropout)
+        self.second_norm = nn.BatchNorm2d(outputs)
+        self.second = nn.Conv2d(outputs, outputs, 3, 1, 1, bias=False)
+        self.around = None if inputs == outputs else nn.Conv2d(inputs, outputs, 1, stride, bias=False)
+
+    def forward(self, features: Tensor) -> Tensor:
+        active = F.relu(self.first_norm(features))
+        around = features if self.around is None else self.around(active)
+        inner = self.dropout(F.relu(self.second_norm(self.first(active))))
+        return self.second(inner) + around
+
+
+class WideResNet(nn.Module):
+    """Images `[batch, channels, height, width]`, sides multiples of 4 → logits. Depth 6n + 4: n blocks in each of three
+    groups, of 16, 32 and 64 times `width` maps; the second and third halve the sides.
+    """
+
+    def __init__(self, depth: int, width: int, channels: int = 3, classes: int = 10, dropout: float = DROPOUT) -> None:
+        super().__init__()
+        blocks, rest = divmod(depth - 4, 6)
+        if blocks < 1 or rest:
+            raise ValueError(f"a WRN's depth is 6n + 4 (10, 16, 22, 28, …), got {depth}")
+        if width < 1:
+            raise ValueError(f"a WRN's width is at least 1, got {width}")
+        maps = [16, 16 * width, 32 * width, 64 * width]
+        self.stem = nn.Conv2d(channels, maps[0], 3, 1, 1, bias=False)
+        self.blocks = nn.Sequential(
+            *(
+                Block(maps[group] if index == 0 else maps[group + 1], maps[group + 1],
+                      2 if group and index == 0 else 1, dropout)
+                for group in range(3)
+                for index in range(blocks)
+            )
+        )  # fmt: skip
+        self.norm = nn.BatchNorm2d(maps[3])
+        self.classifier = nn.Linear(maps[3], classes)
+        for layer in self.modules():
+            if isinstance(layer, nn.Conv2d):
+                nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
+
+    def forward(self, images: Features) -> Logits:
+        return self.classifier(F.relu(self.norm(self.blocks(self.stem(images)))).mean((2, 3)))
+
+
+def wide_resnet(name: str, *, channels: int, classes: int, height: int, width: int) -> WideResNet:
+    """`wrn-28-10` and its like. Raises `ValueError` for another depth than 6n + 4, and for sides that cannot be halved
+    twice.
+    """
+    found = NAME.fullmatch(name)
+    if found is None:
+        raise ValueError(f"{name} is no WRN: expected wrn-DEPTH-WIDTH")
+    if height % 4 or width % 4:
+        raise ValueError(f"a WRN takes images whose sides are multiples of 4, got {height}×{width}")
+    return WideResNet(int(found[1]), int(found[2]), channels, classes)
