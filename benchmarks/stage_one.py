@@ -24,7 +24,7 @@ from torch import nn
 
 from grfd.config import Config
 from grfd.disentangle import losses
-from grfd.disentangle.lvcvae import LVCVAE, sample
+from grfd.disentangle.lvcvae import lenet_lvcvae, sample
 from grfd.disentangle.objective import StageOne
 from grfd.memory import keep_freed_memory
 from grfd.models.lenet import ConvMaxPool, LeNet5
@@ -92,7 +92,7 @@ def stepper(objective: nn.Module, *, channels_last: bool = False, bfloat16: bool
 
 def objective(kind: type[StageOne], *, by_blocks: bool) -> StageOne:
     torch.manual_seed(0)
-    generator, rsm = LVCVAE(1, 10, 28, 28), LeNet5()
+    generator, rsm = lenet_lvcvae(1, 10, 28, 28), LeNet5()
     if not by_blocks:
         plain(generator), plain(rsm)
     return kind(generator, rsm, Config())

@@ -1,13 +1,19 @@
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor, nn
 
 from grfd.config import Config
-from grfd.disentangle.lvcvae import LVCVAE, redundant, robust
+from grfd.data import from_tensors
+from grfd.disentangle.lvcvae import lenet_lvcvae, redundant, robust
 from grfd.disentangle.objective import StageOne, alpha_at
+from grfd.disentangle.residual import Residual
+from grfd.disentangle.stages import build_generator
+from grfd.errors import UserError
 from grfd.models.lenet import LeNet5
+from grfd.runs import Run
 
 
 @pytest.fixture
@@ -18,7 +24,7 @@ def batch() -> tuple[Tensor, Tensor]:
 
 def stage_one(config: Config) -> StageOne:
     torch.manual_seed(0)
-    return StageOne(LVCVAE(1, 10, 28, 28, latent=8), LeNet5(), replace(config, latent=8))
+    return StageOne(lenet_lvcvae(1, 10, 28, 28, latent=8), LeNet5(), replace(config, latent=8))
 
 
 def gradients(objective: StageOne, batch: tuple[Tensor, Tensor], term: str) -> dict[str, bool]:
@@ -98,7 +104,7 @@ class Normed(nn.Module):
 @pytest.mark.parametrize(("batch_norm", "updates"), [("updated", 1), ("frozen", 0)])
 def test_batch_norm_is_updated_once_a_step(batch: tuple[Tensor, Tensor], batch_norm: str, updates: int) -> None:
     config = Config(batch_norm=batch_norm, latent=8)
-    objective = StageOne(LVCVAE(1, 10, 28, 28, latent=8), Normed(), config).train()
+    objective = StageOne(lenet_lvcvae(1, 10, 28, 28, latent=8), Normed(), config).train()
     objective(*batch, 0.0)["loss"].mean().backward()
     assert objective.rsm.net[1].num_batches_tracked.item() == updates
 
@@ -128,14 +134,14 @@ def test_every_alternative_changes_the_loss_and_trains(batch: tuple[Tensor, Tens
 
 
 def test_parts_add_up_to_the_image(batch: tuple[Tensor, Tensor]) -> None:
-    generator = LVCVAE(1, 10, 28, 28, latent=8).eval()
+    generator = lenet_lvcvae(1, 10, 28, 28, latent=8).eval()
     unneeded, rest = redundant(generator, batch[0]), robust(generator, batch[0])
     torch.testing.assert_close(unneeded + rest, batch[0])
     assert unneeded.min() >= 0 and unneeded.max() <= 1 and rest.min() >= -1 and rest.max() <= 1
 
 
 def test_sampled_latents_differ_and_the_mean_does_not(batch: tuple[Tensor, Tensor]) -> None:
-    generator = LVCVAE(1, 10, 28, 28, latent=8).eval()
+    generator = lenet_lvcvae(1, 10, 28, 28, latent=8).eval()
     assert torch.equal(redundant(generator, batch[0]), redundant(generator, batch[0]))
     assert not torch.equal(redundant(generator, batch[0], sampled=True), redundant(generator, batch[0], sampled=True))
 
@@ -143,4 +149,22 @@ def test_sampled_latents_differ_and_the_mean_does_not(batch: tuple[Tensor, Tenso
 @pytest.mark.parametrize(("channels", "height", "width"), [(1, 28, 28), (3, 32, 32), (1, 12, 16)])
 def test_lvcvae_gives_back_the_image_s_shape(channels: int, height: int, width: int) -> None:
     images = torch.rand(2, channels, height, width)
-    assert redundant(LVCVAE(channels, 5, height, width), images).shape == images.shape
+    assert redundant(lenet_lvcvae(channels, 5, height, width), images).shape == images.shape
+
+
+@pytest.mark.parametrize(("channels", "family"), [(1, "LeNet"), (3, "residual")])
+def test_grey_and_colour_images_have_networks_of_their_own(channels: int, family: str, tmp_path: Path) -> None:
+    images = torch.rand(4, channels, 16, 16)
+    data = from_tensors(images, torch.arange(4) % 2, images, torch.arange(4) % 2)
+    generator = build_generator(Run(tmp_path, Config(latent=8)), data).eval()
+    redundant_part = redundant(generator, images)
+    assert redundant_part.shape == images.shape and redundant_part.min() >= 0 and redundant_part.max() <= 1
+    assert generator.rectify(generator.encode(images)[0]).shape == (4, 2)
+    assert any(isinstance(layer, Residual) for layer in generator.modules()) == (family == "residual")
+
+
+def test_the_residual_network_refuses_sides_that_cannot_be_halved_twice(tmp_path: Path) -> None:
+    images = torch.rand(4, 3, 18, 18)
+    data = from_tensors(images, torch.arange(4) % 2, images, torch.arange(4) % 2)
+    with pytest.raises(UserError, match="multiples of 4, got 18×18"):
+        build_generator(Run(tmp_path, Config()), data)

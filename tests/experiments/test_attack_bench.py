@@ -93,10 +93,12 @@ def test_ours_leave_no_more_standing_than_theirs(
         victim = replace(victim, test=victim.test.take(60))  # theirs goes image by image
     budget = budget_for(attack, victim, PARITY)
     shown = (victim.network, victim.test.images, victim.test.labels, budget)
-    ours = robust(victim.network, run_ours(attack, *shown), victim, budget).mean()
-    theirs = robust(victim.network, run_foreign(library, attack, *shown), victim, budget).mean()
-    print(f"{library} {attack} {model}: ours {ours:.3f}, theirs {theirs:.3f}")
-    assert ours <= theirs + (0.05 if attack == "pixle" else ALLOWED)
+    ours = robust(victim.network, run_ours(attack, *shown), victim, budget)
+    theirs = robust(victim.network, run_foreign(library, attack, *shown), victim, budget)
+    print(f"{library} {attack} {model}: ours {ours.mean():.3f}, theirs {theirs.mean():.3f}")
+    # random starts differ: each of the images that fall to one alone might as well have fallen to the other
+    chance = 2 * (ours != theirs).sum() ** 0.5 / len(ours)
+    assert ours.mean() <= theirs.mean() + ALLOWED + chance
 
 
 @pytest.mark.oracle

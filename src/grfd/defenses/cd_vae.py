@@ -20,7 +20,8 @@ from grfd.attacks import pgd
 from grfd.data.record import Data, Split
 from grfd.defenses import recipes
 from grfd.disentangle.losses import kl_divergence, reconstruction_loss
-from grfd.disentangle.lvcvae import LVCVAE, sample
+from grfd.disentangle.lvcvae import lenet_lvcvae, sample
+from grfd.disentangle.residual import MAPS, residual_decoder, residual_encoder
 from grfd.models import Architecture
 from grfd.runs import Run, load_weights, write_tensors
 from grfd.seeds import seeded
@@ -78,55 +79,18 @@ class Recipe:
     """AdamW's, falling to 0 along a cosine, in both stages."""
 
 
-class Residual(nn.Module):
-    """x plus two convolutions of it (networks/vae.py of the authors)."""
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.layers = nn.Sequential(
-            nn.LeakyReLU(),
-            nn.Conv2d(width, width, 3, padding=1),
-            nn.BatchNorm2d(width),
-            nn.LeakyReLU(),
-            nn.Conv2d(width, width, 1),
-        )
-
-    def forward(self, features: Features) -> Features:
-        return features + self.layers(features)
-
-
 class ConvVAE(nn.Module):
     """The authors' VAE for colour images whose sides are multiples of 4; its output passes a batch norm."""
 
-    def __init__(self, channels: int, height: int, width: int, latent: int, maps: int = 32) -> None:
+    def __init__(self, channels: int, height: int, width: int, latent: int) -> None:
         super().__init__()
-        shape = (maps, height // 4, width // 4)
-        self.encoder = nn.Sequential(
-            nn.Conv2d(channels, maps // 2, 4, stride=2, padding=1, bias=False),
-            nn.BatchNorm2d(maps // 2),
-            nn.ReLU(),
-            nn.Conv2d(maps // 2, maps, 4, stride=2, padding=1, bias=False),
-            nn.BatchNorm2d(maps),
-            nn.ReLU(),
-            Residual(maps),
-            nn.BatchNorm2d(maps),
-            Residual(maps),
-            nn.Flatten(),
-        )
-        features = shape[0] * shape[1] * shape[2]
+        features = MAPS * (height // 4) * (width // 4)
+        self.encoder = residual_encoder(channels)
         self.mean = nn.Linear(features, latent)
         self.log_variance = nn.Linear(features, latent)
         self.decoder = nn.Sequential(
             nn.Linear(latent, features),
-            nn.Unflatten(1, shape),
-            Residual(maps),
-            nn.BatchNorm2d(maps),
-            Residual(maps),
-            nn.BatchNorm2d(maps),
-            nn.ConvTranspose2d(maps, maps // 2, 4, stride=2, padding=1, bias=False),
-            nn.BatchNorm2d(maps // 2),
-            nn.LeakyReLU(),
-            nn.ConvTranspose2d(maps // 2, channels, 4, stride=2, padding=1, bias=False),
+            *residual_decoder(channels, height, width),
             nn.Tanh(),
             nn.BatchNorm2d(channels),
         )
@@ -223,7 +187,7 @@ def _build(data: Data, recipe: Recipe) -> nn.Module:
     channels, height, width = data.train.images.shape[1:]
     assert recipe.latent is not None
     if channels == 1:
-        return LVCVAE(channels, len(data.classes), height, width, recipe.latent)
+        return lenet_lvcvae(channels, len(data.classes), height, width, recipe.latent)
     return ConvVAE(channels, height, width, recipe.latent)
 
 

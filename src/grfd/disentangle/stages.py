@@ -1,10 +1,12 @@
 """Algorithm 1: stage I trains LVCVAE and RSM, stage II writes R_D, stage III trains the target model on it."""
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
 from grfd.data.record import Data, Split, as_images
-from grfd.disentangle.lvcvae import LVCVAE, robust
+from grfd.disentangle.lvcvae import LVCVAE, lenet_lvcvae, residual_lvcvae, robust
 from grfd.disentangle.objective import StageOne
 from grfd.errors import UserError
 from grfd.models import Architecture
@@ -15,12 +17,18 @@ from grfd.training.loop import Inputs, fit
 
 BATCH = 1000
 
+AUTOENCODERS: dict[str, Callable[..., LVCVAE]] = {"lenet": lenet_lvcvae, "residual": residual_lvcvae}
+"""Config.autoencoder → constructor."""
+
 
 def build_generator(run: Run, data: Data) -> LVCVAE:
     """An LVCVAE that fits the data, with fresh weights."""
     channels, height, width = data.train.images.shape[1:]
+    family = run.config.autoencoder
+    if family == "auto":
+        family = "lenet" if channels == 1 else "residual"
     try:
-        return LVCVAE(channels, len(data.classes), height, width, run.config.latent)
+        return AUTOENCODERS[family](channels, len(data.classes), height, width, run.config.latent)
     except ValueError as error:
         raise UserError(f"LVCVAE: {error}") from error
 
