@@ -28,6 +28,8 @@ class Config:
     """Epochs of stage I (LVCVAE and RSM together)."""
     classifier_epochs: int = 20
     """Epochs of stage III (target model), and of the undefended standard models beside it."""
+    augmentation: Literal["none", "crop_flip"] = "none"
+    """Of every training batch: moved by up to four pixels and mirrored, the standard for CIFAR."""
     batch: int = 256
     """Images a training step, over all processes."""
     learning_rate: float = 1e-3

@@ -121,3 +121,25 @@ def test_bfloat16_and_channels_last_train_close_to_float32(run: runs.Run, tmp_pa
     config = replace(run.config, precision="bfloat16", channels_last=True)
     other = fit(runs.create(tmp_path / "other", config), "a", Linear(), inputs, epochs=2, learning_rate=RATE)
     torch.testing.assert_close(weights(other), plain, rtol=0.1, atol=0.05)
+
+
+class Watching(Linear):
+    """Keeps what it is shown."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.shown: list[Tensor] = []
+
+    def forward(self, images: Tensor, labels: Tensor, progress: float) -> dict[str, Tensor]:
+        self.shown.append(images)
+        return super().forward(images, labels, progress)
+
+
+@pytest.mark.parametrize(("augmentation", "same"), [("none", True), ("crop_flip", False)])
+def test_batches_are_augmented_where_asked(augmentation: str, same: bool, tmp_path: Path) -> None:
+    run = runs.create(tmp_path / "run", Config(batch=50, device="cpu", augmentation=augmentation))
+    watching = Watching()
+    fit(run, "a", watching, inputs, epochs=1, learning_rate=RATE)
+    (shown,) = watching.shown
+    assert shown.shape == IMAGES.shape
+    assert torch.equal(shown.flatten(1).sort(0).values, IMAGES.flatten(1).sort(0).values) == same

@@ -11,6 +11,7 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from torch import Tensor, nn
 
+from grfd.data.augment import crop_and_flip
 from grfd.data.record import as_images
 from grfd.errors import UserError
 from grfd.memory import keep_freed_memory
@@ -121,7 +122,8 @@ def _epoch(
         for step, batch in enumerate(batches):
             _set_learning_rate(trainer, epoch + step / len(batches))
             mine = batch.tensor_split(accelerator.num_processes)[accelerator.process_index]
-            terms = _step(trainer, as_images(images[mine]), labels[mine], epoch / trainer.epochs)
+            chosen = crop_and_flip(images[mine]) if config.augmentation == "crop_flip" else images[mine]
+            terms = _step(trainer, as_images(chosen), labels[mine], epoch / trainer.epochs)
             for term, values in terms.items():
                 sums[term] = sums.get(term, 0.0) + values.detach().sum()
             pending += 1
