@@ -97,7 +97,8 @@ def test_ours_leave_no_more_standing_than_theirs(
     theirs = robust(victim.network, run_foreign(library, attack, *shown), victim, budget)
     print(f"{library} {attack} {model}: ours {ours.mean():.3f}, theirs {theirs.mean():.3f}")
     # random starts differ: each of the images that fall to one alone might as well have fallen to the other
-    chance = 2 * (ours != theirs).sum() ** 0.5 / len(ours)
+    # (four standard deviations, since there are eighty of these tests)
+    chance = 4 * (ours != theirs).sum() ** 0.5 / len(ours)
     assert ours.mean() <= theirs.mean() + ALLOWED + chance
 
 
