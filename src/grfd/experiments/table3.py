@@ -96,8 +96,21 @@ _SCALES: dict[str, Scale] = {
     ),
 }
 
-MINUTES: dict[str, float] = {}
-"""Cell → what it took at the scale "paper", on two cores; filled from runs."""
+MINUTES: dict[str, float] = {
+    "fit standard": 2,
+    "fit bit-depth": 0,
+    "fit bit-depth-retrained": 2,
+    "fit feature-squeezing": 0,
+    "fit squeeze-detector": 0,
+    "fit gradient-regularisation": 4,
+    "fit ape-gan": 11,
+    "fit grfd": 81,
+    "fit pgd-at": 6,
+    "fit trades": 13,
+    "fit cure": 21,
+    "fit randomized-smoothing": 4,
+}
+"""Cell → what it took at the scale "paper", on two cores that did other work beside it (results/table3-seed-0)."""
 
 
 def folder_of(out: Path, scale: str, seed: int) -> Path:
