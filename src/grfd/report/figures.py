@@ -105,7 +105,7 @@ def certified_curve(certified: dict[float, float], empirical: dict[float, float]
     """
     figure = Figure(figsize=(3.4, 2.4), layout="constrained")
     axis = figure.subplots()
-    axis.step(list(certified), [100 * share for share in certified.values()], where="post", color="#0072b2",
+    axis.step(list(certified), [100 * share for share in certified.values()], where="pre", color="#0072b2",
               label="certified")  # fmt: skip
     axis.plot(list(empirical), [100 * share for share in empirical.values()], "o--", color="#d55e00", markersize=4,
               label="under attack (PGD, EOT)")  # fmt: skip
