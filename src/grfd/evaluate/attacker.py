@@ -110,7 +110,9 @@ def predictions(model: nn.Module, images: Images) -> Tensor:
 def held(model: nn.Module, images: Images, labels: Labels) -> Tensor:
     """Predicted classes of attacked images; a rejected one counts as held, so its label stands for it."""
     found = predictions(model, images)
-    return torch.where(found == model.rejection, labels, found) if may_reject(model) else found
+    if not may_reject(model):
+        return found
+    return labels.where(found.eq(int(model.rejection)), found)  # type: ignore[arg-type]
 
 
 def _answer(logits: Logits) -> Tensor:
