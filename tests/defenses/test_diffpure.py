@@ -83,8 +83,16 @@ def test_the_average_follows_the_weights() -> None:
     with torch.no_grad():
         for weight in network.parameters():
             weight.add_(1.0)
-    loss = objective(torch.rand(3, 1, 8, 8), torch.zeros(3, dtype=torch.long), 0.0)["loss"]
-    assert loss.shape == (3,)
+    images, labels = torch.rand(3, 1, 8, 8), torch.zeros(3, dtype=torch.long)
+    assert objective(images, labels, 0.0)["loss"].shape == (3,)
     for name, value in averaged.named_parameters():
-        assert torch.allclose(value, before[name] + 0.1, atol=1e-5)
+        assert torch.allclose(value, before[name] + 0.9, atol=1e-5), "the first weights, noise, are to be forgotten soon"
+    for _ in range(200):
+        objective(images, labels, 0.0)
+    with torch.no_grad():
+        for weight in network.parameters():
+            weight.add_(1.0)
+    objective(images, labels, 0.0)
+    for name, value in averaged.named_parameters():
+        assert torch.allclose(value, before[name] + 1.1, atol=1e-4), "the decay is to rise to the recipe's 0.9"
     assert not any(weight.requires_grad for weight in averaged.parameters())

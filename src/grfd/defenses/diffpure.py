@@ -59,7 +59,7 @@ class Recipe:
     widths: tuple[int, ...] | None = None
     """Channels of the U-Net, one level each, one layer a block."""
     average: float = 0.999
-    """Decay of the running mean of the weights."""
+    """Decay of the running mean of the weights, once enough steps are taken."""
     epochs: int | None = None
     learning_rate: float = 1e-3
     """AdamW's, falling to 0 along a cosine."""
@@ -95,8 +95,13 @@ def denoiser(channels: int, widths: tuple[int, ...]) -> nn.Module:
 class Denoising(nn.Module):
     """‖ε − ε_θ(x_t, t)‖² (Ho's eq. 14) at a step t below `limit`, its mean over pixels, one value an example.
 
-    `averaged` follows the weights at each step; it is what is deployed.
+    `averaged` follows the weights at each step; it is what is deployed. Its decay rises from 0.1 to `decay`, so that the
+    weights at the start, which are noise, do not stay in a mean over few steps.
     """
+
+    levels: Tensor
+    followed: Tensor
+    """Steps taken."""
 
     def __init__(self, network: nn.Module, averaged: nn.Module, limit: int, decay: float) -> None:
         super().__init__()
@@ -105,19 +110,22 @@ class Denoising(nn.Module):
         self.limit = limit
         self.decay = decay
         self.register_buffer("levels", noise_scheduler().alphas_cumprod.clone())
+        self.register_buffer("followed", torch.zeros(()))
 
     def forward(self, images: Images, labels: Labels, progress: float) -> Terms:
         self._follow()
         step = torch.randint(0, self.limit, (len(images),), device=images.device)
         noise = torch.randn_like(images)
-        noisy = diffused(2 * images - 1, noise, self.levels[step])  # type: ignore[index]
+        noisy = diffused(2 * images - 1, noise, self.levels[step])
         errors = (self.network(noisy, step).sample - noise).square()
         return {"loss": errors.flatten(1).mean(1)}
 
     @torch.no_grad()
     def _follow(self) -> None:
+        self.followed += 1
+        decay = (self.followed / (9 + self.followed)).clamp(max=self.decay)
         for mean, weight in zip(self.averaged.parameters(), self.network.parameters(), strict=True):
-            mean.lerp_(weight, 1 - self.decay)
+            mean.lerp_(weight, 1 - decay)
 
 
 def diffused(signal: Tensor, noise: Tensor, level: Tensor) -> Tensor:
