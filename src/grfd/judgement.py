@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from grfd import data as datasets
-from grfd import runs
+from grfd import processes, runs
 from grfd.attacks import ATTACKS
 from grfd.config import Config
 from grfd.data.record import Data, as_images, checked
@@ -90,7 +90,8 @@ def evaluate(
         budgets = budgets_for(loaded.test.images.shape[1])
         case = Case(run.path, models, loaded.test, budgets, run.config.seed, device)
         found = _judge(run, case, list(protocols), list(attacks), examples, loaded.source)
-        write_figures(case)
+        if processes.is_main():
+            write_figures(case)
     return found
 
 
@@ -193,7 +194,7 @@ def _judge(
     run_attacks(case, protocols, attacks, examples)
     earlier = results(run)["checks"] if run.has("results.json") else []
     kept = [check for check in earlier if check["model"] not in case.models]
-    found = table_results(run.path, kept + as_rows(run_checks(case)))
+    found = table_results(run.path, kept + processes.of_main(lambda: as_rows(run_checks(case))))
     asked: dict[str, Any] = {"protocols": protocols, "attacks": attacks, "examples": examples, "images": images}
     asked["weights"] = case.fingerprints
     runs.write_json(run.file("evaluation.json"), asked | runs.provenance())

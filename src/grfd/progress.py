@@ -7,10 +7,12 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-console = Console(highlight=False)
+from grfd import processes
+
+console = Console(highlight=False, quiet=not processes.is_main())
 """For what a command answers."""
 
-side = Console(highlight=False, stderr=True)
+side = Console(highlight=False, stderr=True, quiet=not processes.is_main())
 """For progress, so that an answer can be piped on."""
 
 PLAIN_INTERVAL = 15.0

@@ -8,7 +8,7 @@ import os
 import platform
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, fields
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -19,6 +19,7 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
+from grfd import processes
 from grfd.config import Config
 from grfd.errors import UserError
 
@@ -42,8 +43,14 @@ class Run:
 def create(path: Path, config: Config) -> Run:
     """The run folder at `path`, made if it is not there.
 
-    Raises `UserError` where the folder holds a run of another configuration, or something that is no run.
+    Raises `UserError` where the folder holds a run of another configuration, or something that is no run. Collective.
     """
+    run = _created(path, config) if processes.is_main() else None
+    processes.wait()
+    return run or load(path)
+
+
+def _created(path: Path, config: Config) -> Run:
     if (path / "config.json").exists():
         run = load(path)
         differing = [f.name for f in fields(Config) if getattr(run.config, f.name) != getattr(config, f.name)]
@@ -116,8 +123,16 @@ def locked(path: Path) -> Iterator[None]:
     """Holds the run folder for this process. Raises `UserError` where another process holds it.
 
     The lock is the kernel's, so it is gone with the process that held it, however that ended. A folder that was made
-    for it, and in which nothing was written, is gone at the end.
+    for it, and in which nothing was written, is gone at the end. Of several processes of one job the main one holds it.
+    Collective.
     """
+    with _lock(path) if processes.is_main() else nullcontext():
+        processes.wait()
+        yield
+
+
+@contextmanager
+def _lock(path: Path) -> Iterator[None]:
     made = not path.exists()
     try:
         path.mkdir(parents=True, exist_ok=True)
@@ -142,8 +157,11 @@ def locked(path: Path) -> Iterator[None]:
 def write_bytes(path: Path, content: bytes) -> None:
     """Writes to a temporary name, flushes to disk and renames: a reader sees the old file or the new one, whole.
 
-    Raises `UserError` where the disk is full or the folder cannot be written.
+    Of several processes of one job the main one writes. Raises `UserError` where the disk is full or the folder cannot
+    be written.
     """
+    if not processes.is_main():
+        return
     temporary = path.with_name(path.name + ".tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -164,9 +182,11 @@ def write_json(path: Path, content: Any) -> None:
 
 
 def write_tensors(path: Path, tensors: dict[str, Tensor], **metadata: str) -> None:
-    """Writes a safetensors file; shared storage is copied apart."""
-    plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    write_bytes(path, safetensors.torch.save(plain, metadata))
+    """Writes a safetensors file; shared storage is copied apart. Afterwards every process can read it. Collective."""
+    if processes.is_main():
+        plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+        write_bytes(path, safetensors.torch.save(plain, metadata))
+    processes.wait()
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:

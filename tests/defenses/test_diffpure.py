@@ -86,7 +86,9 @@ def test_the_average_follows_the_weights() -> None:
     images, labels = torch.rand(3, 1, 8, 8), torch.zeros(3, dtype=torch.long)
     assert objective(images, labels, 0.0)["loss"].shape == (3,)
     for name, value in averaged.named_parameters():
-        assert torch.allclose(value, before[name] + 0.9, atol=1e-5), "the first weights, noise, are to be forgotten soon"
+        assert torch.allclose(value, before[name] + 0.9, atol=1e-5), (
+            "the first weights, noise, are to be forgotten soon"
+        )
     for _ in range(200):
         objective(images, labels, 0.0)
     with torch.no_grad():

@@ -4,6 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from grfd.seeds import drawn
+
 PADDING = 4
 """Pixels by which a crop may be moved, the standard for CIFAR (He et al. 2016, arXiv:1512.03385, section 4.2)."""
 
@@ -11,15 +13,15 @@ PADDING = 4
 def crop_and_flip(images: Tensor, padding: int = PADDING) -> Tensor:
     """Each image moved by up to `padding` pixels each way, zeros moving in, and mirrored with probability ½.
 
-    Images `[batch, channels, height, width]` of any dtype → the same shape; drawn from PyTorch's global generator.
+    Images `[batch, channels, height, width]` of any dtype → the same shape.
     """
     count, _, height, width = images.shape
     device = images.device
     padded = F.pad(images, (padding,) * 4)
-    top, left = torch.randint(0, 2 * padding + 1, (2, count, 1), device=device)
-    rows = top + torch.arange(height, device=device)
-    columns = left + torch.arange(width, device=device)
-    mirrored = torch.rand(count, 1, device=device) < 0.5
+    moves = drawn(lambda n, stream: torch.randint(2 * padding + 1, (n, 2), generator=stream, device=device), count)
+    rows = moves[:, :1] + torch.arange(height, device=device)
+    columns = moves[:, 1:] + torch.arange(width, device=device)
+    mirrored = drawn(lambda n, stream: torch.randint(2, (n, 1), generator=stream, device=device), count) > 0
     columns = torch.where(mirrored, columns.flip(1), columns)
     which = torch.arange(count, device=device)[:, None, None]
     # an index on both sides of the slice puts the channels last

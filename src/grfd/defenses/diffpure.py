@@ -13,6 +13,7 @@ Needs `diffusers`: pip install "grfd[diffusion]".
 """
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -25,7 +26,7 @@ from grfd.defenses.squeezers import Straight
 from grfd.errors import UserError
 from grfd.models import Architecture
 from grfd.runs import Run, read_tensors, write_tensors
-from grfd.seeds import seeded
+from grfd.seeds import drawn, normal_like, seeded
 from grfd.training.classification import load_classifier, train_classifier, training_split
 from grfd.training.loop import Terms
 from grfd.training.loop import fit as fit_objective
@@ -95,8 +96,8 @@ def denoiser(channels: int, widths: tuple[int, ...]) -> nn.Module:
 class Denoising(nn.Module):
     """‖ε − ε_θ(x_t, t)‖² (Ho's eq. 14) at a step t below `limit`, its mean over pixels, one value an example.
 
-    `averaged` follows the weights at each step; it is what is deployed. Its decay rises from 0.1 to `decay`, so that the
-    weights at the start, which are noise, do not stay in a mean over few steps.
+    `averaged` follows the weights at each step; it is what is deployed. Its decay rises from 0.1 to `decay`: the first
+    weights, which are noise, are not to stay in a mean over few steps.
     """
 
     levels: Tensor
@@ -114,8 +115,8 @@ class Denoising(nn.Module):
 
     def forward(self, images: Images, labels: Labels, progress: float) -> Terms:
         self._follow()
-        step = torch.randint(0, self.limit, (len(images),), device=images.device)
-        noise = torch.randn_like(images)
+        step = drawn(partial(_steps, self.limit, images.device), len(images))
+        noise = normal_like(images)
         noisy = diffused(2 * images - 1, noise, self.levels[step])
         errors = (self.network(noisy, step).sample - noise).square()
         return {"loss": errors.flatten(1).mean(1)}
@@ -126,6 +127,10 @@ class Denoising(nn.Module):
         decay = (self.followed / (9 + self.followed)).clamp(max=self.decay)
         for mean, weight in zip(self.averaged.parameters(), self.network.parameters(), strict=True):
             mean.lerp_(weight, 1 - decay)
+
+
+def _steps(limit: int, device: torch.device, examples: int, generator: torch.Generator | None) -> Tensor:
+    return torch.randint(0, limit, (examples,), generator=generator, device=device)
 
 
 def diffused(signal: Tensor, noise: Tensor, level: Tensor) -> Tensor:

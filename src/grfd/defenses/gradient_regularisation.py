@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from grfd.data.record import Data
 from grfd.models import Architecture
 from grfd.runs import Run
+from grfd.seeds import normal_like
 from grfd.training.classification import load_classifier, train_under
 from grfd.training.loop import Terms
 from grfd.types import Images, Labels, Logits, PerExample
@@ -43,7 +44,7 @@ class Recipe:
 
 def jacobian_norm(logits: Logits, images: Images) -> PerExample:
     """‖∂logits/∂x‖²_F in expectation: classes · ‖∂(v·logits)/∂x‖² with v uniform on the sphere (Hoffman's eq. 8)."""
-    direction = F.normalize(torch.randn_like(logits), dim=1)
+    direction = F.normalize(normal_like(logits), dim=1)
     (gradient,) = torch.autograd.grad((direction * logits).sum(), images, create_graph=True)
     return logits.shape[1] * gradient.flatten(1).square().sum(1)
 

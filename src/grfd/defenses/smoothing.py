@@ -18,6 +18,7 @@ from grfd.data.record import Data
 from grfd.defenses import recipes
 from grfd.models import Architecture
 from grfd.runs import Run
+from grfd.seeds import normal_like
 from grfd.training.classification import load_classifier, train_under
 from grfd.training.loop import Terms
 from grfd.types import Features, Images, Labels, Logits
@@ -57,7 +58,7 @@ class UnderNoise(nn.Module):
         self.sigma = sigma
 
     def forward(self, images: Images, labels: Labels, progress: float) -> Terms:
-        logits = self.classifier(images + self.sigma * torch.randn_like(images))
+        logits = self.classifier(images + self.sigma * normal_like(images))
         return {"loss": F.cross_entropy(logits, labels, reduction="none")}
 
 

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from grfd import processes
 from grfd.data.record import Data, as_images
 from grfd.defenses import recipes
 from grfd.defenses.squeezers import Squeezer, Straight, median_2x2, non_local_means, reduce_bits
@@ -90,7 +91,7 @@ def fit(run: Run, data: Data, architecture: Architecture, recipe: Recipe) -> Non
     """Trains the standard model where it is missing, then chooses the threshold; writes squeeze-detector.json."""
     with torch.enable_grad():
         train_classifier(run, "standard", data, architecture)
-    if run.has(f"{NAME}.json"):
+    if processes.of_main(lambda: run.has(f"{NAME}.json")):
         return
     detector = Detector(
         load_classifier(run, "standard", architecture).eval(), squeezers(recipe), 0.0, len(data.classes)
@@ -99,6 +100,7 @@ def fit(run: Run, data: Data, architecture: Architecture, recipe: Recipe) -> Non
     scores = torch.cat([detector.score(as_images(part)) for part in images.split(AT_ONCE)])
     threshold = scores.quantile(1 - recipe.false_positives).item()
     write_json(run.file(f"{NAME}.json"), {"threshold": threshold, "examples": len(images)})
+    processes.wait()
 
 
 def load(run: Run, data: Data, architecture: Architecture) -> nn.Module:

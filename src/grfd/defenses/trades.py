@@ -13,6 +13,7 @@ from torch import nn
 from grfd.data.record import Data
 from grfd.models import Architecture
 from grfd.runs import Run
+from grfd.seeds import normal_like
 from grfd.training.classification import in_eval_mode, load_classifier, train_under
 from grfd.training.loop import Terms
 from grfd.types import Images, Labels, Logits, PerExample
@@ -54,7 +55,7 @@ def furthest(model: nn.Module, images: Images, eps: float, step_size: float, ste
     with torch.no_grad():
         logits = model(images)
     lower, upper = (images - eps).clamp(0, 1), (images + eps).clamp(0, 1)
-    point = (images + START * torch.randn_like(images)).clamp(lower, upper)
+    point = (images + START * normal_like(images)).clamp(lower, upper)
     for _ in range(steps):
         point.requires_grad_()
         (gradient,) = torch.autograd.grad(divergence(logits, model(point)).sum(), point)

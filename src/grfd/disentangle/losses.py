@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from grfd.seeds import normal_like
 from grfd.types import Features, Images, Labels, Latents, Logits, PerExample
 
 Classifier = Callable[[Features], Logits]
@@ -81,7 +82,7 @@ def gradient_difference_loss(gradients: Tensor, perturbed_gradients: Tensor, *, 
 
 def gaussian_perturbation(robust: Features, *, scale: float) -> Features:
     """v of eq. 5 and of algorithm 1, line 10: N(0, σ²I) with σ = `scale`, in pixels of [0, 1]."""
-    return scale * torch.randn_like(robust)
+    return scale * normal_like(robust)
 
 
 def sign_gradient_perturbation(

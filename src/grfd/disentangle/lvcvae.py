@@ -5,6 +5,7 @@ from torch import nn
 
 from grfd.disentangle.residual import MAPS, residual_decoder, residual_encoder
 from grfd.models.lenet import lenet_feature_size, lenet_features
+from grfd.seeds import normal_like
 from grfd.types import Features, Images, Latents, Logits
 
 
@@ -88,7 +89,7 @@ def residual_lvcvae(channels: int, classes: int, height: int, width: int, latent
 
 def sample(mean: Latents, log_variance: Latents) -> Latents:
     """z ~ N(μ, σ²), reparametrised, from PyTorch's global generator."""
-    return mean + torch.exp(0.5 * log_variance) * torch.randn_like(mean)
+    return mean + torch.exp(0.5 * log_variance) * normal_like(mean)
 
 
 def redundant(generator: LVCVAE, images: Images, *, sampled: bool = False) -> Features:

@@ -5,6 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from grfd import processes
 from grfd.data.record import Data, Split, as_images
 from grfd.disentangle.lvcvae import LVCVAE, lenet_lvcvae, residual_lvcvae, robust
 from grfd.disentangle.objective import StageOne
@@ -72,7 +73,7 @@ def robust_dataset(run: Run, generator: LVCVAE, split: Split, draw: int = 0) -> 
 
 def stage_two(run: Run, data: Data) -> None:
     """Builds R_D from the training images; writes robust.safetensors (images x_r, labels)."""
-    if run.has("robust.safetensors"):
+    if processes.of_main(lambda: run.has("robust.safetensors")):
         return
     split = training_split(run, data)
     images = robust_dataset(run, load_generator(run, data), split)

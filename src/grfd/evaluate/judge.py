@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from grfd import processes
 from grfd.attacks import ATTACKS, OTHER_ATTACKS, OTHER_BUDGETS, TABLE_1
 from grfd.data.record import Split, as_images
 from grfd.defenses import has_residual, is_stochastic
@@ -104,11 +105,15 @@ def _sources_for(case: Case, model: str) -> list[str]:
 
 
 def evaluate(case: Case, wanted: list[str], attacks: list[str], examples: int) -> None:
-    """Writes the records that are missing, up to the first `examples` images of the split."""
+    """Writes the records that are missing, up to the first `examples` images of the split.
+
+    Several processes take a batch each, side by side; the records are those of a single one to the bit.
+    """
     examples = min(examples, len(case.split))
     todo = cells(case, wanted, attacks)
     for cell in todo:
         _discard_other_settings(case, cell)
+    processes.wait()
     total = sum(max(examples - _done(case, cell), 0) * _cost(cell) for cell in todo)
     if not total:
         return
@@ -117,8 +122,8 @@ def evaluate(case: Case, wanted: list[str], attacks: list[str], examples: int) -
     with progress("attacks", total) as advance:
         for attack in attacks:
             mine = [cell for cell in todo if cell.attack == attack]
-            for start in _starts(case, mine, examples):
-                _batch(case, mine, start, examples, advance)
+            for done in _rounds(case, mine, examples):
+                _round(case, mine, done, examples, advance)
 
 
 PASSES = {"fgsm": 3, "rfgsm": 3, "pgd": 300, "bim": 300, "mifgsm": 300, "eotpgd": 300, "vmifgsm": 1800, "aa": 13_000}
@@ -137,27 +142,43 @@ def _cost(cell: Cell) -> int:
     return PASSES.get(cell.attack, OTHER_PASSES)
 
 
-def _starts(case: Case, mine: list[Cell], examples: int) -> Iterator[int]:
-    """Where the next batch of the cell that is furthest behind begins."""
-    while (start := min(_done(case, cell) for cell in mine)) < examples:
-        yield start
+def _rounds(case: Case, mine: list[Cell], examples: int) -> Iterator[dict[Cell, int]]:
+    """What each cell has done already, until the one that is furthest behind is done."""
+    while min((done := {cell: _done(case, cell) for cell in mine}).values()) < examples:
+        yield done
+
+
+def _batches(done: dict[Cell, int], examples: int) -> list[range]:
+    """The next batch of each process. None crosses a point at which another cell has stopped."""
+    found: list[range] = []
+    start = min(done.values())
+    while start < examples and len(found) < processes.count():
+        stop = min([start + BATCH, examples, *(other for other in done.values() if other > start)])
+        found.append(range(start, stop))
+        start = stop
+    return found
 
 
 @torch.no_grad()
-def _batch(case: Case, mine: list[Cell], start: int, examples: int, advance: Callable[[int, str], None]) -> None:
-    stop = min(start + BATCH, examples)
-    later = [done for cell in mine if (done := _done(case, cell)) > start]
-    stop = min([stop, *later])
-    images = as_images(case.split.images[start:stop].to(case.device))
-    labels = case.split.labels[start:stop].to(case.device)
+def _round(
+    case: Case, mine: list[Cell], done: dict[Cell, int], examples: int, advance: Callable[[int, str], None]
+) -> None:
+    """A batch in each process: cell by cell, since a cell may build on the records of those before it."""
+    batches = _batches(done, examples)
+    here = batches[processes.index()] if processes.index() < len(batches) else range(0)
+    images = as_images(case.split.images[here.start : here.stop].to(case.device))
+    labels = case.split.labels[here.start : here.stop].to(case.device)
     crafted: dict[str, protocols.Crafted] = {}
     for cell in mine:
-        if _done(case, cell) == start:
-            outcome = _outcome(case, cell, images, labels, start, crafted)
-            record = _record(case, cell, images, labels, outcome, start)
+        made = []
+        if len(here) and done[cell] <= here.start:
+            outcome = _outcome(case, cell, images, labels, here.start, crafted)
+            made = [_record(case, cell, images, labels, outcome, here.start)]
+        for record in processes.gathered(made):
             records.append(_path(case, cell), record)
-            text = f"{cell.attack} {cell.protocol} {cell.model}: {record.robust.mean():.1%} of {stop - start} right"
-            advance((stop - start) * _cost(cell), text)
+            text = f"{cell.attack} {cell.protocol} {cell.model}: {record.robust.mean():.1%} of {len(record)} right"
+            advance(len(record) * _cost(cell), text)
+        processes.wait()
 
 
 def _outcome(
@@ -262,5 +283,5 @@ def _done(case: Case, cell: Cell) -> int:
 
 def _discard_other_settings(case: Case, cell: Cell) -> None:
     record = records.read(_path(case, cell))
-    if record is not None and record.settings != _settings(case, cell):
+    if processes.is_main() and record is not None and record.settings != _settings(case, cell):
         _path(case, cell).unlink()

@@ -3,21 +3,24 @@
 import json
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
+from accelerate.utils import DistributedDataParallelKwargs
 from torch import Tensor, nn
 
+from grfd import processes
 from grfd.data.augment import crop_and_flip
 from grfd.data.record import as_images
 from grfd.errors import UserError
 from grfd.memory import keep_freed_memory
 from grfd.progress import progress
 from grfd.runs import Run, read_tensors, write_bytes, write_tensors
-from grfd.seeds import generator, seeded
+from grfd.seeds import Share, generator, seeded, sharing
 from grfd.types import PerExample
 
 Terms = dict[str, PerExample]
@@ -46,9 +49,12 @@ class Trainer:
 def accelerator_for(run: Run) -> Accelerator:
     """Device, precision and processes as the configuration and `accelerate launch` say."""
     AcceleratorState._reset_state()  # accelerate keeps one a process, and refuses a second run of another precision
+    processes.join()
     return Accelerator(
         cpu=run.config.device == "cpu",
         mixed_precision="bf16" if run.config.precision == "bfloat16" else "no",
+        # a weight of 0, or a network of which a defense uses a part, leaves parameters without a gradient
+        kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],
     )
 
 
@@ -74,7 +80,7 @@ def fit(
     `weight_decay`: the configuration's where it is None.
 
     A checkpoint is written after each epoch. Order and noise of an epoch depend on the seed, `name` and the epoch
-    alone, so that a run which was killed continues to the same bits.
+    alone, so that a run which was killed continues to the same bits. Several processes share out each batch.
     Raises `UserError` when a loss is not finite; the last checkpoint stays.
     """
     keep_freed_memory()
@@ -118,12 +124,11 @@ def _epoch(
     trainer.objective.train()
     sums: dict[str, Tensor] = {}
     pending, looked = 0, time.monotonic()
-    with seeded(config.seed, trainer.name, epoch, "noise", accelerator.process_index):
+    with _noise(trainer, epoch) as share:
         for step, batch in enumerate(batches):
             _set_learning_rate(trainer, epoch + step / len(batches))
-            mine = batch.tensor_split(accelerator.num_processes)[accelerator.process_index]
-            chosen = crop_and_flip(images[mine]) if config.augmentation == "crop_flip" else images[mine]
-            terms = _step(trainer, as_images(chosen), labels[mine], epoch / trainer.epochs)
+            with share(len(batch)) as part:
+                terms = _step(trainer, images[batch[part]], labels[batch[part]], epoch / trainer.epochs, len(batch))
             for term, values in terms.items():
                 sums[term] = sums.get(term, 0.0) + values.detach().sum()
             pending += 1
@@ -134,14 +139,38 @@ def _epoch(
     return {term: total / len(labels) for term, total in zip(sums, totals, strict=True)}
 
 
-def _step(trainer: Trainer, images: Tensor, labels: Tensor, done: float) -> Terms:
-    """One gradient step. Returns the terms of the batch."""
+@contextmanager
+def _noise(trainer: Trainer, epoch: int) -> Iterator[Callable[[int], AbstractContextManager[slice]]]:
+    """The noise of an epoch; within, the function gives this process's part of a batch of so many examples.
+
+    What goes through `seeds.drawn` is that of a single process to the bit. Other draws, a dropout's say, come from a
+    stream of each process's own.
+    """
+    names = (trainer.name, epoch, "noise")
+    seed, accelerator = trainer.run.config.seed, trainer.accelerator
+    parts, mine = accelerator.num_processes, accelerator.process_index
+    stream = generator(seed, *names, 0, device=accelerator.device)
+
+    @contextmanager
+    def share(total: int) -> Iterator[slice]:
+        first, stop = (total * index // parts for index in (mine, mine + 1))
+        with sharing(Share(first, total, stream)) if parts > 1 else nullcontext():
+            yield slice(first, stop)
+
+    with seeded(seed, *names, mine):
+        yield share
+
+
+def _step(trainer: Trainer, images: Tensor, labels: Tensor, done: float, total: int) -> Terms:
+    """One gradient step on this process's part of a batch of `total` examples. Returns the part's terms."""
+    images = as_images(crop_and_flip(images) if trainer.run.config.augmentation == "crop_flip" else images)
     if trainer.run.config.channels_last:
         images = images.contiguous(memory_format=torch.channels_last)
     with trainer.accelerator.autocast():
         terms = trainer.objective(images, labels, done)
     trainer.optimizer.zero_grad()
-    trainer.accelerator.backward(terms["loss"].mean())
+    # the processes' gradients are averaged: each is its part's share of the batch's mean
+    trainer.accelerator.backward(terms["loss"].sum() * (trainer.accelerator.num_processes / total))
     trainer.optimizer.step()
     return terms
 
@@ -154,6 +183,8 @@ def _set_learning_rate(trainer: Trainer, epoch: float) -> None:
 
 def _text(trainer: Trainer, epoch: int, terms: Terms) -> str:
     """The batch's means beside the bar. Raises `UserError` when one is not finite."""
+    if not len(terms["loss"]):  # a last batch of fewer images than processes
+        return ""
     means = dict(zip(terms, torch.stack([values.mean() for values in terms.values()]).tolist(), strict=True))
     for term, value in means.items():
         if not math.isfinite(value):
@@ -166,8 +197,6 @@ def _text(trainer: Trainer, epoch: int, terms: Terms) -> str:
 
 def _log(trainer: Trainer, row: dict[str, str | float]) -> None:
     """Appends a row to metrics.jsonl; rows of this epoch or later, of a run that was killed, are dropped."""
-    if not trainer.accelerator.is_main_process:
-        return
     file = trainer.run.file("metrics.jsonl")
     rows = [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
     kept = [old for old in rows if old["stage"] != row["stage"] or old["epoch"] < row["epoch"]]
@@ -180,8 +209,6 @@ def _checkpoint(trainer: Trainer) -> str:
 
 def _save(trainer: Trainer, epoch: int) -> None:
     """Weights and AdamW's moments in one safetensors file."""
-    if not trainer.accelerator.is_main_process:
-        return
     tensors = {f"weights/{k}": v for k, v in trainer.accelerator.unwrap_model(trainer.objective).state_dict().items()}
     for index, state in trainer.optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer/{index}/{key}": value for key, value in state.items()}

@@ -1,0 +1,103 @@
+"""Two processes of one job: the same run as one process makes, one writer, and a killed worker ends it."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from grfd import seeds
+
+ALONE = [sys.executable, "-m", "grfd.cli"]
+TOGETHER = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "grfd.cli"]
+ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1"}
+ONCE = ["--classifier-epochs", "1", "--latent", "8", "--device", "cpu"]
+
+
+def run(program: list[str], *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([*program, *arguments], capture_output=True, text=True, check=False, env=ENVIRONMENT)
+
+
+def curve(folder: Path) -> list[dict]:
+    rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return [{name: value for name, value in row.items() if name != "seconds"} for row in rows]
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("processes") / "alone"
+    # 333 images: the last batch is of 13, which two processes cannot share evenly
+    asked = ["train", "quick", "--train-examples", "333", "--epochs", "2", "--batch", "64", *ONCE]
+    done = run(ALONE, *asked, "--out", str(folder))
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+def test_two_processes_train_what_one_trains(alone: Path) -> None:
+    together = alone.with_name("together")
+    asked = ["train", "quick", "--train-examples", "333", "--epochs", "2", "--batch", "64", *ONCE]
+    done = run(TOGETHER, *asked, "--out", str(together))
+    assert done.returncode == 0, done.stderr
+    expected, found = curve(alone), curve(together)
+    assert len(found) == len(expected)
+    for one, two in zip(expected, found, strict=True):
+        assert one.pop("stage") == two.pop("stage")
+        assert two == pytest.approx(one, rel=1e-3, abs=1e-4)
+    assert done.stdout.count("train ") == 1, "one process speaks"
+    files = {path.relative_to(together) for path in together.rglob("*")}
+    assert files == {path.relative_to(alone) for path in alone.rglob("*")}
+
+
+def test_two_processes_judge_to_the_same_bits(alone: Path) -> None:
+    asked = ["--examples", "1100", "--attacks", "fgsm", "--protocols", "transfer", "adaptive"]
+    folders = [alone.with_name(name) for name in ("judged-alone", "judged-together")]
+    for program, folder in zip((ALONE, TOGETHER), folders, strict=True):
+        shutil.copytree(alone, folder)
+        done = run(program, "evaluate", str(folder), *asked)
+        assert done.returncode == 0, done.stderr
+    one, two = folders
+    records = sorted(path.relative_to(one) for path in one.glob("records/**/*.npz"))
+    assert len(records) == 6
+    for file in [*records, Path("results.json"), Path("examples.npz")]:
+        assert (one / file).read_bytes() == (two / file).read_bytes(), file
+
+
+def test_a_killed_worker_ends_the_job_and_the_same_command_goes_on(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    asked = ["train", "quick", "--train-examples", "2000", "--epochs", "5", "--batch", "100", *ONCE]
+    job = subprocess.Popen(
+        [*TOGETHER, *asked, "--out", str(folder)], env=ENVIRONMENT, stderr=subprocess.PIPE, text=True
+    )
+    while not (folder / "checkpoints" / "stage-one.safetensors").exists():
+        assert job.poll() is None
+        time.sleep(0.1)
+    workers = Path(f"/proc/{job.pid}/task/{job.pid}/children").read_text().split()
+    os.kill(int(workers[-1]), signal.SIGKILL)
+    _, told = job.communicate(timeout=60)
+    assert job.returncode not in (0, None) and "SIGKILL" in told
+    finished = curve(folder)
+    assert finished and finished[-1]["stage"] == "stage-one" and finished[-1]["epoch"] < 5
+
+    again = run(TOGETHER, *asked, "--out", str(folder))
+    assert again.returncode == 0, again.stderr
+    assert curve(folder)[: len(finished)] == finished and curve(folder)[-1]["stage"] == "second-standard"
+
+
+def test_parts_of_a_draw_make_the_whole() -> None:
+    def stream() -> torch.Generator:
+        return torch.Generator().manual_seed(3)
+
+    whole = torch.randn((7, 2), generator=stream())
+    parts = []
+    for first, count in ((0, 3), (3, 4)):
+        with seeds.sharing(seeds.Share(first, 7, stream())):
+            parts.append(seeds.normal_like(torch.empty(count, 2)))
+    assert torch.equal(torch.cat(parts), whole)
+    torch.manual_seed(3)
+    assert torch.equal(seeds.normal_like(torch.empty(7, 2)), whole)
