@@ -18,7 +18,7 @@ check: $(VENV)/test
 	$(BIN)/mypy
 
 oracles: $(VENV)/oracles
-	$(BIN)/python -m pytest -m oracle
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m oracle --numprocesses 2 --dist loadgroup
 
 bench: $(VENV)/demo
 	$(BIN)/python benchmarks/stage_one.py

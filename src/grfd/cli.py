@@ -116,6 +116,8 @@ def _dispatch(arguments: list[str]) -> None:
         _fit(arguments[1:])()
     elif arguments[0] in TRAINING:
         _training(arguments[0], arguments[1:])()
+    elif " ".join(arguments[:2]) in COMMANDS:  # a command of two words
+        _command(" ".join(arguments[:2]), arguments[2:])()
     elif arguments[0] in COMMANDS:
         _command(arguments[0], arguments[1:])()
     else:

@@ -12,13 +12,13 @@ from rich.table import Table
 
 from grfd import api, judgement, runs
 from grfd.attacks import ATTACKS
-from grfd.config import PRESETS, Config, checked
+from grfd.config import PRESETS, Config, checked, preset
 from grfd.data.available import describe
 from grfd.defenses import standard
 from grfd.disentangle.stages import stage_one, stage_three, stage_two
 from grfd.errors import UserError
 from grfd.evaluate.protocols import PROTOCOLS, Protocol
-from grfd.experiments import EXPERIMENTS, attack_bench, cells
+from grfd.experiments import EXPERIMENTS, attack_bench, cells, train_bench
 from grfd.progress import console
 from grfd.report.attacks_page import write_attacks_page
 from grfd.report.page import write_page
@@ -246,6 +246,33 @@ def bench(
         console.print(attack_bench.printed(measured))
 
 
+def bench_train(
+    name: tyro.conf.Positional[str],
+    *,
+    batch: int | None = None,
+    steps: int = 10,
+    precision: Literal["float32", "bfloat16"] = "float32",
+    device: Literal["auto", "cpu"] = "auto",
+    json: bool = False,
+) -> None:
+    """Time a step of stage I: images a second, operations a second beside the device's own rate, peak memory.
+
+    Args:
+        name: A preset; its images are random here, of the data set's shape.
+        batch: Images a step (the preset's where it is not given).
+        steps: Timed steps; the median is shown.
+        precision: Of the network's passes.
+        device: auto takes the accelerator that is there.
+        json: Print the row instead.
+    """
+    config = preset(name, precision=precision, device=device, **({} if batch is None else {"batch": batch}))
+    rate = train_bench.bench(config, steps)
+    if json:
+        print(json_format.dumps(train_bench.as_row(rate), indent=2))
+    else:
+        console.print(train_bench.printed(rate))
+
+
 def reproduce(
     name: tyro.conf.Positional[str | None] = None,
     *,
@@ -290,6 +317,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "predict": predict,
     "data": data,
     "bench": bench,
+    "bench train": bench_train,
     "reproduce": reproduce,
     "page": page,
 }

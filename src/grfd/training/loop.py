@@ -84,18 +84,10 @@ def fit(
     Raises `UserError` when a loss is not finite; the last checkpoint stays.
     """
     keep_freed_memory()
-    accelerator = accelerator_for(run)
-    if run.config.channels_last:
-        objective.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    optimizer = torch.optim.AdamW(
-        objective.parameters(),
-        lr=learning_rate,
-        betas=betas,
-        weight_decay=run.config.weight_decay if weight_decay is None else weight_decay,
-        fused=True,
+    trainer = prepared(
+        run, name, objective, epochs=epochs, learning_rate=learning_rate, betas=betas, weight_decay=weight_decay
     )
-    prepared, optimizer = accelerator.prepare(objective, optimizer)
-    trainer = Trainer(run, name, prepared, optimizer, accelerator, epochs, learning_rate)
+    accelerator = trainer.accelerator
     first = _restore(trainer)
     if first == epochs:
         return objective.eval()
@@ -114,6 +106,31 @@ def fit(
     return objective.eval()
 
 
+def prepared(
+    run: Run,
+    name: str,
+    objective: nn.Module,
+    *,
+    epochs: int,
+    learning_rate: float,
+    betas: tuple[float, float] = (0.9, 0.999),
+    weight_decay: float | None = None,
+) -> Trainer:
+    """The objective on its device, with its optimiser."""
+    accelerator = accelerator_for(run)
+    if run.config.channels_last:
+        objective.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    optimizer = torch.optim.AdamW(
+        objective.parameters(),
+        lr=learning_rate,
+        betas=betas,
+        weight_decay=run.config.weight_decay if weight_decay is None else weight_decay,
+        fused=True,
+    )
+    placed, optimizer = accelerator.prepare(objective, optimizer)
+    return Trainer(run, name, placed, optimizer, accelerator, epochs, learning_rate)
+
+
 def _epoch(
     trainer: Trainer, epoch: int, images: Tensor, labels: Tensor, advance: Callable[[int, str], None]
 ) -> dict[str, float]:
@@ -125,14 +142,14 @@ def _epoch(
     sums: dict[str, Tensor] = {}
     pending, looked = 0, time.monotonic()
     with _noise(trainer, epoch) as share:
-        for step, batch in enumerate(batches):
-            _set_learning_rate(trainer, epoch + step / len(batches))
+        for index, batch in enumerate(batches):
+            _set_learning_rate(trainer, epoch + index / len(batches))
             with share(len(batch)) as part:
-                terms = _step(trainer, images[batch[part]], labels[batch[part]], epoch / trainer.epochs, len(batch))
+                terms = step(trainer, images[batch[part]], labels[batch[part]], epoch / trainer.epochs, len(batch))
             for term, values in terms.items():
                 sums[term] = sums.get(term, 0.0) + values.detach().sum()
             pending += 1
-            if time.monotonic() - looked > LOG_INTERVAL or step + 1 == len(batches):
+            if time.monotonic() - looked > LOG_INTERVAL or index + 1 == len(batches):
                 advance(pending, _text(trainer, epoch, terms))
                 pending, looked = 0, time.monotonic()
     totals = accelerator.reduce(torch.stack(list(sums.values())), "sum").tolist()
@@ -161,7 +178,7 @@ def _noise(trainer: Trainer, epoch: int) -> Iterator[Callable[[int], AbstractCon
         yield share
 
 
-def _step(trainer: Trainer, images: Tensor, labels: Tensor, done: float, total: int) -> Terms:
+def step(trainer: Trainer, images: Tensor, labels: Tensor, done: float, total: int) -> Terms:
     """One gradient step on this process's part of a batch of `total` examples. Returns the part's terms."""
     images = as_images(crop_and_flip(images) if trainer.run.config.augmentation == "crop_flip" else images)
     if trainer.run.config.channels_last:
