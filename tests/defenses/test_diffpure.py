@@ -98,3 +98,15 @@ def test_the_average_follows_the_weights() -> None:
     for name, value in averaged.named_parameters():
         assert torch.allclose(value, before[name] + 1.1, atol=1e-4), "the decay is to rise to the recipe's 0.9"
     assert not any(weight.requires_grad for weight in averaged.parameters())
+
+
+def test_many_images_go_through_in_parts(purified: Purified, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sixteen draws of a whole evaluation batch must not need the memory of all of them at once."""
+    monkeypatch.setattr(diffpure, "AT_ONCE", 3)
+    sizes = []
+    purified.network.register_forward_hook(lambda module, given, answer: sizes.append(len(given[0])))
+    images = torch.rand(7, 1, 8, 8).requires_grad_()
+    seen = purified.seen(images)
+    seen.sum().backward()
+    assert seen.shape == images.shape and images.grad is not None and images.grad.flatten(1).norm(dim=1).min() > 0
+    assert max(sizes) == 3

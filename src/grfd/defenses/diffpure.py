@@ -41,6 +41,8 @@ STEPS = 1000
 """T of the DDPM; β rises linearly from 1e-4 to 0.02."""
 BEYOND = 1.3
 """Trained on are the steps up to so many times t*."""
+AT_ONCE = 256
+"""Images that go through the U-Net together: sixteen draws of five hundred images would take tens of gigabytes."""
 HELD_OUT = 500
 """Training images, the last ones, on which t* is chosen; the DDPM does not see them."""
 
@@ -155,7 +157,7 @@ class Purified(nn.Module):
         self.scheduler.set_timesteps(timesteps=strided(start, steps))
 
     def surrogate(self) -> "Purified":
-        """Fewer steps, differentiable from end to end; the memory is that of one step."""
+        """Fewer steps, differentiable from end to end; the memory is that of one step of `AT_ONCE` images."""
         fewer = Purified(self.network, self.classifier, self.start, self.surrogate_steps, self.surrogate_steps)
         return fewer.train(self.training)
 
@@ -167,14 +169,16 @@ class Purified(nn.Module):
         level = self.scheduler.alphas_cumprod[[self.start - 1]].to(images)
         noisy = diffused(2 * images - 1, torch.randn_like(images), level)
         for step in self.scheduler.timesteps.tolist():
-            if noisy.requires_grad:
-                noisy = checkpoint(self._back, noisy, step, use_reentrant=False)
-            else:
-                noisy = self._back(noisy, step)
+            noisy = torch.cat([self._part_back(part, step) for part in noisy.split(AT_ONCE)])
         return ((noisy + 1) / 2).clamp(0, 1)
 
     def forward(self, images: Images) -> Logits:
         return self.classifier(self.seen(images))
+
+    def _part_back(self, noisy: Tensor, step: int) -> Tensor:
+        if noisy.requires_grad:
+            return checkpoint(self._back, noisy, step, use_reentrant=False)
+        return self._back(noisy, step)
 
     def _back(self, noisy: Tensor, step: int) -> Tensor:
         """One reverse step: DDPM's mean, and its noise but for the last."""

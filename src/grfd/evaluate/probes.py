@@ -51,6 +51,7 @@ AS_ACCURATE = 0.01
 
 def vanishing_gradients(case: Case, model: nn.Module, images: Images, labels: Labels) -> Seen:
     """Exactly zero, or so small that a loss which is not scale-free underflows."""
+    images, labels = _affordable(model, images, labels)
     gradients = _gradients(attacked_model(model), images, labels)
     if gradients is None:
         return True, "the logits have no gradient with respect to the images (a forward under no_grad, or detached)"
