@@ -6,7 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from grfd.evaluate.protocols import PROTOCOLS
+from grfd.evaluate.judge import CONTROL
+from grfd.evaluate.protocols import PROTOCOLS, Protocol
 from grfd.report import none_row
 from grfd.report.certificates import RADII, certified_accuracy
 from grfd.report.paper import LITERATURE, TABLE_3
@@ -16,6 +17,8 @@ SEEDS = "table3-seed"
 """Beginning of the folder names in results/."""
 FIVE = ("fgsm", "pgd", "aa", "eotpgd", "vmifgsm")
 SHOWN = ("none", *FIVE, "worst")
+RANKED: tuple[Protocol, ...] = ("transfer", "whitebox", "adaptive")
+"""Protocols that every defense is judged under."""
 HOLDS = 2.0
 """Points by which ours may fall short of the paper's average before it is said not to hold."""
 
@@ -28,8 +31,8 @@ number is the same in each table. {seeds} A dash: not measured, or not in the pa
 the literature, which their docstrings name; the paper does not say how it trained them. A detector's clean images count
 as wrong where they are rejected, its attacked ones as right. AA is the standard AutoAttack."""
 
-HOLDING = f"""Averages over the five attacks, in per cent. A number of the paper *holds* where ours is at least that,
-less {HOLDS:g} points."""
+HOLDING = f"""Averages over the five attacks, or over those that were run, in per cent. A number of the paper *holds*
+where ours is at least that, less {HOLDS:g} points."""
 
 
 def section(results: Path) -> list[str]:
@@ -39,9 +42,9 @@ def section(results: Path) -> list[str]:
         return []
     grids = [grid(rows(folder)) for folder in folders]
     parts = [HEAD.format(seeds=_seeds(grids))]
-    for protocol in ("transfer", "whitebox", "adaptive"):
+    for protocol in RANKED:
         parts += [f"`{protocol}`: {PROTOCOLS[protocol]}.", _table(grids, protocol)]
-    parts += [_flags(folders), "### Where the paper's numbers hold", HOLDING, _verdicts(grids)]
+    parts += [_flags(folders, grids), "### Where the paper's numbers hold", HOLDING, _verdicts(grids)]
     parts += none_row.section(results)
     return [*parts, "### What an answer costs", _costs(folders[0]), _certified(folders[0])]
 
@@ -95,11 +98,14 @@ def _line(texts: list[str]) -> str:
     return "| " + " | ".join(texts) + " |"
 
 
-def _flags(folders: list[Path]) -> str:
+def _flags(folders: list[Path], grids: list[Grid]) -> str:
     checks = [check for folder in folders for check in json.loads((folder / "results.json").read_text())["checks"]]
     flagged = [check for check in checks if check["flagged"]]
     lines = [f"- {MODEL_NAMES[each['model']]}: {each['name']}: {each['detail']}" for each in flagged]
-    return "\n".join([f"Masking checks: {len(checks)} made, {len(flagged)} flagged.", *lines])
+    seen = {check["model"] for check in checks}
+    missing = [MODEL_NAMES[model] for model in _models(grids) if model not in seen and model != CONTROL]
+    told = f"Masking checks: {len(checks)} made, {len(flagged)} flagged."
+    return "\n".join([told + (f" Not checked: {', '.join(missing)}." if missing else ""), *lines])
 
 
 def _verdicts(grids: list[Grid]) -> str:
@@ -117,25 +123,40 @@ def _verdicts(grids: list[Grid]) -> str:
 
 
 def _against(grids: list[Grid], model: str, paper: dict[str, float]) -> str:
-    average = statistics.mean(paper[name] for name in FIVE)
+    attacks = _attacks(grids, model)
+    average = statistics.mean(paper[name] for name in attacks)
     told = []
-    for protocol in ("transfer", "whitebox", "adaptive"):
-        ours = _average(grids, protocol, model)
-        if ours is not None:
-            told.append(f"{'holds' if ours >= average - HOLDS else 'does not hold'} under `{protocol}` ({ours:.1f})")
-    return f"the paper's average over five attacks, {average:.1f}, " + ", ".join(told) + "."
+    for protocol, ours in _averages(grids, model).items():
+        told.append(f"{'holds' if ours >= average - HOLDS else 'does not hold'} under `{protocol}` ({ours:.1f})")
+    return f"the paper's average over {_named(attacks)}, {average:.1f}, " + ", ".join(told) + "."
 
 
 def _ours(grids: list[Grid], model: str) -> str:
-    found = {protocol: _average(grids, protocol, model) for protocol in ("transfer", "whitebox", "adaptive")}
-    told = [f"{value:.1f} under `{protocol}`" for protocol, value in found.items() if value is not None]
-    return f"Ours, average over five attacks: {', '.join(told)}." if told else ""
+    told = [f"{value:.1f} under `{protocol}`" for protocol, value in _averages(grids, model).items()]
+    return f"Ours, average over {_named(_attacks(grids, model))}: {', '.join(told)}."
 
 
-def _average(grids: list[Grid], protocol: str, model: str) -> float | None:
-    """Over the five attacks and the seeds; None where one of the five is missing."""
-    values = [_values(grids, protocol, model, name) for name in FIVE]
-    return statistics.mean(statistics.mean(each) for each in values) if all(values) else None
+def _attacks(grids: list[Grid], model: str) -> list[str]:
+    """Those of the five that were run on a model, under every protocol that it is judged under."""
+    return [name for name in FIVE if all(_values(grids, each, model, name) for each in _protocols(grids, model))]
+
+
+def _protocols(grids: list[Grid], model: str) -> list[Protocol]:
+    """No undefended model is judged under a protocol that is for transfer from it, or to it, alone."""
+    return [protocol for protocol in RANKED if any((protocol, model) in each for each in grids)]
+
+
+def _named(attacks: list[str]) -> str:
+    return "five attacks" if len(attacks) == len(FIVE) else ", ".join(NAMES[name] for name in attacks) + " alone"
+
+
+def _averages(grids: list[Grid], model: str) -> dict[str, float]:
+    """Protocol → over the attacks that were run, and the seeds."""
+    attacks = _attacks(grids, model)
+    return {
+        protocol: statistics.mean(statistics.mean(_values(grids, protocol, model, name)) for name in attacks)
+        for protocol in _protocols(grids, model)
+    }
 
 
 def _costs(folder: Path) -> str:
