@@ -21,7 +21,7 @@ FOLDERS = (
     "experiments",
 )
 USES = ("opening", "pictured", "judgement", "api")
-TOP = ("commands", "cli", "__init__")
+TOP = ("evidence", "commands", "cli", "__init__")
 DOWN = [*FOLDERS[:-1], *USES, *FOLDERS[-1:], *TOP]
 ORDER = dict.fromkeys(FOUNDATION, 0) | {name: 1 + index for index, name in enumerate(DOWN)}
 

@@ -12,16 +12,14 @@ from rich.table import Table
 
 from grfd import api, judgement, runs
 from grfd.attacks import ATTACKS
-from grfd.config import PRESETS, Config, checked, preset
+from grfd.config import PRESETS, Config, checked
 from grfd.data.available import describe
 from grfd.defenses import standard
 from grfd.disentangle.stages import stage_one, stage_three, stage_two
 from grfd.errors import UserError
 from grfd.evaluate.protocols import PROTOCOLS, Protocol
-from grfd.experiments import EXPERIMENTS, attack_bench, cells, train_bench
+from grfd.evidence import bench, bench_train, page, reproduce
 from grfd.progress import console
-from grfd.report.attacks_page import write_attacks_page
-from grfd.report.page import write_page
 from grfd.report.table import Row, printed
 from grfd.runs import Run
 
@@ -199,114 +197,6 @@ def data() -> None:
     console.print(table)
     console.print("\n".join(notes))
     console.print("folder: one folder of images a class, with --data folder --data-dir DIR")
-
-
-def page(*, results: Path = Path("results"), out: Path = Path("docs")) -> None:
-    """Write the pages that set the paper's numbers, and other libraries', beside ours, from committed records.
-
-    Args:
-        results: The folder of evaluated runs and benchmarks.
-        out: The folder for reproduction.md and attacks.md.
-    """
-    write_page(results, out / "reproduction.md")
-    console.print(f"written {out / 'reproduction.md'}")
-    if any(results.glob("attack_*.json")):
-        write_attacks_page(results, out / "attacks.md")
-        console.print(f"written {out / 'attacks.md'}")
-
-
-def bench(
-    what: tyro.conf.Positional[Literal["attacks", "parity"]],
-    *,
-    attacks: tuple[str, ...] = (),
-    models: tuple[str, ...] = tuple(attack_bench.VICTIMS),
-    examples: int = 500,
-    repeats: int = 3,
-    out: Path = Path("runs/bench"),
-    save: Path | None = None,
-    json: bool = False,
-) -> None:
-    """Run our attacks beside those of other libraries that are installed: seconds, and the robust accuracy left.
-
-    Args:
-        what: attacks: the speed of seven of them at full length. parity: all that some library has too, shorter.
-        attacks: A part of them (all where none is named).
-        models: Of lenet5, "lenet5 adversarially trained", "residual net": trained once, on MNIST, then kept in --out.
-        examples: Attack the first so many test images.
-        repeats: Runs of each; the median is shown.
-        out: Folder for the models.
-        save: A JSON file for the rows, with machine and versions; it grows, and what is in it is not measured again.
-        json: Print the rows instead: library, attack, model, examples, repeats, seconds, robust.
-    """
-    budgets = attack_bench.BENCHED if what == "attacks" else attack_bench.PARITY
-    measured = attack_bench.bench(out, attacks, models, examples, repeats, budgets, save)
-    if json:
-        print(json_format.dumps(attack_bench.as_rows(measured), indent=2))
-    else:
-        console.print(attack_bench.printed(measured))
-
-
-def bench_train(
-    name: tyro.conf.Positional[str],
-    *,
-    batch: int | None = None,
-    steps: int = 10,
-    precision: Literal["float32", "bfloat16"] = "float32",
-    device: Literal["auto", "cpu"] = "auto",
-    json: bool = False,
-) -> None:
-    """Time a step of stage I: images a second, operations a second beside the device's own rate, peak memory.
-
-    Args:
-        name: A preset; its images are random here, of the data set's shape.
-        batch: Images a step (the preset's where it is not given).
-        steps: Timed steps; the median is shown.
-        precision: Of the network's passes.
-        device: auto takes the accelerator that is there.
-        json: Print the row instead.
-    """
-    config = preset(name, precision=precision, device=device, **({} if batch is None else {"batch": batch}))
-    rate = train_bench.bench(config, steps)
-    if json:
-        print(json_format.dumps(train_bench.as_row(rate), indent=2))
-    else:
-        console.print(train_bench.printed(rate))
-
-
-def reproduce(
-    name: tyro.conf.Positional[str | None] = None,
-    *,
-    scale: str = "quick",
-    seeds: int = 1,
-    out: Path | None = None,
-    dry_run: bool = False,
-    list: bool = False,
-) -> None:
-    """Run one of the paper's tables or figures and print it beside the paper's numbers. It continues where it stopped.
-
-    Args:
-        name: table3, none-row.
-        scale: quick (minutes to an hour) or paper (the paper's schedules, hours).
-        seeds: Runs under so many seeds.
-        out: The folder for its runs (runs/NAME where it is not given).
-        dry_run: Print its cells, what they cost and which are done, and do nothing.
-        list: Print the experiments with their claims, and do nothing.
-    """
-    if list or name is None:
-        for title, experiment in EXPERIMENTS.items():
-            console.print(f"[bold]{title}[/]: {(experiment.__doc__ or '').strip()}\n", markup=True)
-        return
-    if name not in EXPERIMENTS:
-        raise UserError(f"unknown experiment {name!r}: expected one of {', '.join(EXPERIMENTS)}")
-    experiment, folder = EXPERIMENTS[name], out or Path("runs") / name
-    cells.check(experiment, scale, seeds)
-    todo = experiment.cells(folder, scale, seeds)
-    if dry_run:
-        console.print(cells.plan(todo))
-        return
-    cells.run(todo)
-    for part in experiment.show(folder, scale, seeds):
-        console.print(part)
 
 
 COMMANDS: dict[str, Callable[..., None]] = {
