@@ -1,4 +1,4 @@
-"""The one exception for a user's mistake."""
+"""The exceptions that become one line."""
 
 
 class UserError(Exception):
@@ -6,3 +6,7 @@ class UserError(Exception):
 
     The command line prints the line and exits with code 2; no traceback is shown.
     """
+
+
+class Diverged(UserError):
+    """Training left the finite numbers: what a user can mend by other settings, and an experiment may report."""

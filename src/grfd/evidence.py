@@ -98,10 +98,10 @@ def reproduce(
     """Run one of the paper's tables or figures and print it beside the paper's numbers. It continues where it stopped.
 
     Args:
-        name: table3, none-row.
-        scale: quick (minutes to an hour) or paper (the paper's schedules, hours).
+        name: table2, table3, fig2, fig3, fig4a, fig4b, readings, none-row.
+        scale: quick (minutes), short (a schedule that fits two cores, where an experiment has it) or paper (hours).
         seeds: Runs under so many seeds.
-        out: The folder for its runs (runs/NAME where it is not given).
+        out: The folder for its runs (runs/NAME if not given; experiments on variants of GRFD share runs/variants).
         dry_run: Print its cells, what they cost and which are done, and do nothing.
         list: Print the experiments with their claims, and do nothing.
     """
@@ -111,7 +111,7 @@ def reproduce(
         return
     if name not in EXPERIMENTS:
         raise UserError(f"unknown experiment {name!r}: expected one of {', '.join(EXPERIMENTS)}")
-    experiment, folder = EXPERIMENTS[name], out or Path("runs") / name
+    experiment, folder = EXPERIMENTS[name], out or Path("runs") / EXPERIMENTS[name].FOLDER
     cells.check(experiment, scale, seeds)
     todo = experiment.cells(folder, scale, seeds)
     if dry_run:

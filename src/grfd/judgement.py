@@ -119,30 +119,54 @@ def evaluate_model(
         raise UserError("a source cannot be named 'model': that is the model that is judged")
     named = {**(sources or {}), "model": model}
     wanted = [name for name in protocols if name != "transfer" or sources]
+    return evaluate_models(
+        named,
+        out,
+        data,
+        sources=tuple(sources or ()),
+        protocols=wanted,
+        attacks=attacks,
+        examples=examples,
+        eps=eps,
+        config=config,
+    )
+
+
+def evaluate_models(
+    models: dict[str, nn.Module],
+    out: Path | str,
+    data: Data | str = "mnist",
+    *,
+    sources: tuple[str, ...] = (),
+    protocols: Iterable[str] = ("transfer", "whitebox", "adaptive"),
+    attacks: Iterable[str] = tuple(ATTACKS),
+    examples: int = 1000,
+    eps: float | None = None,
+    config: Config | None = None,
+) -> dict[str, list[dict[str, Any]]]:
+    """Judges several classifiers by name side by side, so that what transfers is crafted once for all of them.
+
+    `sources`: those of them on which `transfer` makes its examples. Other arguments, result and errors are those of
+    `evaluate_model`. A model named second-standard is judged under `transfer` alone.
+    """
+    wanted, attacks = list(protocols), list(attacks)
     if not wanted:
         raise UserError("transfer needs a model to make its examples on: give a source")
     if examples < 1:
         raise UserError(f"examples must be at least 1, got {examples}")
-    attacks = list(attacks)
     check_names(wanted, attacks)
     loaded = datasets.load(data) if isinstance(data, str) else checked(data)
-    settings = config or Config(data=loaded.name, model=type(model).__qualname__)
+    kinds = sorted({type(each).__qualname__ for each in models.values()})
+    settings = config or Config(data=loaded.name, model=" + ".join(kinds))
     with runs.locked(Path(out)):
         device = torch.device("cpu") if settings.device == "cpu" else best_device()
-        models = {name: each.eval().to(device) for name, each in named.items()}
-        for name, each in models.items():
+        placed = {name: each.eval().to(device) for name, each in models.items()}
+        for name, each in placed.items():
             check_answers(each, loaded, device, name)
         run = runs.create(Path(out), settings)
-        case = Case(
-            run.path,
-            models,
-            loaded.test,
-            budgets_for(loaded.test.images.shape[1], eps),
-            settings.seed,
-            device,
-            tuple(sources or ()),
-            {name: fingerprint(each) for name, each in models.items()},
-        )
+        budgets = budgets_for(loaded.test.images.shape[1], eps)
+        fingerprints = {name: fingerprint(each) for name, each in placed.items()}
+        case = Case(run.path, placed, loaded.test, budgets, settings.seed, device, sources, fingerprints)
         return _judge(run, case, wanted, attacks, examples, loaded.source)
 
 

@@ -28,6 +28,10 @@ class Experiment(Protocol):
     @property
     def SCALES(self) -> tuple[str, ...]: ...
 
+    @property
+    def FOLDER(self) -> str:
+        """Below runs/, where no folder is named; experiments that share trainings share it."""
+
     def cells(self, out: Path, scale: str, seeds: int) -> list[Cell]:
         """All work of it, in order."""
 

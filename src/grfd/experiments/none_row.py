@@ -24,6 +24,7 @@ from grfd.report.none_row import ATTACKS, distance, found, published
 from grfd.report.table import NAMES
 
 SCALES = ("quick", "paper")
+FOLDER = "none-row"
 
 RECIPES: dict[str, dict[str, Any]] = {
     "the preset's": {},

@@ -36,6 +36,7 @@ from grfd.report.table import MODEL_NAMES, printed, rows
 from grfd.seeds import generator, seeded
 
 SCALES = ("quick", "paper")
+FOLDER = "table3"
 FIVE = tuple(ATTACKS)
 PROTOCOLS = ("transfer", "whitebox", "adaptive")
 TIMED = 500

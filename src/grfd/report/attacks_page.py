@@ -6,6 +6,7 @@ from typing import Any
 
 from grfd import runs
 from grfd.errors import UserError
+from grfd.report.sheets import Sheet, markdown
 from grfd.report.table import NAMES
 
 OURS = "grfd"
@@ -54,24 +55,16 @@ def _about(record: dict[str, Any]) -> str:
 
 def _speed(rows: list[dict[str, Any]]) -> str:
     ours = {(row["model"], row["attack"]): row for row in rows if row["library"] == OURS}
-    lines = [
-        "| model | attack | library | repeats | seconds | times ours | robust | ours |",
-        "| --- | --- | --- | ---: | ---: | ---: | ---: | ---: |",
-    ]
+    lines = []
     for row in rows:
         mine = ours[row["model"], row["attack"]]
         if row is mine:
             continue
-        ratio = f"{row['seconds'] / mine['seconds']:.2f}"
-        cells = (
-            str(row["repeats"]),
-            f"{row['seconds']:.1f}",
-            ratio,
-            f"{100 * row['robust']:.1f}",
-            f"{100 * mine['robust']:.1f}",
-        )
-        lines.append(f"| {row['model']} | {_name(row['attack'])} | {row['library']} | " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+        numbers = (row["seconds"], row["seconds"] / mine["seconds"], 100 * row["robust"], 100 * mine["robust"])
+        texts = [f"{value:.{digits}f}" for value, digits in zip(numbers, (1, 2, 1, 1), strict=True)]
+        lines.append([row["model"], _name(row["attack"]), row["library"], str(row["repeats"]), *texts])
+    header = ["model", "attack", "library", "repeats", "seconds", "times ours", "robust", "ours"]
+    return markdown(Sheet(header, lines, left=3))
 
 
 def _parity(rows: list[dict[str, Any]]) -> str:
@@ -79,14 +72,11 @@ def _parity(rows: list[dict[str, Any]]) -> str:
     table: dict[tuple[str, str], dict[str, float]] = {}
     for row in rows:
         table.setdefault((row["model"], row["attack"]), {})[row["library"]] = row["robust"]
-    lines = [
-        "| model | attack | " + " | ".join(libraries) + " |",
-        "| --- | --- | " + " | ".join("---:" for _ in libraries) + " |",
-    ]
+    lines = []
     for (model, attack), found in table.items():
-        cells = [f"{100 * found[name]:.1f}" if name in found else "–" for name in libraries]
-        lines.append(f"| {model} | {_name(attack)} | " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+        texts = [f"{100 * found[name]:.1f}" if name in found else "–" for name in libraries]
+        lines.append([model, _name(attack), *texts])
+    return markdown(Sheet(["model", "attack", *libraries], lines, left=2))
 
 
 def _weaker(rows: list[dict[str, Any]]) -> str:

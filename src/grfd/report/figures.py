@@ -8,6 +8,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from grfd.errors import UserError
+from grfd.report.style import COLUMN, saved, styled
 from grfd.report.table import MODEL_NAMES
 
 
@@ -56,7 +57,7 @@ def figure_3(folder: Path) -> list[Path]:
         texts = [_told(found, label) for found, label in zip(predictions, examples["labels"], strict=True)]
         panels = zip((_scaled(image, black) for image in examples[name]), texts, strict=True)
         lines.append(Line(label, [Panel(image, *text) for image, text in panels]))
-    return _saved(_mosaic(lines), folder / "fig3")
+    return saved(_mosaic(lines), folder / "fig3")
 
 
 PANELS = ("$x$", "shown", "$x'$", "shown")
@@ -80,7 +81,7 @@ def gallery(folder: Path) -> list[Path]:
         Line(MODEL_NAMES[name], [panel for index in range(count) for panel in _four(arrays, name, index)])
         for name in names
     ]
-    return _saved(_mosaic(lines, count * PANELS), folder / "gallery")
+    return saved(_mosaic(lines, count * PANELS), folder / "gallery")
 
 
 def _four(arrays: dict[str, np.ndarray], name: str, index: int) -> list[Panel]:
@@ -103,32 +104,18 @@ def certified_curve(certified: dict[float, float], empirical: dict[float, float]
 
     Both map radius, in pixels of [0, 1], to a share of images. Writes `path` as .png and .pdf.
     """
-    figure = Figure(figsize=(3.4, 2.4), layout="constrained")
-    axis = figure.subplots()
-    axis.step(list(certified), [100 * share for share in certified.values()], where="pre", color="#0072b2",
-              label="certified")  # fmt: skip
-    axis.plot(list(empirical), [100 * share for share in empirical.values()], "o--", color="#d55e00", markersize=4,
-              label="under attack (PGD, EOT)")  # fmt: skip
-    axis.set_xlabel("Euclidean radius, pixels in [0, 1]", fontsize=8)
-    axis.set_ylabel("accuracy, per cent", fontsize=8)
-    axis.set_ylim(0, 101)
-    axis.set_xlim(0, None)
-    axis.tick_params(labelsize=7)
-    axis.legend(fontsize=7, frameon=False)
-    return _saved(figure, path)
-
-
-def _saved(figure: Figure, path: Path) -> list[Path]:
-    paths = [path.with_suffix(".png"), path.with_suffix(".pdf")]
-    for each in paths:
-        figure.savefig(
-            each,
-            dpi=200,
-            bbox_inches="tight",
-            pad_inches=0.03,
-            metadata={"CreationDate": None} if each.suffix == ".pdf" else {},
-        )
-    return paths
+    with styled():
+        figure = Figure(figsize=(COLUMN, 2.4), layout="constrained")
+        axis = figure.subplots()
+        axis.step(list(certified), [100 * share for share in certified.values()], where="pre", label="certified")
+        axis.plot(list(empirical), [100 * share for share in empirical.values()], "o--",
+                  label="under attack (PGD, EOT)")  # fmt: skip
+        axis.set_xlabel("Euclidean radius, pixels in [0, 1]")
+        axis.set_ylabel("accuracy, per cent")
+        axis.set_ylim(0, 101)
+        axis.set_xlim(0, None)
+        axis.legend()
+        return saved(figure, path)
 
 
 def _told(prediction: int | None, label: int) -> tuple[str, str]:

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from grfd.report.paper import TABLE_3
+from grfd.report.sheets import Sheet, markdown
 from grfd.report.table import NAMES, grid, rows
 
 ATTACKS = ("fgsm", "pgd", "aa_torchattacks", "eotpgd", "vmifgsm")
@@ -34,22 +35,18 @@ def section(results: Path) -> list[str]:
         return []
     ours = {folder.name.removeprefix(f"{FOLDERS}-"): found(folder) for folder in folders}
     nearest = min(ours, key=lambda name: distance(ours[name]))
-    lines = [_line(["recipe", "clean", *(NAMES[name] for name in ATTACKS), "furthest"])]
-    lines.append(_line(["---", *("---:" for _ in range(len(ATTACKS) + 2))]))
-    for name, row in ours.items():
-        lines.append(_line([f"`{name}`", *(f"{value:.1f}" for value in row.values()), f"{distance(row):.1f}"]))
-    lines.append(_line(["paper", *(f"{value:.1f}" for value in published().values()), ""]))
+    lines = [
+        [f"`{name}`", *(f"{value:.1f}" for value in row.values()), f"{distance(row):.1f}"] for name, row in ours.items()
+    ]
+    lines.append(["paper", *(f"{value:.1f}" for value in published().values()), ""])
+    sheet = Sheet(["recipe", "clean", *(NAMES[name] for name in ATTACKS), "furthest"], lines)
     told = f"The nearest recipe, `{nearest}`, is still up to {distance(ours[nearest]):.1f} points away. "
     return [
         "### The None row: a recipe near the paper's",
         "`grfd reproduce none-row --scale paper`, `whitebox`, 1,000 images; every recipe changes one thing of the "
         "preset's (20 epochs, AdamW at 0.001, weight decay 0.01, batch 256). *Furthest* is the largest distance from "
         "the paper over the five attacks.",
-        "\n".join(lines),
+        markdown(sheet),
         told + "The strength of a transferred attack depends on the model that it was made on, so this bounds how "
         "near the other rows can come.",
     ]
-
-
-def _line(texts: list[str]) -> str:
-    return "| " + " | ".join(texts) + " |"

@@ -2,7 +2,6 @@
 
 import json
 import math
-import statistics
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,9 @@ from grfd import runs
 from grfd.errors import UserError
 from grfd.evaluate.protocols import PROTOCOLS
 from grfd.evaluate.records import stored
-from grfd.report import rivals
+from grfd.report import rivals, variant_sections
+from grfd.report.sheets import Sheet, markdown
+from grfd.report.spread import spread, values
 from grfd.report.table import MODEL_NAMES, NAMES, Row, cell, columns, grid, published, rows, usual
 
 LONG = "mnist-lenet5"
@@ -26,8 +27,9 @@ RELAPSE = 0.1
 
 
 def write_page(results: Path, out: Path) -> None:
-    """Writes the page. Raises `UserError` where the records are not there."""
+    """Writes the page, and beside it the figures that it shows. Raises `UserError` where the records are not there."""
     runs.write_bytes(out, page(results).encode())
+    variant_sections.draw(results, out.parent)
 
 
 def page(results: Path) -> str:
@@ -41,6 +43,7 @@ def page(results: Path) -> str:
         parts += ["## A shorter schedule, several seeds", _about(seeds[0], len(seeds)), _spread(seeds)]
         parts += [_checks(folder) for folder in seeds]
     parts += rivals.section(results)
+    parts += variant_sections.section(results)
     if (results / STOPPED / "metrics.jsonl").exists():
         parts += ["## The paper's schedule at another learning rate, stopped", _stopped(results / STOPPED)]
         parts += [_course(results / STOPPED), _curve(results / STOPPED)]
@@ -127,43 +130,36 @@ def _stage_one(folder: Path) -> list[dict[str, Any]]:
 
 def _table(numbers: list[Row]) -> str:
     shown = columns(numbers)
-    lines = _header(shown)
+    lines = []
     for (protocol, model), cells in grid(numbers).items():
         images = usual(cells)
         texts = [cell(cells.get(name), images) for name in shown]
-        lines.append(_line([f"`{protocol}`", MODEL_NAMES.get(model, model), *texts, f"{images:,}"]))
-    return "\n".join([*lines, *_paper(shown, numbers)])
+        lines.append([f"`{protocol}`", MODEL_NAMES.get(model, model), *texts, f"{images:,}"])
+    return _sheet(shown, [*lines, *_paper(shown, numbers)])
 
 
-def _header(shown: list[str]) -> list[str]:
-    names = ["protocol", "model", *(NAMES[name] for name in shown), "images"]
-    return [_line(names), _line(["---", "---", *("---:" for _ in range(len(names) - 2))])]
+def _sheet(shown: list[str], lines: list[list[str]]) -> str:
+    return markdown(Sheet(["protocol", "model", *(NAMES[name] for name in shown), "images"], lines, left=2))
 
 
-def _line(texts: list[str]) -> str:
-    return "| " + " | ".join(texts) + " |"
-
-
-def _paper(shown: list[str], numbers: list[Row]) -> list[str]:
+def _paper(shown: list[str], numbers: list[Row]) -> list[list[str]]:
     found = []
     for method, accuracies in published(numbers, "mnist").items():
         texts = [f"{accuracies[name]:.2f}" if name in accuracies else "–" for name in shown]
-        found.append(_line(["paper, none named", method, *texts, "10,000"]))
+        found.append(["paper, none named", method, *texts, "10,000"])
     return found
 
 
 def _spread(folders: list[Path]) -> str:
     """Mean ± standard deviation over seeds."""
     grids = [grid(rows(folder)) for folder in folders]
-    shown = columns([row for folder in folders for row in rows(folder)])
-    lines = _header(shown)
+    numbers = [row for folder in folders for row in rows(folder)]
+    shown = columns(numbers)
+    lines = []
     for key, first in grids[0].items():
-        texts = []
-        for name in shown:
-            values = [100 * each[key][name].accuracy for each in grids if name in each.get(key, {})]
-            texts.append(f"{statistics.mean(values):.1f} ± {statistics.stdev(values):.1f}" if len(values) > 1 else "–")
-        lines.append(_line([f"`{key[0]}`", MODEL_NAMES.get(key[1], key[1]), *texts, f"{usual(first):,}"]))
-    return "\n".join([*lines, *_paper(shown, [row for folder in folders for row in rows(folder)])])
+        texts = [spread(values(grids, *key, name)) for name in shown]
+        lines.append([f"`{key[0]}`", MODEL_NAMES.get(key[1], key[1]), *texts, f"{usual(first):,}"])
+    return _sheet(shown, [*lines, *_paper(shown, numbers)])
 
 
 def _metrics(folder: Path) -> list[dict[str, Any]]:
@@ -178,9 +174,9 @@ def _curve(folder: Path) -> str:
     terms = ["rc", "kl", "rf", "cl", "rb"]
     step = max(math.ceil(len(stage) / 15), 1)
     chosen = [row for index, row in enumerate(stage) if index % step == 0 or index == len(stage) - 1]
-    lines = [_line(["epoch", *(f"L_{term}" for term in terms)]), _line(["---:"] * 6)]
-    lines += [_line([str(row["epoch"]), *(f"{row[term]:.3f}" for term in terms)]) for row in chosen]
-    return "Stage I, mean of each term of eq. 6 over an epoch (all epochs: `metrics.jsonl`):\n\n" + "\n".join(lines)
+    lines = [[str(row["epoch"]), *(f"{row[term]:.3f}" for term in terms)] for row in chosen]
+    sheet = Sheet(["epoch", *(f"L_{term}" for term in terms)], lines, left=0)
+    return "Stage I, mean of each term of eq. 6 over an epoch (all epochs: `metrics.jsonl`):\n\n" + markdown(sheet)
 
 
 def _checks(folder: Path) -> str:

@@ -11,6 +11,8 @@ from grfd.evaluate.protocols import PROTOCOLS, Protocol
 from grfd.report import none_row
 from grfd.report.certificates import RADII, certified_accuracy
 from grfd.report.paper import LITERATURE, TABLE_3
+from grfd.report.sheets import Sheet, markdown
+from grfd.report.spread import Grid, spread, values
 from grfd.report.table import MODEL_NAMES, NAMES, Row, grid, rows, usual
 
 SEEDS = "table3-seed"
@@ -21,8 +23,6 @@ RANKED: tuple[Protocol, ...] = ("transfer", "whitebox", "adaptive")
 """Protocols that every defense is judged under."""
 HOLDS = 2.0
 """Points by which ours may fall short of the paper's average before it is said not to hold."""
-
-Grid = dict[tuple[str, str], dict[str, Row]]
 
 HEAD = """## Table 3: GRFD beside its rivals
 
@@ -53,30 +53,23 @@ def _models(grids: list[Grid]) -> list[str]:
     return [model for model in MODEL_NAMES if any(key[1] == model for each in grids for key in each)]
 
 
-def _values(grids: list[Grid], protocol: str, model: str, attack: str) -> list[float]:
-    """In per cent, a value a seed that has it."""
-    found = [each.get((protocol, model), {}).get(attack) for each in grids]
-    return [100 * row.accuracy for row in found if row is not None]
-
-
 def _seeds(grids: list[Grid]) -> str:
-    several = [MODEL_NAMES[model] for model in _models(grids) if len(_values(grids, "transfer", model, "none")) > 1]
+    several = [MODEL_NAMES[model] for model in _models(grids) if len(values(grids, "transfer", model, "none")) > 1]
     if not several:
         return "One seed."
     return f"Mean ± standard deviation over {len(grids)} seeds for {', '.join(several)}; one seed for the others."
 
 
 def _table(grids: list[Grid], protocol: str) -> str:
-    lines = [_line(["model", *(NAMES[name] for name in SHOWN), "images"])]
-    lines.append(_line(["---", *("---:" for _ in SHOWN), "---:"]))
+    lines = []
     for model in _models(grids):
         cells = next((each[protocol, model] for each in grids if (protocol, model) in each), None)
         if cells is None:
             continue
         paper = TABLE_3["mnist"].get(model, {})
-        texts = [_cell(_values(grids, protocol, model, name), paper.get(name)) for name in SHOWN]
-        lines.append(_line([MODEL_NAMES[model], *texts, f"{usual(cells):,}" + _more(cells)]))
-    return "\n".join(lines)
+        texts = [_cell(values(grids, protocol, model, name), paper.get(name)) for name in SHOWN]
+        lines.append([MODEL_NAMES[model], *texts, f"{usual(cells):,}" + _more(cells)])
+    return markdown(Sheet(["model", *(NAMES[name] for name in SHOWN), "images"], lines))
 
 
 def _more(cells: dict[str, Row]) -> str:
@@ -87,15 +80,7 @@ def _more(cells: dict[str, Row]) -> str:
 
 
 def _cell(ours: list[float], paper: float | None) -> str:
-    if not ours:
-        text = "–"
-    else:
-        text = f"{statistics.mean(ours):.1f}" + (f" ± {statistics.stdev(ours):.1f}" if len(ours) > 1 else "")
-    return text if paper is None else f"{text} / {paper:.1f}"
-
-
-def _line(texts: list[str]) -> str:
-    return "| " + " | ".join(texts) + " |"
+    return spread(ours) if paper is None else f"{spread(ours)} / {paper:.1f}"
 
 
 def _flags(folders: list[Path], grids: list[Grid]) -> str:
@@ -138,7 +123,7 @@ def _ours(grids: list[Grid], model: str) -> str:
 
 def _attacks(grids: list[Grid], model: str) -> list[str]:
     """Those of the five that were run on a model, under every protocol that it is judged under."""
-    return [name for name in FIVE if all(_values(grids, each, model, name) for each in _protocols(grids, model))]
+    return [name for name in FIVE if all(values(grids, each, model, name) for each in _protocols(grids, model))]
 
 
 def _protocols(grids: list[Grid], model: str) -> list[Protocol]:
@@ -154,19 +139,19 @@ def _averages(grids: list[Grid], model: str) -> dict[str, float]:
     """Protocol → over the attacks that were run, and the seeds."""
     attacks = _attacks(grids, model)
     return {
-        protocol: statistics.mean(statistics.mean(_values(grids, protocol, model, name)) for name in attacks)
+        protocol: statistics.mean(statistics.mean(values(grids, protocol, model, name)) for name in attacks)
         for protocol in _protocols(grids, model)
     }
 
 
 def _costs(folder: Path) -> str:
-    lines = [_line(["model", "fit, minutes", "an answer, ms an image"]), _line(["---", "---:", "---:"])]
+    lines = []
     for model, taken in json.loads((folder / "times.json").read_text()).items():
         minutes, each = taken["fit_seconds"] / 60, taken["answer_milliseconds"]
-        lines.append(_line([MODEL_NAMES[model], f"{minutes:.1f}", f"{each:.3f}"]))
+        lines.append([MODEL_NAMES[model], f"{minutes:.1f}", f"{each:.3f}"])
     machine = json.loads((folder / "config.json").read_text())["machine"]
     about = f"{machine['processors']} processors, no GPU; of a random defense one draw, of its many."
-    return "\n".join([*lines, "", about])
+    return "\n\n".join([markdown(Sheet(["model", "fit, minutes", "an answer, ms an image"], lines)), about])
 
 
 def _certified(folder: Path) -> str:

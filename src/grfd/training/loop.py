@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from grfd import processes
 from grfd.data.augment import crop_and_flip
 from grfd.data.record import as_images
-from grfd.errors import UserError
+from grfd.errors import Diverged
 from grfd.memory import keep_freed_memory
 from grfd.progress import progress
 from grfd.runs import Run, read_tensors, write_bytes, write_tensors
@@ -81,7 +81,7 @@ def fit(
 
     A checkpoint is written after each epoch. Order and noise of an epoch depend on the seed, `name` and the epoch
     alone, so that a run which was killed continues to the same bits. Several processes share out each batch.
-    Raises `UserError` when a loss is not finite; the last checkpoint stays.
+    Raises `Diverged`, a `UserError`, when a loss is not finite; the last checkpoint stays.
     """
     keep_freed_memory()
     trainer = prepared(
@@ -199,13 +199,13 @@ def _set_learning_rate(trainer: Trainer, epoch: float) -> None:
 
 
 def _text(trainer: Trainer, epoch: int, terms: Terms) -> str:
-    """The batch's means beside the bar. Raises `UserError` when one is not finite."""
+    """The batch's means beside the bar. Raises `Diverged` when one is not finite."""
     if not len(terms["loss"]):  # a last batch of fewer images than processes
         return ""
     means = dict(zip(terms, torch.stack([values.mean() for values in terms.values()]).tolist(), strict=True))
     for term, value in means.items():
         if not math.isfinite(value):
-            raise UserError(
+            raise Diverged(
                 f"{trainer.name}: {term} is {value} in epoch {epoch + 1}; the last whole epoch is kept in "
                 f"{trainer.run.path}. A lower learning rate or sigma, or gradient_of margin, keeps it finite"
             )

@@ -1,0 +1,54 @@
+"""Figure 3 on MNIST: x, its redundant part x_u and its robust part x_r, with adversarial examples beneath.
+
+Claim: x_u looks like the image and x_r keeps the robust features of a class. Grey scales are fixed: x_r is drawn from
+−1 (black) to 1 (white), everything else from 0 to 1. `grfd evaluate RUN` draws the same of any run on any data set.
+Cost: `grfd reproduce fig3 --scale short --dry-run` says it, cell by cell.
+Command: `grfd reproduce fig3 --scale short`.
+"""
+
+from functools import partial
+from pathlib import Path
+
+import torch
+from rich.table import Table
+
+from grfd import runs
+from grfd.evaluate.judge import Case, budgets_for
+from grfd.experiments import variants
+from grfd.experiments.cells import Cell
+from grfd.experiments.variants import FOLDER, SCALES, SCHEDULES, Variant, folder_of, name_of, settled
+from grfd.opening import load_data
+from grfd.pictured import write_examples
+from grfd.report.figures import figure_3
+
+__all__ = ["FOLDER", "SCALES", "cells", "show"]
+
+
+def cells(out: Path, scale: str, seeds: int) -> list[Cell]:
+    """Training of GRFD and of the standard model, and the examples, seed by seed."""
+    schedule, todo = SCHEDULES[scale], []
+    for seed in range(seeds):
+        folder, config = folder_of(out, scale, seed), settled(schedule, seed, Variant())
+        run = folder / name_of(schedule, Variant())
+        todo += [
+            variants.standard_cell(folder, schedule, seed),
+            Cell(f"seed {seed}: train default", schedule.minutes, partial(variants.is_trained, run),
+                 partial(variants.train, run, config)),
+            Cell(f"seed {seed}: examples", 1, (run / "examples.npz").exists, partial(_examples, folder, run)),
+        ]  # fmt: skip
+    return todo
+
+
+def _examples(folder: Path, path: Path) -> None:
+    """examples.npz in the run folder."""
+    run = runs.load(path)
+    data = load_data(run)
+    models = variants.standards(folder / "standard") | {"grfd": variants.deployed(path)}
+    budgets = budgets_for(data.test.images.shape[1])
+    write_examples(Case(path, models, data.test, budgets, run.config.seed, torch.device("cpu")))
+
+
+def show(out: Path, scale: str, seeds: int) -> list[Table | str]:
+    """fig3.png and .pdf in the run folder of each seed."""
+    runs_of = [folder_of(out, scale, seed) / name_of(SCHEDULES[scale], Variant()) for seed in range(seeds)]
+    return [f"drawn {figure_3(path)[0]}" for path in runs_of]

@@ -1,0 +1,220 @@
+"""GRFD under one common schedule with some fields changed: what Table 2, Figures 2 to 4 and the ablations are made of.
+
+A folder a scale and seed holds them all, so that a variant that several experiments ask for is trained and judged once:
+`standard/` the two undefended models, one run folder a variant, and `judged/` the records of all of them side by side.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields, replace
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+from torch import nn
+
+from grfd import api, judgement, runs
+from grfd.attacks import ATTACKS
+from grfd.config import PRESETS, Config
+from grfd.defenses import grfd as grfd_defense
+from grfd.defenses import standard
+from grfd.disentangle.stages import load_generator
+from grfd.errors import Diverged
+from grfd.evaluate import records
+from grfd.evaluate.judge import CONTROL, SOURCE
+from grfd.experiments.cells import Cell
+from grfd.opening import build_architecture, load_data
+from grfd.report.variants import PROTOCOLS, VARIANTS, Judged, read
+from grfd.runs import Run
+from grfd.training.classification import load_classifier
+
+FOLDER = "variants"
+"""Below runs/: one for all experiments on variants."""
+JUDGED = "judged"
+
+
+@dataclass(frozen=True)
+class Variant:
+    """Fields of `Config` that differ from the schedule's, and which network stands behind the LVCVAE."""
+
+    changes: dict[str, Any] = field(default_factory=dict)
+    deployed: Literal["target", "rsm"] = "target"
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """The common settings, the test images that are attacked, and by what."""
+
+    config: Config
+    examples: int
+    attacks: tuple[str, ...] = tuple(ATTACKS)
+    minutes: float | None = None
+    """Training and judging one variant on one core, as measured (results/variants-short-seed-0)."""
+
+
+SCHEDULES: dict[str, Schedule] = {
+    "quick": Schedule(Config(epochs=1, classifier_epochs=1, train_examples=12_000), 50, ("fgsm", "pgd")),
+    "short": Schedule(Config(epochs=4, classifier_epochs=3), 200),
+    "paper": Schedule(PRESETS["mnist-lenet5"], 1000),
+}
+SCALES = tuple(SCHEDULES)
+
+
+def settled(schedule: Schedule, seed: int, variant: Variant) -> Config:
+    """The configuration that a variant is trained with."""
+    return replace(schedule.config, seed=seed, **variant.changes)
+
+
+def differing(schedule: Schedule, variant: Variant) -> dict[str, Any]:
+    """The changes that are any, in the order of `Config`."""
+    names = [each.name for each in fields(Config) if each.name in variant.changes]
+    return {name: variant.changes[name] for name in names if variant.changes[name] != getattr(schedule.config, name)}
+
+
+def name_of(schedule: Schedule, variant: Variant) -> str:
+    """The same name for the same configuration: "default", or what differs from it."""
+    told = [f"{name}-{value}" for name, value in differing(schedule, variant).items()]
+    named = "-".join(told) or "default"
+    return named if variant.deployed == "target" else f"{named}-with-rsm"
+
+
+def folder_of(out: Path, scale: str, seed: int) -> Path:
+    return out / f"{scale}-seed-{seed}"
+
+
+def cells(out: Path, scale: str, seeds: int, variants: Sequence[Variant]) -> list[Cell]:
+    """Training of each variant, and one judgement of all of them, seed by seed."""
+    return [cell for seed in range(seeds) for cell in _of_seed(out, scale, seed, variants)]
+
+
+def _of_seed(out: Path, scale: str, seed: int, variants: Sequence[Variant]) -> list[Cell]:
+    schedule, folder = SCHEDULES[scale], folder_of(out, scale, seed)
+    todo = [standard_cell(folder, schedule, seed)]
+    for name, config in _trainings(schedule, seed, variants).items():
+        run = folder / name
+        title = f"seed {seed}: train {name}"
+        todo.append(Cell(title, schedule.minutes, partial(is_trained, run), partial(train, run, config)))
+    title = f"seed {seed}: judge {len(variants)} variants, {schedule.examples} images"
+    done = partial(_is_judged, folder, schedule, variants)
+    return [*todo, Cell(title, None, done, partial(_judge, folder, schedule, seed, variants))]
+
+
+def standard_cell(folder: Path, schedule: Schedule, seed: int) -> Cell:
+    """The two undefended models of a seed."""
+    do = partial(train_standard, folder / SOURCE, settled(schedule, seed, Variant()))
+    return Cell(f"seed {seed}: standard models", None, partial(_has_standard, folder), do)
+
+
+def _trainings(schedule: Schedule, seed: int, variants: Sequence[Variant]) -> dict[str, Config]:
+    """Run folder → configuration: variants that differ in what is deployed alone are one training."""
+    plain = [replace(variant, deployed="target") for variant in variants]
+    return {name_of(schedule, each): settled(schedule, seed, each) for each in plain}
+
+
+def _has_standard(folder: Path) -> bool:
+    return (folder / SOURCE / f"{CONTROL}.safetensors").exists()
+
+
+def train_standard(path: Path, config: Config) -> None:
+    """The two undefended models of a seed."""
+    with runs.locked(path):
+        run, data, target = api.prepare(path, config)
+        standard.fit(run, data, target)
+        standard.fit_second(run, data, target)
+
+
+def is_trained(path: Path) -> bool:
+    return (path / "target.safetensors").exists() or (path / "diverged.json").exists()
+
+
+def train(path: Path, config: Config) -> None:
+    """Stages I to III. A training that leaves the finite numbers is a result too: diverged.json says where."""
+    with runs.locked(path):
+        run, data, target = api.prepare(path, config)
+        try:
+            grfd_defense.fit(run, data, target)
+        except Diverged as error:
+            runs.write_json(path / "diverged.json", {"said": str(error)})
+        _slim(run)
+
+
+def _slim(run: Run) -> None:
+    """What can be made again from the weights: hundreds of megabytes a variant."""
+    for file in [run.file("robust.safetensors"), *run.path.glob("checkpoints/*.safetensors")]:
+        file.unlink(missing_ok=True)
+
+
+def deployed(path: Path, what: Literal["target", "rsm"] = "target") -> nn.Module:
+    """x ↦ F(x − G(x)), or f_φ(x − G(x)) with the RSM in F's place."""
+    run = runs.load(path)
+    data = load_data(run)
+    architecture = build_architecture(run.config, data)
+    if what == "target":
+        return grfd_defense.load(run, data, architecture)
+    rsm = load_classifier(run, "rsm", architecture)
+    return grfd_defense.GRFD(load_generator(run, data), rsm).eval()
+
+
+def standards(path: Path) -> dict[str, nn.Module]:
+    run = runs.load(path)
+    data = load_data(run)
+    architecture = build_architecture(run.config, data)
+    return {name: load_classifier(run, name, architecture) for name in (SOURCE, CONTROL)}
+
+
+def _finite(folder: Path, schedule: Schedule, variants: Sequence[Variant]) -> dict[str, Variant]:
+    """Those that there is something to judge of."""
+    named = {name_of(schedule, variant): variant for variant in variants}
+    plain = {name: folder / name_of(schedule, replace(each, deployed="target")) for name, each in named.items()}
+    return {name: each for name, each in named.items() if not (plain[name] / "diverged.json").exists()}
+
+
+def _is_judged(folder: Path, schedule: Schedule, variants: Sequence[Variant]) -> bool:
+    if not all(is_trained(folder / name) for name in _trainings(schedule, 0, variants)):
+        return False
+    file = folder / JUDGED / VARIANTS
+    if not file.exists() or {name_of(schedule, each) for each in variants} - json.loads(file.read_text()).keys():
+        return False
+    paths = [
+        records.path_of(folder / JUDGED, name, "adaptive", attack)
+        for name in (SOURCE, *_finite(folder, schedule, variants))
+        for attack in schedule.attacks
+    ]
+    found = [records.read(path) for path in paths]
+    return all(record is not None and len(record) >= schedule.examples for record in found)
+
+
+def _judge(folder: Path, schedule: Schedule, seed: int, variants: Sequence[Variant]) -> None:
+    models = standards(folder / SOURCE)
+    for name, variant in _finite(folder, schedule, variants).items():
+        run = folder / name_of(schedule, replace(variant, deployed="target"))
+        models[name] = deployed(run, variant.deployed)
+    judgement.evaluate_models(
+        models,
+        folder / JUDGED,
+        sources=(SOURCE,),
+        protocols=PROTOCOLS,
+        attacks=schedule.attacks,
+        examples=schedule.examples,
+        config=settled(schedule, seed, Variant()),
+    )
+    file = folder / JUDGED / VARIANTS
+    earlier = json.loads(file.read_text()) if file.exists() else {}
+    runs.write_json(file, earlier | {name_of(schedule, each): _about(folder, schedule, each) for each in variants})
+
+
+def _about(folder: Path, schedule: Schedule, variant: Variant) -> dict[str, Any]:
+    """What a variant changes, where its stage I ended, what all its stages took, and how it diverged, if it did."""
+    run = folder / name_of(schedule, replace(variant, deployed="target"))
+    log = run / "metrics.jsonl"  # not there where the first epoch diverged
+    lines = [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
+    last = [line for line in lines if line["stage"] == "stage-one"][-1:]
+    about: dict[str, Any] = {"changes": differing(schedule, variant), "deployed": variant.deployed}
+    about |= {"stage_one": last[0] if last else None, "seconds": sum(line["seconds"] for line in lines)}
+    broken = run / "diverged.json"
+    return about | (json.loads(broken.read_text()) if broken.exists() else {})
+
+
+def judged(out: Path, scale: str, seeds: int) -> Judged:
+    """The records of all seeds."""
+    return read([folder_of(out, scale, seed) / JUDGED for seed in range(seeds)])

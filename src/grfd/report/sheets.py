@@ -1,0 +1,77 @@
+"""A table of texts in three formats with the same numbers: Markdown, LaTeX (booktabs) and CSV; and for the terminal."""
+
+import csv
+import io
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich import box
+from rich.table import Table
+
+from grfd import runs
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """What is printed: the first `left` columns are words, the others numbers."""
+
+    header: list[str]
+    rows: list[list[str]]
+    title: str = ""
+    left: int = 1
+
+
+def markdown(sheet: Sheet) -> str:
+    """A table of GitHub's Markdown; the title is left to the page."""
+    ruler = ["---" if index < sheet.left else "---:" for index in range(len(sheet.header))]
+    return "\n".join(_line(texts) for texts in [sheet.header, ruler, *sheet.rows])
+
+
+def _line(texts: list[str]) -> str:
+    return "| " + " | ".join(texts) + " |"
+
+
+def plain_csv(sheet: Sheet) -> str:
+    """Comma-separated, with a header."""
+    out = io.StringIO()
+    csv.writer(out, lineterminator="\n").writerows([sheet.header, *sheet.rows])
+    return out.getvalue()
+
+
+LATEX = {"\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "_": r"\_", "#": r"\#", "$": r"\$", "{": r"\{", "}": r"\}",
+         "±": r"$\pm$", "–": "--", "ε": r"$\varepsilon$", "γ": r"$\gamma$", "δ": r"$\delta$", "σ": r"$\sigma$",
+         "μ": r"$\mu$", "β": r"$\beta$", "α": r"$\alpha$", "∇": r"$\nabla$", "ψ": r"$\psi$", "φ": r"$\phi$",
+         "×": r"$\times$", "`": "", "−": r"$-$"}  # fmt: skip
+"""What stands for a character in LaTeX."""
+
+
+def latex(sheet: Sheet) -> str:
+    r"""A `tabular` with the rules of booktabs (\usepackage{booktabs})."""
+    columns = "l" * sheet.left + "r" * (len(sheet.header) - sheet.left)
+    lines = [_row(texts) for texts in sheet.rows]
+    title = [f"% {sheet.title}"] if sheet.title else []
+    opening = [*title, rf"\begin{{tabular}}{{{columns}}}", r"\toprule", _row(sheet.header), r"\midrule"]
+    return "\n".join([*opening, *lines, r"\bottomrule", r"\end{tabular}"]) + "\n"
+
+
+def _row(texts: list[str]) -> str:
+    return " & ".join("".join(LATEX.get(letter, letter) for letter in text) for text in texts) + r" \\"
+
+
+def printed(sheet: Sheet) -> Table:
+    """For the terminal."""
+    table = Table(title=sheet.title, title_style="bold", title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False,
+                  collapse_padding=True)  # fmt: skip
+    for index, name in enumerate(sheet.header):
+        table.add_column(name, justify="left" if index < sheet.left else "right")
+    for texts in sheet.rows:
+        table.add_row(*texts)
+    return table
+
+
+def write(sheet: Sheet, path: Path) -> list[Path]:
+    """`path` with .md, .tex and .csv behind it."""
+    made = {".md": markdown(sheet) + "\n", ".tex": latex(sheet), ".csv": plain_csv(sheet)}
+    for suffix, text in made.items():
+        runs.write_bytes(path.with_name(path.name + suffix), text.encode())
+    return [path.with_name(path.name + suffix) for suffix in made]

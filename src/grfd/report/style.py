@@ -1,0 +1,35 @@
+"""How every figure looks, and how it is written."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import matplotlib.style
+from matplotlib.figure import Figure
+
+STYLE = Path(__file__).with_name("grfd.mplstyle")
+COLUMN = 3.4
+"""Inches: a column of a two-column paper."""
+PAGE = 7.0
+"""Inches: both columns."""
+
+
+@contextmanager
+def styled() -> Iterator[None]:
+    """Figures that are made within have the project's style; the caller's settings come back."""
+    with matplotlib.style.context(STYLE):
+        yield
+
+
+def saved(figure: Figure, path: Path) -> list[Path]:
+    """Writes `path` as .png and .pdf, without a date, so that the same numbers give the same file."""
+    paths = [path.with_suffix(".png"), path.with_suffix(".pdf")]
+    for each in paths:
+        figure.savefig(
+            each,
+            dpi=200,
+            bbox_inches="tight",
+            pad_inches=0.03,
+            metadata={"CreationDate": None} if each.suffix == ".pdf" else {},
+        )
+    return paths

@@ -1,0 +1,107 @@
+"""Experiments on variants of GRFD: trainings that are shared, what is done stays done, sheets and figures of them."""
+
+import io
+import json
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from grfd.config import Config
+from grfd.experiments import EXPERIMENTS, cells, fig2, fig3, fig4a, fig4b, readings, table2, variants
+from grfd.experiments.variants import JUDGED, Schedule, Variant, folder_of, name_of
+from grfd.report import variants as report
+from grfd.report.paper import TABLE_2
+from grfd.report.variant_sections import FOLDERS, draw, section
+
+TINY = Schedule(
+    Config(epochs=1, classifier_epochs=1, latent=8, train_examples=300, batch=100, device="cpu"), 6, ("fgsm",)
+)
+EXPECTED = {"table2", "table3", "fig2", "fig3", "fig4a", "fig4b", "readings", "none-row"}
+
+
+@pytest.fixture
+def tiny(monkeypatch: pytest.MonkeyPatch, one_probe: None) -> None:
+    monkeypatch.setitem(variants.SCHEDULES, "quick", TINY)
+
+
+def text(parts: list) -> str:
+    console = Console(width=160, record=True, file=io.StringIO())
+    for part in parts:
+        console.print(part)
+    return console.export_text()
+
+
+def test_all_are_registered_with_claim_cost_and_command() -> None:
+    assert EXPERIMENTS.keys() >= EXPECTED
+    for name, experiment in EXPERIMENTS.items():
+        told = experiment.__doc__ or ""
+        assert all(word in told for word in ("Claim:", "Cost:", "Command:", f"grfd reproduce {name}")), name
+
+
+def test_cases_are_trained_once_judged_side_by_side_and_shared(tiny: None, tmp_path: Path) -> None:
+    todo = fig4a.cells(tmp_path, "quick", 1)
+    cells.run(todo[:2])
+    assert [cell.done() for cell in todo] == [True, True, False, False, False]
+    cells.run(todo)
+    assert all(cell.done() for cell in todo)
+    said = text(fig4a.show(tmp_path, "quick", 1))
+    assert "3: no rectification" in said and (tmp_path / "fig4a.pdf").exists()
+    rows = (tmp_path / "fig4a.csv").read_text().splitlines()
+    assert len(rows) == 1 + 3 * 4 and rows[0].startswith("protocol,case,clean,FGSM,average")
+    assert r"\toprule" in (tmp_path / "fig4a.tex").read_text()
+    shared = [cell for cell in table2.cells(tmp_path, "quick", 1) if cell.done()]
+    assert [cell.name for cell in shared] == ["seed 0: standard models", "seed 0: train default"]
+    others = fig3.cells(tmp_path, "quick", 1)
+    assert [cell.done() for cell in others] == [True, True, False]
+    cells.run(others)
+    assert "fig3.png" in text(fig3.show(tmp_path, "quick", 1))
+    weights = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.safetensors")}
+    cells.run(fig4a.cells(tmp_path, "quick", 1))
+    assert weights == {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.safetensors")}
+    assert not list(tmp_path.rglob("robust.safetensors")), "hundreds of megabytes a variant stay on the disk"
+
+
+def test_latent_variables_are_measured_and_drawn(tiny: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fig2, "PROBED", 200)
+    monkeypatch.setattr(fig2, "SHOWN", 120)
+    todo = fig2.cells(tmp_path, "quick", 1)
+    cells.run(todo)
+    assert all(cell.done() for cell in todo)
+    said = text(fig2.show(tmp_path, "quick", 1))
+    assert "without it" in said and (tmp_path / "fig2.png").stat().st_size > 10_000
+
+
+def test_a_training_that_diverges_is_a_result(tiny: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    some = {"as published": {}, "far too fast": {"learning_rate": 1e30}, "RSM": {"deployed": "rsm"}}
+    monkeypatch.setattr(report, "READINGS", some)
+    monkeypatch.setattr(readings, "READINGS", some)
+    todo = readings.cells(tmp_path, "quick", 1)
+    assert [cell.name for cell in todo][1:-1] == ["seed 0: train default", "seed 0: train learning_rate-1e+30"]
+    cells.run(todo)
+    assert all(cell.done() for cell in todo)
+    sheet = report.readings(variants.judged(tmp_path, "quick", 1))
+    by_label = {row[0]: row for row in sheet.rows}
+    assert by_label["far too fast"][-1] == "1 of 1" and by_label["far too fast"][1] == "–"
+    assert by_label["RSM"][-1] == "0 of 1" and by_label["RSM"][1] != "–"
+
+
+def test_shares_and_rows_have_a_name_of_their_own() -> None:
+    names = {name_of(TINY, each) for each in table2.ROWS}
+    assert len(names) == len(TABLE_2) == 11 and "default" in names
+    assert name_of(TINY, Variant({"epsilon": 0.6, "delta": 0.4})) == "delta-0.4"
+    assert name_of(TINY, Variant({}, "rsm")) == "default-with-rsm"
+
+
+def test_the_page_has_a_section_for_what_is_committed(tiny: None, tmp_path: Path) -> None:
+    todo = [*fig4a.cells(tmp_path / "runs", "quick", 2), *fig4b.cells(tmp_path / "runs", "quick", 1)[:3]]
+    cells.run(todo)
+    assert section(tmp_path / "results") == []
+    for seed in range(2):
+        kept = tmp_path / "results" / f"{FOLDERS}-{seed}"
+        kept.parent.mkdir(exist_ok=True)
+        (folder_of(tmp_path / "runs", "quick", seed) / JUDGED).rename(kept)
+        assert "default" in json.loads((kept / report.VARIANTS).read_text())
+    said = "\n".join(section(tmp_path / "results"))
+    assert "2 seeds" in said and "Figure 4a" in said and "±" in said and "Figure 4b" not in said
+    assert [path.name for path in draw(tmp_path / "results", tmp_path)] == ["fig4a.png", "fig4a.pdf"]
