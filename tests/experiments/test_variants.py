@@ -17,7 +17,7 @@ from grfd.report.variant_sections import FOLDERS, draw, section
 TINY = Schedule(
     Config(epochs=1, classifier_epochs=1, latent=8, train_examples=300, batch=100, device="cpu"), 6, ("fgsm",)
 )
-EXPECTED = {"table2", "table3", "fig2", "fig3", "fig4a", "fig4b", "readings", "none-row"}
+EXPECTED = {"table2", "table3", "fig2", "fig3", "fig4a", "fig4b", "readings", "rsm", "none-row"}
 
 
 @pytest.fixture

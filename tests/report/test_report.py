@@ -70,7 +70,7 @@ def test_the_committed_page_is_derived_from_the_committed_records() -> None:
 
 
 def test_committed_results_follow_from_committed_records() -> None:
-    runs = sorted(RESULTS.glob("*/results.json"))
+    runs = sorted(RESULTS.rglob("results.json"))
     assert runs
     for file in runs:
         assert json.loads(file.read_text())["rows"] == [vars(row) for row in rows(file.parent)]

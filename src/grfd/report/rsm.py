@@ -1,0 +1,76 @@
+"""The RSM in F's place, attacked at growing ε: from the records of `grfd reproduce rsm`."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from grfd.report.sheets import Sheet, markdown
+from grfd.report.spread import spread, values
+from grfd.report.table import NAMES, columns, grid, rows
+
+FOLDERS = "rsm-short-seed"
+"""Beginning of the folder names in results/."""
+EPSILONS = (0.1, 0.2, 0.3, 0.4, 0.5)
+MODELS = {
+    "standard": "standard",
+    "target-margin": "F, stage I over margins",
+    "rsm-margin": "RSM, stage I over margins",
+    "target-cross-entropy": "F, stage I over CE",
+    "rsm-cross-entropy": "RSM, stage I over CE",
+}
+
+
+def folder_at(folder: Path, eps: float) -> Path:
+    return folder / f"eps-{eps:g}"
+
+
+def rsm_sheet(folders: Sequence[Path]) -> Sheet:
+    """A line a model and ε: white-box attacks, what transfers, and the worst case of all under `adaptive`."""
+    lines, attacks = [], [name for name in NAMES if name in _attacks(folders)]
+    for model, label in MODELS.items():
+        for eps in EPSILONS:
+            grids = [grid(rows(folder_at(folder, eps))) for folder in folders if folder_at(folder, eps).exists()]
+            seen = [spread(values(grids, "whitebox", model, name)) for name in attacks]
+            ends = [spread(values(grids, protocol, model, "worst")) for protocol in ("transfer", "adaptive")]
+            clean = spread(values(grids, "adaptive", model, "none"))
+            if clean != "–":
+                lines.append([label, f"{eps:g}", clean, *seen, *ends])
+    header = ["model", "ε", "clean", *(NAMES[name] for name in attacks), "transferred, worst", "adaptive, worst"]
+    return Sheet(header, lines, "The RSM in F's place")
+
+
+def _attacks(folders: Sequence[Path]) -> list[str]:
+    return [name for folder in folders for name in columns(rows(folder_at(folder, EPSILONS[0])))]
+
+
+def section(results: Path) -> list[str]:
+    """The page's section; nothing where no such records are committed."""
+    folders = sorted(results.glob(f"{FOLDERS}-*"))
+    if not folders:
+        return []
+    config = json.loads((folder_at(folders[0], EPSILONS[0]) / "config.json").read_text())["config"]
+    seeds = f"{len(folders)} seeds" if len(folders) > 1 else "one seed"
+    return [
+        "## Is the RSM robust?",
+        f"`grfd reproduce rsm`: f_φ(x − G(x)) attacked end to end, in per cent; stage I {config['epochs']} epochs at a "
+        f"learning rate of {config['learning_rate']:g}, {seeds}. The attacks' columns are `whitebox`; Square asks for "
+        "logits alone; *transferred* is the worst case of what was made on the standard model and on the F's.",
+        markdown(rsm_sheet(folders)),
+        _flags(folders),
+    ]
+
+
+def _flags(folders: Sequence[Path]) -> str:
+    """What the masking checks say of each RSM, over seeds and ε."""
+    lines = []
+    for model, label in MODELS.items():
+        found = [
+            check["name"]
+            for folder in folders
+            for eps in EPSILONS
+            for check in json.loads((folder_at(folder, eps) / "results.json").read_text())["checks"]
+            if check["model"] == model and check["flagged"]
+        ]
+        told = ", ".join(f"{name} ({found.count(name)})" for name in dict.fromkeys(found))
+        lines.append(f"- {label}: {told or 'none'}")
+    return "Masking flags, and in how many of the evaluations:\n\n" + "\n".join(lines)
