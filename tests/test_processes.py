@@ -39,10 +39,11 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_two_processes_train_what_one_trains(alone: Path) -> None:
-    together = alone.with_name("together")
+@pytest.mark.parametrize("passes", ["1", "2"])
+def test_two_processes_train_what_one_trains(alone: Path, passes: str) -> None:
+    together = alone.with_name(f"together-{passes}")
     asked = ["train", "quick", "--train-examples", "333", "--epochs", "2", "--batch", "64", *ONCE]
-    done = run(TOGETHER, *asked, "--out", str(together))
+    done = run(TOGETHER, *asked, "--passes", passes, "--out", str(together))
     assert done.returncode == 0, done.stderr
     expected, found = curve(alone), curve(together)
     assert len(found) == len(expected)

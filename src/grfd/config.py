@@ -32,6 +32,9 @@ class Config:
     """Of every training batch: moved by up to four pixels and mirrored, the standard for CIFAR."""
     batch: int = 256
     """Images a training step, over all processes."""
+    passes: int = 1
+    """Passes in which a process takes its part of a batch; gradients add up, so that a large batch fits a small card.
+    Batch norm sees each pass by itself."""
     learning_rate: float = 1e-3
     """AdamW's in stage I, falling to 0 along a cosine."""
     classifier_learning_rate: float = 1e-3
@@ -122,7 +125,7 @@ def changed(config: Config, **changes: Any) -> Config:
 
 def checked(config: Config) -> Config:
     """The same record. Raises `UserError` for a value that no run could use."""
-    for name in ("latent", "epochs", "classifier_epochs", "batch", "train_examples"):
+    for name in ("latent", "epochs", "classifier_epochs", "batch", "passes", "train_examples"):
         value = getattr(config, name)
         if value is not None and value < 1:
             raise UserError(f"{name} must be at least 1, got {value}")

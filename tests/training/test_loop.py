@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from grfd import runs
 from grfd.config import Config
 from grfd.errors import UserError
+from grfd.seeds import normal_like
 from grfd.training.loop import fit
 
 RATE = 0.05
@@ -51,6 +52,25 @@ def test_it_learns_and_logs_every_term(run: runs.Run) -> None:
     assert [row["epoch"] for row in rows] == list(range(1, 61))
     assert rows[-1]["loss"] < rows[0]["loss"]
     assert set(rows[0]) == {"stage", "epoch", "loss", "other", "seconds"}
+
+
+class Noisy(Linear):
+    """The same with noise that knows of the whole batch."""
+
+    def forward(self, images: Tensor, labels: Tensor, progress: float) -> dict[str, Tensor]:
+        flat = images.flatten(1)
+        logits = self.layer(flat + 0.1 * normal_like(flat))
+        return {"loss": nn.functional.cross_entropy(logits, labels, reduction="none")}
+
+
+@pytest.mark.parametrize("passes", [2, 5])
+def test_passes_add_up_to_the_batch(tmp_path: Path, passes: int) -> None:
+    """50 images in batches of 16: the last batch is of 2, fewer than five passes."""
+    found = []
+    for count in (1, passes):
+        folder = runs.create(tmp_path / f"{count}", Config(batch=16, passes=count, device="cpu"))
+        found.append(weights(fit(folder, "a", Noisy(), inputs, epochs=6, learning_rate=RATE)))
+    torch.testing.assert_close(found[1], found[0], rtol=0, atol=2e-5)
 
 
 class Stopped(Exception):

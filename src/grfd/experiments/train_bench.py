@@ -107,9 +107,10 @@ def _stepper(run: Run, data: Data) -> Callable[[], None]:
     device = trainer.accelerator.device
     images, labels = (tensor[: run.config.batch].to(device) for tensor in (data.train.images, data.train.labels))
     trainer.objective.train()
+    batch, stream = torch.arange(len(labels), device=device), torch.Generator(device)
 
     def step() -> None:
-        loop.step(trainer, images, labels, 0.0, len(labels))
+        loop.step(trainer, images, labels, batch, 0.0, stream)
         _finish(device)
 
     return step

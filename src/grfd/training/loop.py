@@ -4,8 +4,9 @@ import json
 import math
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from accelerate import Accelerator
@@ -141,13 +142,12 @@ def _epoch(
     trainer.objective.train()
     sums: dict[str, Tensor] = {}
     pending, looked = 0, time.monotonic()
-    with _noise(trainer, epoch) as share:
+    with noise(trainer, epoch) as stream:
         for index, batch in enumerate(batches):
             _set_learning_rate(trainer, epoch + index / len(batches))
-            with share(len(batch)) as part:
-                terms = step(trainer, images[batch[part]], labels[batch[part]], epoch / trainer.epochs, len(batch))
+            terms = step(trainer, images, labels, batch, epoch / trainer.epochs, stream)
             for term, values in terms.items():
-                sums[term] = sums.get(term, 0.0) + values.detach().sum()
+                sums[term] = sums.get(term, 0.0) + values.sum()
             pending += 1
             if time.monotonic() - looked > LOG_INTERVAL or index + 1 == len(batches):
                 advance(pending, _text(trainer, epoch, terms))
@@ -157,39 +157,58 @@ def _epoch(
 
 
 @contextmanager
-def _noise(trainer: Trainer, epoch: int) -> Iterator[Callable[[int], AbstractContextManager[slice]]]:
-    """The noise of an epoch; within, the function gives this process's part of a batch of so many examples.
+def noise(trainer: Trainer, epoch: int) -> Iterator[torch.Generator]:
+    """The noise of an epoch: the stream for batches that are taken in parts, which is PyTorch's own for whole ones.
 
-    What goes through `seeds.drawn` is that of a single process to the bit. Other draws, a dropout's say, come from a
-    stream of each process's own.
+    What goes through `seeds.drawn` is so that of a single pass of a single process to the bit. Other draws, a
+    dropout's say, come from a stream of each process's own.
     """
     names = (trainer.name, epoch, "noise")
     seed, accelerator = trainer.run.config.seed, trainer.accelerator
-    parts, mine = accelerator.num_processes, accelerator.process_index
-    stream = generator(seed, *names, 0, device=accelerator.device)
-
-    @contextmanager
-    def share(total: int) -> Iterator[slice]:
-        first, stop = (total * index // parts for index in (mine, mine + 1))
-        with sharing(Share(first, total, stream)) if parts > 1 else nullcontext():
-            yield slice(first, stop)
-
-    with seeded(seed, *names, mine):
-        yield share
+    with seeded(seed, *names, accelerator.process_index):
+        yield generator(seed, *names, 0, device=accelerator.device)
 
 
-def step(trainer: Trainer, images: Tensor, labels: Tensor, done: float, total: int) -> Terms:
-    """One gradient step on this process's part of a batch of `total` examples. Returns the part's terms."""
+def step(
+    trainer: Trainer, images: Tensor, labels: Tensor, batch: Tensor, done: float, stream: torch.Generator
+) -> Terms:
+    """One gradient step on this process's part of a batch (indices), in the passes that the configuration asks for.
+
+    The passes' gradients add up to the whole batch's. Returns the part's terms.
+    """
+    accelerator, state, found = trainer.accelerator, stream.get_state(), []
+    parts = _parts(trainer, len(batch))
+    alone = trainer.run.config.passes == accelerator.num_processes == 1
+    trainer.optimizer.zero_grad()
+    for index, part in enumerate(parts):
+        stream.set_state(state)  # each pass draws the whole batch's noise, and keeps its own rows of it
+        drawing = nullcontext() if alone else sharing(Share(part.start, len(batch), stream))
+        waiting = accelerator.no_sync(trainer.objective) if index + 1 < len(parts) else nullcontext()
+        with drawing, waiting:
+            found.append(_pass(trainer, images[batch[part]], labels[batch[part]], done, len(batch)))
+    trainer.optimizer.step()
+    return {term: torch.cat([terms[term] for terms in found]) for term in found[0]}
+
+
+def _parts(trainer: Trainer, total: int) -> list[slice]:
+    """This process's rows of a batch, pass by pass; one pass at least, which has no rows where there are too few."""
+    processes_there, mine = trainer.accelerator.num_processes, trainer.accelerator.process_index
+    first, stop = (total * index // processes_there for index in (mine, mine + 1))
+    count = max(min(trainer.run.config.passes, stop - first), 1)
+    ends = [first + (stop - first) * index // count for index in range(count + 1)]
+    return [slice(start, end) for start, end in pairwise(ends)]
+
+
+def _pass(trainer: Trainer, images: Tensor, labels: Tensor, done: float, total: int) -> Terms:
+    """Adds the gradients of some examples, of a batch of `total`. Returns their terms."""
     images = as_images(crop_and_flip(images) if trainer.run.config.augmentation == "crop_flip" else images)
     if trainer.run.config.channels_last:
         images = images.contiguous(memory_format=torch.channels_last)
     with trainer.accelerator.autocast():
         terms = trainer.objective(images, labels, done)
-    trainer.optimizer.zero_grad()
     # the processes' gradients are averaged: each is its part's share of the batch's mean
     trainer.accelerator.backward(terms["loss"].sum() * (trainer.accelerator.num_processes / total))
-    trainer.optimizer.step()
-    return terms
+    return {term: values.detach() for term, values in terms.items()}
 
 
 def _set_learning_rate(trainer: Trainer, epoch: float) -> None:
