@@ -24,7 +24,6 @@ from grfd.experiments.attack_bench import (
     victims,
 )
 from grfd.experiments.libraries import LIBRARIES, Budget, run_foreign
-from grfd.models.resnet import SmallResNet
 
 
 def test_without_other_libraries_ours_are_timed_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -62,13 +61,6 @@ def test_what_is_saved_is_not_measured_again(tmp_path: Path, monkeypatch: pytest
 def test_unknown_names_are_refused(tmp_path: Path, asked: dict) -> None:
     with pytest.raises(UserError, match="'nothing': expected one of"):
         bench(tmp_path, **asked)
-
-
-@pytest.mark.parametrize("size", [8, 32, 33])
-def test_the_residual_net_takes_any_size_from_eight(size: int) -> None:
-    assert SmallResNet(3, 7, size, size)(torch.rand(2, 3, size, size)).shape == (2, 7)
-    with pytest.raises(ValueError, match="at least 8×8"):
-        SmallResNet(height=7)
 
 
 EXAMPLES = 500

@@ -16,11 +16,15 @@ class Block(nn.Module):
         self.second = nn.Conv2d(outputs, outputs, 3, 1, 1, bias=False)
         self.second_norm = nn.BatchNorm2d(outputs)
         same = stride == 1 and inputs == outputs
-        self.around = nn.Identity() if same else nn.Conv2d(inputs, outputs, 1, stride, bias=False)
+        self.stride = stride
+        self.around = nn.Identity() if same else nn.Conv2d(inputs, outputs, 1, bias=False)
 
     def forward(self, features: Tensor) -> Tensor:
         inner = F.relu(self.first_norm(self.first(features)))
-        return F.relu(self.second_norm(self.second(inner)) + self.around(features))
+        # a 1×1 convolution of stride 2 over three channels-last channels: its backward pass corrupts memory on a CPU
+        # (PyTorch 2.13), so the stride is taken before it
+        around = self.around(features[..., :: self.stride, :: self.stride])
+        return F.relu(self.second_norm(self.second(inner)) + around)
 
 
 class SmallResNet(nn.Module):
