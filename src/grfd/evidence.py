@@ -103,11 +103,11 @@ def reproduce(
         seeds: Runs under so many seeds.
         out: The folder for its runs (runs/NAME if not given; experiments on variants of GRFD share runs/variants).
         dry_run: Print its cells, what they cost and which are done, and do nothing.
-        list: Print the experiments with their claims, and do nothing.
+        list: Print the experiments with claim, cost and state at that scale, and do nothing.
     """
     if list or name is None:
-        for title, experiment in EXPERIMENTS.items():
-            console.print(f"[bold]{title}[/]: {(experiment.__doc__ or '').strip()}\n", markup=True)
+        for paragraph in cells.listed(EXPERIMENTS, scale, seeds):
+            console.print(paragraph, markup=True)
         return
     if name not in EXPERIMENTS:
         raise UserError(f"unknown experiment {name!r}: expected one of {', '.join(EXPERIMENTS)}")

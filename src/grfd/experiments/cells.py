@@ -62,3 +62,31 @@ def check(experiment: Experiment, scale: str, seeds: int) -> None:
         raise UserError(f"unknown scale {scale!r}: expected one of {', '.join(experiment.SCALES)}")
     if seeds < 1:
         raise UserError(f"seeds must be at least 1, got {seeds}")
+
+
+def listed(experiments: dict[str, Experiment], scale: str, seeds: int) -> list[str]:
+    """A paragraph each: name, how much is done, cost where it was measured, claim.
+
+    At the last scale of an experiment that has none of that name.
+    """
+    found = []
+    for name, experiment in experiments.items():
+        chosen = scale if scale in experiment.SCALES else experiment.SCALES[-1]
+        todo = experiment.cells(Path("runs") / experiment.FOLDER, chosen, seeds)
+        state = f"{sum(cell.done() for cell in todo)} of {len(todo)} cells done in runs/{experiment.FOLDER}"
+        found.append(f"[bold]{name}[/] --scale {chosen}: {state}; {_cost(todo)}\n  {claim(experiment)}\n")
+    return found
+
+
+def _cost(cells: list[Cell]) -> str:
+    known = [cell.minutes for cell in cells if cell.minutes is not None]
+    if not known:
+        return "cost not measured"
+    told = f"{sum(known):.0f} minutes on two cores"
+    return told if len(known) == len(cells) else f"{told}, without {len(cells) - len(known)} cells never timed"
+
+
+def claim(experiment: Experiment) -> str:
+    """The first sentence of what the docstring claims."""
+    told = " ".join((experiment.__doc__ or "").split())
+    return told.partition("Claim: ")[2].partition(" Cost: ")[0].partition(". ")[0].rstrip(".") + "."
