@@ -9,6 +9,7 @@ import tyro
 from grfd.config import preset
 from grfd.errors import UserError
 from grfd.experiments import EXPERIMENTS, attack_bench, cells, train_bench
+from grfd.experiments.victims import VICTIMS
 from grfd.progress import console
 from grfd.report.attacks_page import write_attacks_page
 from grfd.report.page import write_page
@@ -32,7 +33,7 @@ def bench(
     what: tyro.conf.Positional[Literal["attacks", "parity"]],
     *,
     attacks: tuple[str, ...] = (),
-    models: tuple[str, ...] = tuple(attack_bench.VICTIMS),
+    models: tuple[str, ...] = tuple(VICTIMS),
     examples: int = 500,
     repeats: int = 3,
     out: Path = Path("runs/bench"),

@@ -18,26 +18,23 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from rich import box
 from rich.table import Table
 from torch import Tensor, nn
 
-from grfd import data as datasets
-from grfd.attacks import ATTACKS, L2_ATTACKS, OTHER_ATTACKS, pgd
-from grfd.data.record import Split, as_images
+from grfd.attacks import ATTACKS, L2_ATTACKS, OTHER_ATTACKS
 from grfd.errors import UserError
 from grfd.experiments.libraries import LIBRARIES, PACKAGES, Budget, installed, run_foreign
+from grfd.experiments.victims import VICTIMS, Victim, victims
 from grfd.memory import keep_freed_memory
-from grfd.models import LeNet5
-from grfd.models.resnet import SmallResNet
 from grfd.progress import progress
-from grfd.runs import load_weights, provenance, write_json, write_tensors
-from grfd.seeds import generator, seeded
+from grfd.runs import provenance, write_json
+from grfd.seeds import generator
 from grfd.types import Images, Labels
 
 OURS = "grfd"
-SHOWN = 60_000
+TOO_SLOW = {("torchattacks", "pixle"), ("art", "cw l2")}
+"""Left out: Pixle goes image by image there, C&W class by class; the oracle tests run them on fewer images."""
 
 
 @dataclass(frozen=True)
@@ -51,81 +48,6 @@ class Measured:
     repeats: int
     seconds: float
     robust: float
-
-
-@dataclass(frozen=True)
-class Victim:
-    """A model that is attacked, the images on which it is, and the budgets that leave some of them right."""
-
-    network: nn.Module
-    test: Split
-    eps: float
-    eps_l2: float
-
-
-def coloured(images: Images) -> Images:
-    """MNIST in CIFAR's shape: padded to 32×32, three channels of different strength."""
-    padded = F.pad(images, (2, 2, 2, 2))
-    return torch.cat([padded, 0.7 * padded, 0.4 * padded], 1)
-
-
-def fitted(network: nn.Module, images: Images, labels: Labels, *, epochs: int, eps: float = 0.0) -> nn.Module:
-    """Adam on the images, or on PGD examples of them where ε is given (Madry et al. 2018, arXiv 1706.06083)."""
-    optimizer = torch.optim.Adam(network.parameters(), 2e-3)
-    batches = [batch for _ in range(epochs) for batch in torch.randperm(len(images)).split(128)]
-    with progress("victims", len(batches)) as advance:
-        for batch in batches:
-            shown = images[batch]
-            if eps:
-                network.eval()
-                shown = pgd(network, shown, labels[batch], eps=eps, step_size=eps / 2, steps=3, active_set=False)
-                network.train()
-            optimizer.zero_grad()
-            loss = F.cross_entropy(network(shown), labels[batch])
-            loss.backward()
-            optimizer.step()
-            advance(1, "")
-    return network.eval()
-
-
-def _standard(images: Images, labels: Labels) -> nn.Module:
-    return fitted(LeNet5(), images, labels, epochs=3)
-
-
-def _robust(images: Images, labels: Labels) -> nn.Module:
-    return fitted(LeNet5(), images, labels, epochs=2, eps=0.11)
-
-
-def _residual(images: Images, labels: Labels) -> nn.Module:
-    return fitted(SmallResNet(), coloured(images), labels, epochs=1)
-
-
-VICTIMS: dict[str, tuple[Callable[[Images, Labels], nn.Module], Callable[[], nn.Module], Callable, float, float]] = {
-    "lenet5": (_standard, LeNet5, lambda images: images, 18 / 255, 1.0),
-    "lenet5 adversarially trained": (_robust, LeNet5, lambda images: images, 18 / 255, 1.0),
-    "residual net": (_residual, SmallResNet, coloured, 6 / 255, 0.5),
-}
-"""Name → how it is trained, its architecture, what it makes of MNIST's images, and ε in L∞ and in L2."""
-
-
-def victims(folder: Path, names: tuple[str, ...], examples: int, seed: int = 0) -> dict[str, Victim]:
-    """Trained once, then read from the folder."""
-    data = datasets.load("mnist")
-    found = {}
-    for name in names:
-        if name not in VICTIMS:
-            raise UserError(f"unknown model {name!r}: expected one of {', '.join(VICTIMS)}")
-        train, build, shape, eps, eps_l2 = VICTIMS[name]
-        file = folder / f"{name.replace(' ', '-')}.safetensors"
-        if not file.exists():
-            with seeded(seed, "victim", name):
-                network = train(as_images(data.train.images[:SHOWN]), data.train.labels[:SHOWN])
-            write_tensors(file, network.state_dict())
-        network = build().eval()
-        load_weights(network, file)
-        test = data.test.take(examples)
-        found[name] = Victim(network, Split(shape(as_images(test.images)), test.labels), eps, eps_l2)
-    return found
 
 
 OUR_KEYWORDS: dict[str, Callable[[Budget], dict]] = {
@@ -282,7 +204,7 @@ def stored(save: Path, examples: int) -> list[Measured]:
 
 def _libraries(attack: str) -> Iterator[str]:
     yield OURS
-    yield from (name for name in installed() if attack in LIBRARIES[name])
+    yield from (name for name in installed() if attack in LIBRARIES[name] and (name, attack) not in TOO_SLOW)
 
 
 def _run(library: str, attack: str, victim: Victim, budget: Budget) -> Tensor:

@@ -1,0 +1,98 @@
+"""The models that attacks are set beside each other on: trained here once, on MNIST, then kept."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from grfd import data as datasets
+from grfd.attacks import pgd
+from grfd.data.record import Split, as_images
+from grfd.errors import UserError
+from grfd.models import LeNet5
+from grfd.models.resnet import SmallResNet
+from grfd.progress import progress
+from grfd.runs import load_weights, write_tensors
+from grfd.seeds import seeded
+from grfd.types import Images, Labels
+
+SHOWN = 60_000
+"""Training images."""
+
+
+@dataclass(frozen=True)
+class Victim:
+    """A model that is attacked, the images on which it is, and the budgets that leave some of them right."""
+
+    network: nn.Module
+    test: Split
+    eps: float
+    eps_l2: float
+
+
+def coloured(images: Images) -> Images:
+    """MNIST in CIFAR's shape: padded to 32×32, three channels of different strength."""
+    padded = F.pad(images, (2, 2, 2, 2))
+    return torch.cat([padded, 0.7 * padded, 0.4 * padded], 1)
+
+
+def fitted(network: nn.Module, images: Images, labels: Labels, *, epochs: int, eps: float = 0.0) -> nn.Module:
+    """Adam on the images, or on PGD examples of them where ε is given (Madry et al. 2018, arXiv 1706.06083)."""
+    optimizer = torch.optim.Adam(network.parameters(), 2e-3)
+    batches = [batch for _ in range(epochs) for batch in torch.randperm(len(images)).split(128)]
+    with progress("victims", len(batches)) as advance:
+        for batch in batches:
+            shown = images[batch]
+            if eps:
+                network.eval()
+                shown = pgd(network, shown, labels[batch], eps=eps, step_size=eps / 2, steps=3, active_set=False)
+                network.train()
+            optimizer.zero_grad()
+            loss = F.cross_entropy(network(shown), labels[batch])
+            loss.backward()
+            optimizer.step()
+            advance(1, "")
+    return network.eval()
+
+
+def _standard(images: Images, labels: Labels) -> nn.Module:
+    return fitted(LeNet5(), images, labels, epochs=3)
+
+
+def _robust(images: Images, labels: Labels) -> nn.Module:
+    return fitted(LeNet5(), images, labels, epochs=2, eps=0.11)
+
+
+def _residual(images: Images, labels: Labels) -> nn.Module:
+    return fitted(SmallResNet(), coloured(images), labels, epochs=1)
+
+
+VICTIMS: dict[str, tuple[Callable[[Images, Labels], nn.Module], Callable[[], nn.Module], Callable, float, float]] = {
+    "lenet5": (_standard, LeNet5, lambda images: images, 18 / 255, 1.0),
+    "lenet5 adversarially trained": (_robust, LeNet5, lambda images: images, 18 / 255, 1.0),
+    "residual net": (_residual, SmallResNet, coloured, 6 / 255, 0.5),
+}
+"""Name → how it is trained, its architecture, what it makes of MNIST's images, and ε in L∞ and in L2."""
+
+
+def victims(folder: Path, names: tuple[str, ...], examples: int, seed: int = 0) -> dict[str, Victim]:
+    """Trained once, then read from the folder."""
+    data = datasets.load("mnist")
+    found = {}
+    for name in names:
+        if name not in VICTIMS:
+            raise UserError(f"unknown model {name!r}: expected one of {', '.join(VICTIMS)}")
+        train, build, shape, eps, eps_l2 = VICTIMS[name]
+        file = folder / f"{name.replace(' ', '-')}.safetensors"
+        if not file.exists():
+            with seeded(seed, "victim", name):
+                network = train(as_images(data.train.images[:SHOWN]), data.train.labels[:SHOWN])
+            write_tensors(file, network.state_dict())
+        network = build().eval()
+        load_weights(network, file)
+        test = data.test.take(examples)
+        found[name] = Victim(network, Split(shape(as_images(test.images)), test.labels), eps, eps_l2)
+    return found
