@@ -192,10 +192,12 @@ def data() -> None:
     for row in describe():
         shape = "×".join(map(str, row.shape))
         state = "right" if row.checksum_right else f"[red]{row.problem}[/]"
-        table.add_row(row.name, f"{row.train:,}", f"{row.test:,}", shape, str(len(row.classes)), state, row.location)
+        told = state if row.there else "not here yet"
+        table.add_row(row.name, f"{row.train:,}", f"{row.test:,}", shape, str(row.classes), told, row.location)
         notes.append(f"{row.name}: {row.source} {row.licence}")
     console.print(table)
     console.print("\n".join(notes))
+    console.print("What is not here yet is downloaded where it is first asked for, or read from --data-dir DIR.")
     console.print("folder: one folder of images a class, with --data folder --data-dir DIR")
 
 

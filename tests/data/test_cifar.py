@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 import torch
 
-from grfd.data import cifar, download, load
+from grfd.data import cifar, describe, download, load
 from grfd.errors import UserError
 
 SHARED = Path(__file__).parents[3] / "shared" / "data" / "unpack.py"
@@ -208,3 +208,14 @@ def test_real_images_in_the_official_layout(tmp_path: Path) -> None:
     data = load("cifar100", tmp_path)
     assert len(data.test) == 10_000 and data.test.labels.bincount().tolist() == [100] * 100
     assert 0.4 < data.test.images.float().mean() / 255 < 0.55
+
+
+def test_describe_says_what_is_not_here_yet_and_what_is_damaged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cifar, "cache", lambda: tmp_path)
+    absent = {row.name: row for row in describe()}
+    assert not absent["cifar10"].there and absent["cifar100"].classes == 100 and absent["cifar10"].train == 50_000
+    (tmp_path / "cifar-10-python.tar.gz").write_bytes(b"half an archive")
+    damaged = {row.name: row for row in describe()}["cifar10"]
+    assert damaged.there and damaged.train == 0 and "MD5" in damaged.problem and cifar.CIFAR10.md5 in damaged.problem

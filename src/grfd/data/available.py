@@ -1,9 +1,10 @@
-"""What can be loaded without a directory, and whether it is what it should be."""
+"""What can be loaded without a directory, whether it is there, and whether it is what it should be."""
 
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from grfd.data.cifar import CIFAR10, CIFAR100, SHAPE, Archive, packed_at
 from grfd.data.idx import DIGITS
 from grfd.data.mnist import FOLDER, LICENCE, MD5, SOURCE, embedded_contents, from_contents
 from grfd.errors import UserError
@@ -11,21 +12,22 @@ from grfd.errors import UserError
 
 @dataclass(frozen=True)
 class Available:
-    """A dataset that is there: numbers of images, shape of one (channel, height, width), and its checksum's verdict.
+    """A dataset: numbers of images, shape of one (channel, height, width), and its checksum's verdict.
 
-    `problem` is empty if the checksum, computed anew, is right; else it is one line that says what is wrong, and the
-    numbers are 0.
+    `there` is false for what is downloaded where it is first asked for. `problem` is empty if the checksum, computed
+    anew, is right; else it is one line that says what is wrong, and the numbers are 0.
     """
 
     name: str
     train: int
     test: int
     shape: tuple[int, ...]
-    classes: tuple[str, ...]
+    classes: int
     source: str
     licence: str
     location: str
-    problem: str
+    problem: str = ""
+    there: bool = True
 
     @property
     def checksum_right(self) -> bool:
@@ -33,8 +35,8 @@ class Available:
 
 
 def describe() -> list[Available]:
-    """One row a dataset that needs no directory. Reads and checks all of its files: about a second each."""
-    return [_mnist()]
+    """One row a dataset that needs no directory. Reads and checks all files that are there: about a second each."""
+    return [_mnist(), _cifar("cifar10", CIFAR10), _cifar("cifar100", CIFAR100)]
 
 
 def _mnist() -> Available:
@@ -47,7 +49,20 @@ def _mnist() -> Available:
         train, test, shape = len(data.train), len(data.test), tuple(data.train.images.shape[1:])
     except UserError as error:  # a damaged installation is what this row is there to tell
         problem = str(error)
-    return Available("mnist", train, test, shape, DIGITS, SOURCE, LICENCE, str(FOLDER), problem)
+    return Available("mnist", train, test, shape, len(DIGITS), SOURCE, LICENCE, str(FOLDER), problem)
+
+
+def _cifar(name: str, archive: Archive) -> Available:
+    """By the official archive's numbers: the file is checked as a whole, not unpacked."""
+    file, (train, test), problem = packed_at(archive), archive.official, ""
+    if file.exists():
+        with file.open("rb") as handle:
+            found = hashlib.file_digest(handle, "md5").hexdigest()
+        if found != archive.md5:
+            train, test, problem = 0, 0, f"{file.name}: MD5 {found}; expected {archive.md5}"
+    source = f"{archive.title} (Krizhevsky 2009), {archive.url}."
+    licence = "No licence is stated; cite the report."
+    return Available(name, train, test, SHAPE, archive.classes, source, licence, str(file), problem, file.exists())
 
 
 def _check_md5(contents: Mapping[str, bytes | bytearray]) -> None:

@@ -36,6 +36,7 @@ class Archive:
     meta: str
     labels: str
     names: str
+    classes: int
     official: tuple[int, int]
     """Training and test images of the official archive."""
 
@@ -50,6 +51,7 @@ CIFAR10 = Archive(
     meta="batches.meta",
     labels="labels",
     names="label_names",
+    classes=10,
     official=(50_000, 10_000),
 )
 CIFAR100 = Archive(
@@ -62,6 +64,7 @@ CIFAR100 = Archive(
     meta="meta",
     labels="fine_labels",
     names="fine_label_names",
+    classes=100,
     official=(50_000, 10_000),
 )
 
@@ -101,14 +104,20 @@ def _load(name: str, archive: Archive, directory: Path | None) -> Data:
     return Data(name, train, test, classes, source)
 
 
+def packed_at(archive: Archive) -> Path:
+    """Where a downloaded archive lies, or will lie."""
+    return cache() / archive.url.rsplit("/", 1)[1]
+
+
 Read = Callable[[str], dict[str, Any]]
 
 
 def _found(archive: Archive, directory: Path | None) -> tuple[Read, Path]:
     """How a member is read, and from where: the folder, the archive in it, or the archive downloaded."""
-    packed = archive.url.rsplit("/", 1)[1]
+    file = packed_at(archive)
+    packed = file.name
     if directory is None:
-        return _from_archive(downloaded(archive.url, archive.md5, cache() / packed)), cache() / packed
+        return _from_archive(downloaded(archive.url, archive.md5, file)), file
     if not directory.is_dir():
         raise UserError(f"{directory} is not a folder; expected one that holds {archive.folder}/ or {packed}")
     for folder in (directory / archive.folder, directory):
