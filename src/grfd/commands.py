@@ -18,7 +18,7 @@ from grfd.defenses import standard
 from grfd.disentangle.stages import stage_one, stage_three, stage_two
 from grfd.errors import UserError
 from grfd.evaluate.protocols import PROTOCOLS, Protocol
-from grfd.evidence import bench, bench_train, page, reproduce
+from grfd.evidence import bench, bench_train, page, reproduce, sweep
 from grfd.progress import console
 from grfd.report.table import Row, printed
 from grfd.runs import Run
@@ -211,6 +211,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "bench": bench,
     "bench train": bench_train,
     "reproduce": reproduce,
+    "sweep": sweep,
     "page": page,
 }
 

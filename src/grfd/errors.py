@@ -10,3 +10,7 @@ class UserError(Exception):
 
 class Diverged(UserError):
     """Training left the finite numbers: what a user can mend by other settings, and an experiment may report."""
+
+
+class Busy(UserError):
+    """Another process is at work in a run folder: waiting helps."""

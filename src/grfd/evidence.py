@@ -13,6 +13,7 @@ from grfd.experiments.victims import VICTIMS
 from grfd.progress import console
 from grfd.report.attacks_page import write_attacks_page
 from grfd.report.page import write_page
+from grfd.report.sheets import printed
 
 
 def page(*, results: Path = Path("results"), out: Path = Path("docs")) -> None:
@@ -121,3 +122,48 @@ def reproduce(
     cells.run(todo)
     for part in experiment.show(folder, scale, seeds):
         console.print(part)
+
+
+def sweep(
+    *,
+    scale: str = "quick",
+    seed: int = 0,
+    epsilon: tuple[float, ...] = (),
+    gamma: tuple[float, ...] = (),
+    delta: tuple[float, ...] = (),
+    out: Path = Path("runs/variants"),
+    storage: str | None = None,
+    study: str = "table2",
+    objective: Literal["worst", "clean-and-worst"] = "worst",
+    pruner: Literal["none", "median"] = "none",
+    trials: int | None = None,
+    dry_run: bool = False,
+) -> None:
+    """Try the grid of Table 2, or a part of it; the same command on more machines shares the work (docs/sweeps.md).
+
+    Args:
+        scale: quick, short or paper: the schedule that each point is trained and judged by.
+        seed: Of all points.
+        epsilon: Some of 0, 0.1 … 0.7 (all where none is named).
+        gamma: Some of 0, 0.1 … 0.7.
+        delta: Some of 0, 0.2 … 1.4.
+        out: The folder of the trainings, shared with grfd reproduce.
+        storage: The study's database, as an SQLAlchemy URL; a SQLite file in --out where it is not given.
+        study: Its name in the database.
+        objective: What is looked for, under adaptive: the worst case, or clean accuracy and worst case.
+        pruner: median ends a point that is below the median after an attack, before the dearer ones.
+        trials: Points that this worker takes at most (until none is left where it is not given).
+        dry_run: Count the points and those that are done, and do nothing.
+    """
+    from grfd.experiments import sweep as sweeping  # optuna takes a second to import
+
+    todo = sweeping.points(epsilon=epsilon, gamma=gamma, delta=delta)
+    url = storage or sweeping.default_storage(out)
+    settings = sweeping.checked(sweeping.Sweep(out, scale, seed, url, study, objective, pruner))
+    if dry_run:
+        console.print(f"{len(todo)} points at {scale}; in {url}: {sweeping.known(settings)}")
+        return
+    opened = sweeping.opened(settings, todo)
+    sweeping.work(settings, opened, todo, trials)
+    console.print(printed(sweeping.best(opened, objective)))
+    console.print(", ".join(f"{count} {name}" for name, count in sweeping.state(opened).items() if count))

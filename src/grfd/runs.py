@@ -21,7 +21,7 @@ from torch import Tensor
 
 from grfd import processes
 from grfd.config import Config
-from grfd.errors import UserError
+from grfd.errors import Busy, UserError
 
 PACKAGES = ("grfd", "torch", "numpy", "accelerate", "safetensors", "pillow")
 
@@ -120,7 +120,7 @@ def _git_revision() -> str | None:
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Holds the run folder for this process. Raises `UserError` where another process holds it.
+    """Holds the run folder for this process. Raises `Busy`, a `UserError`, where another process holds it.
 
     The lock is the kernel's, so it is gone with the process that held it, however that ended. A folder that was made
     for it, and in which nothing was written, is gone at the end. Of several processes of one job the main one holds it.
@@ -143,7 +143,7 @@ def _lock(path: Path) -> Iterator[None]:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
-            raise UserError(f"another process is at work in {path}: wait for it, or choose another folder") from error
+            raise Busy(f"another process is at work in {path}: wait for it, or choose another folder") from error
         for leftover in path.rglob("*.tmp"):
             leftover.unlink(missing_ok=True)
         yield
