@@ -1,5 +1,6 @@
 """Every defense, fitted on small digits: it is neither the identity nor a constant, and is judged as the others are."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +61,7 @@ def test_its_surrogate_has_a_gradient(name: str, fitted: Path, digits: grfd.Data
     assert accuracy(model, found, labels) < accuracy(model, images, labels) - 0.02
 
 
-@pytest.mark.parametrize("name", ["pgd-at", "trades", "gradient-regularisation"])
+@pytest.mark.parametrize("name", ["pgd-at", "trades", "gradient-regularisation", "grfd-robust"])
 def test_training_for_robustness_makes_robust(name: str, fitted: Path, digits: grfd.Data) -> None:
     images, labels = digits.test.images, digits.test.labels
     right = {}
@@ -80,7 +81,7 @@ def test_all_are_judged_together(fitted: Path, digits: grfd.Data, one_probe: Non
         drawn = {name.removesuffix(".seen") for name in gallery.files if name.endswith(".seen")}
         changed = {name for name in drawn if not np.array_equal(gallery[f"{name}.seen"], gallery["images"])}
     assert drawn == set(DEFENSES) and "pgd-at" not in changed
-    assert {"bit-depth", "feature-squeezing", "cd-vae", "ape-gan", "diffpure", "grfd"} <= changed
+    assert {"bit-depth", "feature-squeezing", "cd-vae", "ape-gan", "diffpure", "grfd", "grfd-robust"} <= changed
     assert (fitted / "gallery.png").stat().st_size > 10_000
 
 
@@ -133,3 +134,18 @@ def test_cd_vae_stopped_between_its_stages_ends_with_the_same_bits(
         patched.setattr(cd_vae, "Defending", stop)
         fit(tmp_path / "stopped")
     assert fit(tmp_path / "stopped") == whole
+
+
+def test_a_recipe_that_is_older_than_a_setting_stands_for_its_default(fitted: Path, digits: grfd.Data) -> None:
+    file = fitted / "recipes" / "pgd-at.json"
+    stored = json.loads(file.read_text())
+    try:
+        file.write_text(json.dumps({name: value for name, value in stored.items() if name != "averaging"}))
+        grfd.fit("pgd-at", fitted, data=digits, recipe=stored)
+        with pytest.raises(grfd.UserError, match=r"another recipe \(averaging 0.0 → 0.9\)"):
+            grfd.fit("pgd-at", fitted, data=digits, recipe=stored | {"averaging": 0.9})
+        file.write_text(json.dumps(stored | {"magic": 1}))
+        with pytest.raises(grfd.UserError, match=r"pgd-at.json is no recipe of pgd-at: .*magic"):
+            recipes.recall(grfd.open_run(fitted), "pgd-at", DEFENSES["pgd-at"].Recipe)
+    finally:
+        file.write_text(json.dumps(stored))

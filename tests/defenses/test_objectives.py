@@ -1,10 +1,14 @@
 """The rivals' losses beside closed forms and hand-written formulas, in float64."""
 
+from dataclasses import replace
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from grfd.defenses import ape_gan, cd_vae, cure, gradient_regularisation, pgd_at, trades
+from grfd.defenses import ape_gan, cd_vae, cure, gradient_regularisation, grfd_robust, pgd_at, trades
+from grfd.defenses.grfd import GRFD
+from grfd.disentangle.lvcvae import LVCVAE
 
 CLASSES, PIXELS = 4, 9
 
@@ -123,3 +127,84 @@ def test_the_two_vaes_take_their_images() -> None:
         mean, log_variance = vae.encode(images)
         assert mean.shape == log_variance.shape == (4, 7)
         assert vae.decode(mean).shape == images.shape
+
+
+def whole(sampled: bool = False) -> GRFD:
+    torch.manual_seed(0)
+    pixels = 16
+    generator = LVCVAE(
+        nn.Flatten(),
+        nn.Linear(pixels, 3),
+        nn.Linear(pixels, 3),
+        nn.Linear(3, CLASSES),
+        nn.Sequential(nn.Linear(3, pixels), nn.Unflatten(1, (1, 4, 4)), nn.Sigmoid()),
+    )
+    target = nn.Sequential(nn.Flatten(), nn.Linear(pixels, 5), nn.Softplus(), nn.Linear(5, CLASSES))
+    return GRFD(generator, target, sampled=sampled).double()
+
+
+def digits(count: int = 6) -> tuple[Tensor, Tensor]:
+    images = torch.rand(count, 1, 4, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    return images, torch.arange(count) % CLASSES
+
+
+ALL = grfd_robust.Recipe(
+    eps=0.1, step_size=0.05, steps=2, natural=0.3, consistency=2.0, invariance=0.7, robustness=0.4, adversarial=0.9
+)
+WEIGHED = (
+    "adversarial",
+    "natural",
+    "consistency",
+    "reconstruction",
+    "divergence",
+    "rectification",
+    "robustness",
+    "invariance",
+)
+
+
+def test_robust_training_is_the_weighted_sum_of_its_terms() -> None:
+    images, labels = digits()
+    terms = grfd_robust.RobustTraining(whole(), ALL, sigma=1.0)(images, labels, 0.0)
+    assert set(terms) == {"loss", *WEIGHED}
+    assert torch.allclose(terms["loss"], sum(getattr(ALL, name) * terms[name] for name in WEIGHED))
+    assert all(value.shape == labels.shape for value in terms.values())
+
+
+def test_robust_training_terms_by_hand() -> None:
+    """At ε = 0, where x′ is x: adversarial and natural are one, nothing moves, and the VAE's terms are those of x."""
+    (images, labels), defense = digits(), whole()
+    still = replace(ALL, eps=1e-12, step_size=1e-12)
+    terms = grfd_robust.RobustTraining(defense, still, sigma=1.0)(images, labels, 0.0)
+    redundant = images - defense.residual(images)
+    expected = F.cross_entropy(defense(images), labels, reduction="none")
+    assert torch.allclose(terms["adversarial"], expected) and torch.allclose(terms["natural"], expected)
+    assert terms["consistency"].abs().max() < 1e-9 and terms["invariance"].max() < 1e-9
+    assert torch.allclose(terms["reconstruction"], (redundant - images).square().flatten(1).mean(1))
+    mean, log_variance = defense.generator.encode(images)
+    kl = 0.5 * (mean**2 + log_variance.exp() - log_variance - 1).sum(1) / mean.shape[1]
+    assert torch.allclose(terms["divergence"], kl)
+
+
+def test_robust_training_attacks_the_whole_defense() -> None:
+    images, labels = digits()
+    moved = grfd_robust.RobustTraining(whole(), replace(ALL, eps=0.3, step_size=0.1, steps=5), sigma=1.0)
+    terms = moved(images, labels, 0.0)
+    assert (terms["adversarial"] > terms["natural"]).all()
+    assert (terms["invariance"] > 0).all() and (terms["consistency"] > 0).all()
+
+
+def test_terms_of_weight_zero_are_not_computed() -> None:
+    images, labels = digits()
+    terms = grfd_robust.RobustTraining(whole(), grfd_robust.Recipe(eps=0.1, step_size=0.05, steps=1), 1.0)(
+        images, labels, 0.0
+    )
+    assert set(terms) == {"loss", "adversarial", "reconstruction", "divergence", "rectification"}
+
+
+def test_the_latent_is_drawn_where_the_recipe_says_so() -> None:
+    (images, _), still, drawn = digits(), whole(), whole(sampled=True)
+    first, second = (grfd_robust.through(still, images).latents for _ in range(2))
+    assert torch.equal(first, second)
+    first, second = (grfd_robust.through(drawn, images).latents for _ in range(2))
+    assert not torch.equal(first, second)

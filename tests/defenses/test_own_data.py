@@ -24,6 +24,7 @@ TINY: dict[str, dict[str, Any]] = {
     "gradient-regularisation": {"epochs": 1},
     "ape-gan": {"epochs": 1},
     "diffpure": {"epochs": 1, "widths": (16, 16), "levels": (20,), "reverse_steps": 1, "surrogate_steps": 1},
+    "grfd-robust": {"epochs": 1, "steps": 1, "averaging": 0.9},
     "pgd-at": {"epochs": 1, "steps": 1},
     "trades": {"epochs": 1, "steps": 1},
     "cure": {"epochs": 1},

@@ -30,6 +30,7 @@ from grfd.defenses import (
     feature_squeezing,
     gradient_regularisation,
     grfd,
+    grfd_robust,
     pgd_at,
     smoothing,
     squeeze_detector,
@@ -74,11 +75,12 @@ DEFENSES: dict[str, DefenseModule] = {
     "ape-gan": ape_gan,
     "diffpure": diffpure,
     "grfd": grfd,
+    "grfd-robust": grfd_robust,
     "pgd-at": pgd_at,
     "trades": trades,
     "cure": cure,
 }
-"""In the order of the paper's Table 3, then the yardsticks that it leaves out."""
+"""In the order of the paper's Table 3, then ours, then the yardsticks that it leaves out."""
 
 
 def is_fitted(run: Run, name: str) -> bool:

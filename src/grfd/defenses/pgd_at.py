@@ -39,6 +39,8 @@ class Recipe:
     epochs: int | None = None
     learning_rate: float = 1e-3
     """AdamW's, falling to 0 along a cosine."""
+    averaging: float = 0.0
+    """Decay a step of a moving average of the weights, which is what is deployed; 0: the last weights."""
 
 
 class AdversarialTraining(nn.Module):
@@ -57,7 +59,15 @@ class AdversarialTraining(nn.Module):
 
 def fit(run: Run, data: Data, architecture: Architecture, recipe: Recipe) -> None:
     """Trains the target's architecture; writes pgd-at.safetensors."""
-    train_under(run, NAME, data, architecture, lambda model: AdversarialTraining(model, recipe), recipe)
+    train_under(
+        run,
+        NAME,
+        data,
+        architecture,
+        lambda model: AdversarialTraining(model, recipe),
+        recipe,
+        averaging=recipe.averaging,
+    )
 
 
 def load(run: Run, data: Data, architecture: Architecture) -> nn.Module:

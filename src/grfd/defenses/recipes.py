@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, fields, replace
+from dataclasses import asdict, replace
 from typing import Any, TypeVar
 
 from grfd.errors import UserError
@@ -22,9 +22,10 @@ def keep(run: Run, defense: str, recipe: Any) -> None:
     """Writes recipes/`defense`.json. Raises `UserError` where the run holds it with another recipe."""
     file = run.file(f"recipes/{defense}.json")
     if file.exists():
-        stored = json.loads(file.read_text())
+        # a setting that the folder does not know yet is younger than it: it was fitted as the default has it
+        stored = asdict(type(recipe)()) | json.loads(file.read_text())
         now = json.loads(json.dumps(asdict(recipe)))
-        changes = ", ".join(f"{name} {stored.get(name)} → {now[name]}" for name in now if stored.get(name) != now[name])
+        changes = ", ".join(f"{name} {stored[name]} → {now[name]}" for name in now if stored[name] != now[name])
         if changes:
             raise UserError(f"{run.path} holds {defense} with another recipe ({changes}): choose another folder")
         return
@@ -35,8 +36,7 @@ def recall(run: Run, defense: str, kind: type[Recipe]) -> Recipe:
     """The recipe that the defense was fitted with. Raises `UserError` where there is none."""
     file = run.file(f"recipes/{defense}.json")
     try:
-        stored = json.loads(file.read_text())
-        return kind(**{field.name: stored[field.name] for field in fields(kind)})  # type: ignore[arg-type]
+        return kind(**json.loads(file.read_text()))
     except FileNotFoundError as error:
         raise UserError(f"{file} is not there: run grfd fit {defense} --out {run.path}") from error
     except (ValueError, KeyError, TypeError) as error:

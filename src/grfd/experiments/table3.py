@@ -84,7 +84,7 @@ _SCALES: dict[str, Scale] = {
             "trades": {"epochs": 2},
             "cure": {"epochs": 1},
         },
-        left_out=("diffpure",),
+        left_out=("diffpure", "grfd-robust"),
     ),
     "paper": Scale(
         config=PRESETS["mnist-lenet5"],
@@ -94,6 +94,7 @@ _SCALES: dict[str, Scale] = {
         noises=10_000,
         slow={"randomized-smoothing": Slow(200), "cd-vae": Slow(100), "diffpure": Slow(32, ("fgsm",))},
         recipes={"diffpure": {"epochs": 2}},
+        left_out=("grfd-robust",),
         first_seed_only=("grfd", "diffpure"),
     ),
 }

@@ -11,6 +11,7 @@ from grfd.data.record import Data, Split
 from grfd.models import Architecture
 from grfd.runs import Run, load_weights, write_tensors
 from grfd.seeds import seeded
+from grfd.training.averaging import Averaged
 from grfd.training.loop import Terms, fit
 from grfd.types import Features, Labels
 
@@ -55,23 +56,32 @@ def train_under(
     start: Architecture,
     objective: Callable[[nn.Module], nn.Module],
     schedule: Schedule,
+    *,
+    averaging: float = 0.0,
 ) -> None:
-    """Trains a classifier under an objective on x, from what `start` makes. Writes `name`.safetensors."""
+    """Trains a classifier under an objective on x, from what `start` makes. Writes `name`.safetensors.
+
+    `averaging`: the decay a step of a moving average of its weights, which is then what is written; 0: the last ones.
+    """
     if run.has(f"{name}.safetensors"):
         return
     assert schedule.epochs is not None
     with seeded(run.config.seed, name, "weights"):
         model = start()
     split = training_split(run, data)
+    trained = objective(model)
+    averaged = Averaged(trained, model, averaging) if averaging else None
     fit(
         run,
         name,
-        objective(model),
+        averaged or trained,
         lambda epoch: (split.images, split.labels),
         epochs=schedule.epochs,
         learning_rate=schedule.learning_rate,
     )
-    write_tensors(run.file(f"{name}.safetensors"), model.state_dict())
+    if averaged is not None:
+        averaged.follow()
+    write_tensors(run.file(f"{name}.safetensors"), (averaged.average if averaged else model).state_dict())
 
 
 def train_classifier(run: Run, name: str, data: Data, architecture: Architecture) -> None:
