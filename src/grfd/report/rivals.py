@@ -63,13 +63,18 @@ def _seeds(grids: list[Grid]) -> str:
 def _table(grids: list[Grid], protocol: str) -> str:
     lines = []
     for model in _models(grids):
-        cells = next((each[protocol, model] for each in grids if (protocol, model) in each), None)
-        if cells is None:
+        found = [each[protocol, model] for each in grids if (protocol, model) in each]
+        if not found:
             continue
         paper = TABLE_3["mnist"].get(model, {})
         texts = [_cell(values(grids, protocol, model, name), paper.get(name)) for name in SHOWN]
-        lines.append([MODEL_NAMES[model], *texts, f"{usual(cells):,}" + _more(cells)])
+        lines.append([MODEL_NAMES[model], *texts, _images(found)])
     return markdown(Sheet(["model", *(NAMES[name] for name in SHOWN), "images"], lines))
+
+
+def _images(seeds: list[dict[str, Row]]) -> str:
+    """How many test images, seed by seed where they differ."""
+    return ", then ".join(dict.fromkeys(f"{usual(cells):,}" + _more(cells) for cells in seeds))
 
 
 def _more(cells: dict[str, Row]) -> str:
@@ -86,11 +91,19 @@ def _cell(ours: list[float], paper: float | None) -> str:
 def _flags(folders: list[Path], grids: list[Grid]) -> str:
     checks = [check for folder in folders for check in json.loads((folder / "results.json").read_text())["checks"]]
     flagged = [check for check in checks if check["flagged"]]
-    lines = [f"- {MODEL_NAMES[each['model']]}: {each['name']}: {each['detail']}" for each in flagged]
+    grouped: dict[tuple[str, str], list[str]] = {}
+    for each in flagged:
+        grouped.setdefault((MODEL_NAMES[each["model"]], each["name"]), []).append(each["detail"])
+    lines = [f"- {model}: {name}: {_once(details)}" for (model, name), details in grouped.items()]
     seen = {check["model"] for check in checks}
     missing = [MODEL_NAMES[model] for model in _models(grids) if model not in seen and model != CONTROL]
     told = f"Masking checks: {len(checks)} made, {len(flagged)} flagged."
     return "\n".join([told + (f" Not checked: {', '.join(missing)}." if missing else ""), *lines])
+
+
+def _once(details: list[str]) -> str:
+    """What a flag says at the first seed that has it, and how many have it."""
+    return details[0] + (f"; alike in {len(details)} seeds" if len(details) > 1 else "")
 
 
 def _verdicts(grids: list[Grid]) -> str:
