@@ -100,7 +100,7 @@ def reproduce(
     """Run one of the paper's tables or figures and print it beside the paper's numbers. It continues where it stopped.
 
     Args:
-        name: table2, table3, fig2, fig3, fig4a, fig4b, readings, rsm, none-row.
+        name: table2, table3, fig2, fig3, fig4a, fig4b, readings, rsm, none-row, robust.
         scale: quick (minutes), short (a schedule that fits two cores, where an experiment has it) or paper (hours).
         seeds: Runs under so many seeds.
         out: The folder for its runs (runs/NAME if not given; experiments on variants of GRFD share runs/variants).

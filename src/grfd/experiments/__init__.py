@@ -1,6 +1,6 @@
 """One table or figure of the paper a file: its claim, its cost and its command in the docstring."""
 
-from grfd.experiments import fig2, fig3, fig4a, fig4b, none_row, readings, rsm, table2, table3
+from grfd.experiments import fig2, fig3, fig4a, fig4b, none_row, readings, robust, rsm, table2, table3
 from grfd.experiments.cells import Experiment
 
 EXPERIMENTS: dict[str, Experiment] = {
@@ -13,4 +13,5 @@ EXPERIMENTS: dict[str, Experiment] = {
     "readings": readings,
     "rsm": rsm,
     "none-row": none_row,
+    "robust": robust,
 }

@@ -1,0 +1,193 @@
+"""GRFD robust beside PGD-AT and TRADES: does disentangling help a classifier that is trained against its attacker?
+
+Claim: none of the paper's; ours to test. x ↦ F(x − G(x)), trained end to end, is set beside PGD-AT and TRADES at
+several ε and β, beside a control of the same two networks under the same attack without any term of GRFD's, and beside
+itself with each term left out, at the same number of gradients in training.
+Cost: `grfd reproduce robust --scale short --dry-run` says it, cell by cell.
+Command: `grfd reproduce robust --scale short --seeds 3`.
+"""
+
+import shutil
+from dataclasses import asdict, dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from rich.table import Table
+from torch import nn
+
+from grfd import api, judgement, runs
+from grfd.attacks import ATTACKS
+from grfd.config import Config
+from grfd.defenses import DEFENSES, is_fitted, recipes
+from grfd.disentangle.stages import stage_one
+from grfd.evaluate import records
+from grfd.evaluate.judge import SOURCE
+from grfd.experiments import variants
+from grfd.experiments.cells import Cell
+from grfd.opening import build_architecture, load_data
+from grfd.report.robust import CONTENDERS, PROTOCOLS, draw_curve, paired_sheet, robust_sheet
+from grfd.report.sheets import printed, write
+
+FOLDER = "robust"
+JUDGED = "judged"
+STAGE_ONE = "stage-one"
+"""Below a seed's folder: one for all contenders that start from it."""
+
+
+@dataclass(frozen=True)
+class Contender:
+    """A defense under a recipe; `group` is its line in the curve of clean accuracy against the worst case."""
+
+    group: str
+    defense: str
+    recipe: dict[str, Any] = field(default_factory=dict)
+
+
+def pgd_at(eps: float, epochs: int, **recipe: Any) -> Contender:
+    return Contender("PGD-AT", "pgd-at", {"eps": eps, "step_size": eps / 2, "steps": 3, "epochs": epochs, **recipe})
+
+
+def trades(eps: float, beta: float, epochs: int, **recipe: Any) -> Contender:
+    settings = {"eps": eps, "step_size": eps / 2, "steps": 3, "beta": beta, "epochs": epochs}
+    return Contender("TRADES", "trades", settings | recipe)
+
+
+def joint(group: str, eps: float, epochs: int, **recipe: Any) -> Contender:
+    settings = {"eps": eps, "step_size": eps / 2, "steps": 3, "epochs": epochs}
+    return Contender(group, "grfd-robust", settings | recipe)
+
+
+NO_TERMS: dict[str, Any] = {"start": "fresh", "reconstruction": 0.0, "divergence": 0.0, "rectification": 0.0}
+"""The control: G and F as they are, fresh, and nothing but the adversarial cross-entropy."""
+
+
+@dataclass(frozen=True)
+class Scale:
+    """The settings of all, who takes part, and the test images that are attacked."""
+
+    config: Config
+    contenders: dict[str, Contender]
+    examples: int
+    attacks: tuple[str, ...] = (*ATTACKS, "apgd_dlr", "mifgsm")
+
+
+_QUICK = {
+    "pgd-at": pgd_at(0.11, 1),
+    "control": joint("control", 0.11, 1, **NO_TERMS),
+    "grfd-robust": joint("GRFD robust", 0.11, 1),
+}
+
+_SCALES: dict[str, Scale] = {
+    "quick": Scale(Config(epochs=1, classifier_epochs=1, train_examples=12_000), _QUICK, 50, ("fgsm", "pgd")),
+}
+SCALES = tuple(_SCALES)
+
+
+def folder_of(out: Path, scale: str, seed: int) -> Path:
+    return out / f"{scale}-seed-{seed}"
+
+
+def cells(out: Path, scale: str, seeds: int) -> list[Cell]:
+    """Standard models, stage I, every contender's training, and one judgement of all, seed by seed."""
+    return [cell for seed in range(seeds) for cell in _of_seed(folder_of(out, scale, seed), _SCALES[scale], seed)]
+
+
+def _of_seed(folder: Path, scale: Scale, seed: int) -> list[Cell]:
+    config = replace(scale.config, seed=seed)
+    first = folder / STAGE_ONE
+    todo = [
+        Cell("standard models", None, (folder / SOURCE / "second-standard.safetensors").exists,
+             partial(variants.train_standard, folder / SOURCE, config)),
+        Cell("stage I", None, (first / "lvcvae.safetensors").exists, partial(_stage_one, first, config)),
+    ]  # fmt: skip
+    for name, contender in scale.contenders.items():
+        done, do = partial(_is_fitted, folder / name, contender), partial(_fit, folder, name, config, contender)
+        todo.append(Cell(f"train {name}", None, done, do))
+    title = f"judge {len(scale.contenders)} contenders, {scale.examples:,} images"
+    todo.append(Cell(title, None, partial(_is_judged, folder, scale), partial(_judge, folder, scale, config)))
+    return [replace(cell, name=f"seed {seed}: {cell.name}") for cell in todo]
+
+
+def _stage_one(path: Path, config: Config) -> None:
+    with runs.locked(path):
+        stage_one(*api.prepare(path, config))
+
+
+def _is_fitted(path: Path, contender: Contender) -> bool:
+    return (path / "config.json").exists() and is_fitted(runs.load(path), contender.defense)
+
+
+def _fit(folder: Path, name: str, config: Config, contender: Contender) -> None:
+    """In a folder of its own, with a copy of the seed's stage I where it starts from one."""
+    module = DEFENSES[contender.defense]
+    with runs.locked(folder / name):
+        run, data, target = api.prepare(folder / name, config)
+        channels = data.train.images.shape[1]
+        recipe = recipes.settled(module.Recipe(**contender.recipe), channels, module.GREY, module.COLOUR)
+        recipes.keep(run, contender.defense, recipe)
+        for file in ("lvcvae.safetensors", "rsm.safetensors"):
+            if getattr(recipe, "start", None) == "stage_one" and not run.has(file):
+                shutil.copyfile(folder / STAGE_ONE / file, run.file(file))
+        module.fit(run, data, target, recipe)
+
+
+def _deployed(path: Path, contender: Contender) -> nn.Module:
+    run = runs.load(path)
+    data = load_data(run)
+    return DEFENSES[contender.defense].load(run, data, build_architecture(run.config, data))
+
+
+def _is_judged(folder: Path, scale: Scale) -> bool:
+    paths = [
+        records.path_of(folder / JUDGED, name, "adaptive", attack)
+        for name in scale.contenders
+        for attack in scale.attacks
+    ]
+    found = [records.read(path) for path in paths]
+    told = (folder / JUDGED / CONTENDERS).exists()
+    return told and all(record is not None and len(record) >= scale.examples for record in found)
+
+
+def _judge(folder: Path, scale: Scale, config: Config) -> None:
+    models = variants.standards(folder / SOURCE)
+    models |= {name: _deployed(folder / name, contender) for name, contender in scale.contenders.items()}
+    judgement.evaluate_models(
+        models,
+        folder / JUDGED,
+        sources=(SOURCE,),
+        protocols=PROTOCOLS,
+        attacks=scale.attacks,
+        examples=scale.examples,
+        config=config,
+    )
+    about = {
+        name: asdict(contender) | {"gradients": gradients(contender, config)}
+        for name, contender in scale.contenders.items()
+    }
+    runs.write_json(folder / JUDGED / CONTENDERS, about)
+
+
+GRADIENTS_OF_STAGE_ONE = 5
+"""A gradient at x_r and at x_r + v, and the passes back through both of them, and through the network itself."""
+
+
+def gradients(contender: Contender, config: Config) -> int:
+    """Gradients of the whole network that training takes for each image: the attack's, and those of the step itself."""
+    recipe = DEFENSES[contender.defense].Recipe(**contender.recipe)
+    both = contender.defense == "trades" or any(
+        getattr(recipe, name, 0) for name in ("natural", "consistency", "invariance")
+    )
+    again = 4 if getattr(recipe, "robustness", 0) else 0
+    spent = recipe.epochs * (recipe.steps + 1 + both + again)
+    return spent + (GRADIENTS_OF_STAGE_ONE * config.epochs if getattr(recipe, "start", "") == "stage_one" else 0)
+
+
+def show(out: Path, scale: str, seeds: int) -> list[Table | str]:
+    """All contenders, paired comparisons with the best of ours, and the curve; robust.md, .tex and .csv."""
+    folders = [folder_of(out, scale, seed) / JUDGED for seed in range(seeds)]
+    sheets = {"robust": robust_sheet(folders), "robust-paired": paired_sheet(folders)}
+    for name, sheet in sheets.items():
+        write(sheet, out / name)
+    drawn = draw_curve(folders, out / "robust")
+    return [*(printed(sheet) for sheet in sheets.values()), f"drawn {drawn[0]}"]

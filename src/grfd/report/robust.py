@@ -1,0 +1,161 @@
+"""GRFD robust beside adversarial training: from the records of `grfd reproduce robust`, compared example by example."""
+
+import json
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+from scipy.stats import binomtest
+
+from grfd.evaluate.protocols import Protocol
+from grfd.evaluate.records import stored, worst_case
+from grfd.report.sheets import Sheet, markdown
+from grfd.report.spread import spread, values
+from grfd.report.style import COLUMN, saved, styled
+from grfd.report.table import NAMES, columns, grid, rows
+
+FOLDERS = "robust-short-seed"
+"""Beginning of the folder names in results/."""
+CONTENDERS = "contenders.json"
+"""In such a folder: name → group, defense, recipe, and gradients that training took for each image."""
+PROTOCOLS: tuple[Protocol, ...] = ("transfer", "whitebox", "adaptive")
+OURS = "GRFD robust"
+"""The group that the others are compared with."""
+
+
+@dataclass(frozen=True)
+class Paired:
+    """Two defenses on the same examples: how many are right under every attack with one of them alone."""
+
+    examples: int
+    ours_alone: int
+    theirs_alone: int
+
+    @property
+    def difference(self) -> float:
+        """Ours less theirs, in points."""
+        return 100 * (self.ours_alone - self.theirs_alone) / self.examples
+
+    @property
+    def p_value(self) -> float:
+        """McNemar's exact test: both being as good, how probable so uneven a split is, or a more uneven one."""
+        split = self.ours_alone + self.theirs_alone
+        return float(binomtest(self.ours_alone, split).pvalue) if split else 1.0
+
+
+def contenders(folders: Sequence[Path]) -> dict[str, dict[str, Any]]:
+    """Those of all seeds."""
+    found: dict[str, dict[str, Any]] = {}
+    for folder in folders:
+        found |= json.loads((folder / CONTENDERS).read_text())
+    return found
+
+
+def worst(folder: Path, model: str) -> np.ndarray:
+    """Whether each example is right under every attack of `adaptive`."""
+    return worst_case([record for key, record in stored(folder).items() if key[:2] == (model, "adaptive")])
+
+
+def compared(folders: Sequence[Path], ours: str, theirs: str) -> Paired:
+    """Over all seeds: networks of the same seed face the same images."""
+    pairs = [(worst(folder, ours), worst(folder, theirs)) for folder in folders]
+    first, second = (np.concatenate(each) for each in zip(*pairs, strict=True))
+    return Paired(len(first), int((first & ~second).sum()), int((second & ~first).sum()))
+
+
+def best_of(folders: Sequence[Path], group: str) -> str | None:
+    """The group's contender with the highest mean worst case under `adaptive`."""
+    grids = [grid(rows(folder)) for folder in folders]
+    names = [name for name, about in contenders(folders).items() if about["group"] == group]
+    return max(names, key=lambda name: statistics.mean(values(grids, "adaptive", name, "worst")), default=None)
+
+
+def robust_sheet(folders: Sequence[Path]) -> Sheet:
+    """A line a contender: clean, each attack and the worst case under `adaptive`, and the worst case of `transfer`."""
+    grids = [grid(rows(folder)) for folder in folders]
+    attacks = columns(rows(folders[0]))
+    lines = []
+    for name, about in {"standard": {"gradients": ""}, **contenders(folders)}.items():
+        seen = [spread(values(grids, "adaptive", name, attack)) for attack in ("none", *attacks, "worst")]
+        transferred = spread(values(grids, "transfer", name, "worst"))
+        lines.append([name, str(about["gradients"]), *seen, transferred])
+    header = ["model", "gradients", "clean", *(NAMES[name] for name in attacks), "worst case", "`transfer`, worst"]
+    return Sheet(header, lines, "Adaptive")
+
+
+def paired_sheet(folders: Sequence[Path]) -> Sheet:
+    """The best of ours against every other contender, example by example."""
+    ours, lines = best_of(folders, OURS), []
+    for name in contenders(folders):
+        if ours is not None and name != ours:
+            found = compared(folders, ours, name)
+            counts = [str(found.ours_alone), str(found.theirs_alone)]
+            lines.append([name, f"{found.difference:+.2f}", *counts, _probability(found.p_value)])
+    header = [f"{ours} less", "points", "right with ours alone", "right with theirs alone", "p"]
+    return Sheet(header, lines, "Worst case under adaptive, example by example")
+
+
+def _probability(value: float) -> str:
+    return "< 0.001" if value < 0.001 else f"{value:.3f}"
+
+
+def draw_curve(folders: Sequence[Path], path: Path) -> list[Path]:
+    """Clean accuracy against the worst case under `adaptive`, a line a group. Writes `path` as .png and .pdf."""
+    grids = [grid(rows(folder)) for folder in folders]
+    groups: dict[str, list[str]] = {}
+    for name, about in contenders(folders).items():
+        groups.setdefault(about["group"], []).append(name)
+    with styled():
+        figure = Figure(figsize=(COLUMN, 2.6), layout="constrained")
+        axis = figure.subplots()
+        for index, (group, names) in enumerate(groups.items()):
+            points = sorted(
+                tuple(values(grids, "adaptive", name, what) for what in ("none", "worst")) for name in names
+            )
+            clean, held = ([each[place] for each in points] for place in (0, 1))
+            axis.errorbar(
+                [statistics.mean(each) for each in clean],
+                [statistics.mean(each) for each in held],
+                yerr=[statistics.stdev(each) if len(each) > 1 else 0.0 for each in held],
+                fmt="osD^vP"[index % 6] + "-",
+                label=group,
+            )
+        axis.set_xlabel("clean accuracy, per cent")
+        axis.set_ylabel("worst case under adaptive, per cent")
+        axis.legend()
+        return saved(figure, path)
+
+
+def draw(results: Path, out: Path) -> list[Path]:
+    """The page's figure; none where no such records are committed."""
+    folders = sorted(results.glob(f"{FOLDERS}-*"))
+    return draw_curve(folders, out / "robust") if folders else []
+
+
+def section(results: Path) -> list[str]:
+    """The page's section; nothing where no such records are committed."""
+    folders = sorted(results.glob(f"{FOLDERS}-*"))
+    if not folders:
+        return []
+    seeds = f"{len(folders)} seeds" if len(folders) > 1 else "one seed"
+    return [
+        "## Trained against its attacker: GRFD robust beside PGD-AT and TRADES",
+        f"`grfd reproduce robust`, {seeds}; `adaptive`. *Gradients*: of the whole network, that training took for each "
+        "image of an epoch, all epochs together. The control is the same two networks, adversarially trained, without "
+        "any term of GRFD's.",
+        markdown(robust_sheet(folders)),
+        "Example by example, all seeds together; p is McNemar's exact test.",
+        markdown(paired_sheet(folders)),
+        "![Clean accuracy against the worst case](robust.png)",
+        _flags(folders),
+    ]
+
+
+def _flags(folders: Sequence[Path]) -> str:
+    checks = [check for folder in folders for check in json.loads((folder / "results.json").read_text())["checks"]]
+    flagged = [f"- {each['model']}: {each['name']}: {each['detail']}" for each in checks if each["flagged"]]
+    return "\n".join([f"Masking checks: {len(checks)} made, {len(flagged)} flagged.", *flagged])

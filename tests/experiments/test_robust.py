@@ -1,0 +1,94 @@
+"""GRFD robust beside adversarial training: contenders share stage I, comparisons are paired, controls are equal."""
+
+import io
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from rich.console import Console
+from scipy.stats import binomtest
+
+from grfd.config import Config
+from grfd.evaluate import records
+from grfd.evaluate.records import Record
+from grfd.experiments import cells, robust
+from grfd.experiments.robust import NO_TERMS, Contender, gradients, joint, pgd_at, trades
+from grfd.report import robust as report
+
+TINY = replace(
+    robust._SCALES["quick"],
+    config=Config(epochs=1, classifier_epochs=1, latent=8, train_examples=300, batch=100, device="cpu"),
+    examples=8,
+    attacks=("fgsm",),
+)
+
+
+def text(parts: list) -> str:
+    console = Console(width=160, record=True, file=io.StringIO())
+    for part in parts:
+        console.print(part)
+    return console.export_text()
+
+
+def test_from_training_to_the_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, one_probe: None) -> None:
+    monkeypatch.setitem(robust._SCALES, "quick", TINY)
+    todo = robust.cells(tmp_path / "runs", "quick", 1)
+    cells.run(todo[:3])
+    assert [cell.done() for cell in todo] == [True, True, True, False, False, False]
+    cells.run(todo)
+    assert all(cell.done() for cell in todo)
+    folder = tmp_path / "runs" / "quick-seed-0"
+    shared = [folder / name / "lvcvae.safetensors" for name in ("stage-one", "grfd-robust")]
+    assert shared[0].read_bytes() == shared[1].read_bytes() and not (folder / "control/lvcvae.safetensors").exists()
+    said = text(robust.show(tmp_path / "runs", "quick", 1))
+    assert "grfd-robust less" in said and "robust.png" in said
+    assert (tmp_path / "runs/robust-paired.csv").read_text().count("\n") == 3
+    assert report.section(tmp_path / "results") == [] == report.draw(tmp_path / "results", tmp_path)
+    (tmp_path / "results").mkdir()
+    (folder / robust.JUDGED).rename(tmp_path / "results" / f"{report.FOLDERS}-0")
+    assert "| control |" in "\n".join(report.section(tmp_path / "results"))
+    assert [path.name for path in report.draw(tmp_path / "results", tmp_path)] == ["robust.png", "robust.pdf"]
+
+
+def record(right: np.ndarray) -> Record:
+    count = len(right)
+    ones = np.ones(count, dtype=np.int64)
+    norm = np.full(count, 0.1, dtype=np.float32)
+    columns = dict(
+        zip(records.COLUMNS, (np.arange(count), ones, ones, right.astype(np.int64), norm, norm), strict=True)
+    )
+    return Record(columns, {"attack": {"eps": 0.1}})
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Ours is right on 90 of 100, theirs on 80: 15 with ours alone, 5 with theirs alone; two attacks share the work."""
+    ours, theirs = np.arange(100) < 90, (np.arange(100) < 75) | (np.arange(100) >= 95)
+    for name, right in (("a", ours), ("b", theirs), ("c", ours)):
+        for attack, fallen in (("fgsm", np.arange(100) % 2 == 0), ("pgd", np.arange(100) % 2 == 1)):
+            records.write(records.path_of(tmp_path, name, "adaptive", attack), record(right | ~fallen))
+    about = {"a": {"group": report.OURS, "gradients": 10}, "b": {"group": "PGD-AT", "gradients": 10}}
+    (tmp_path / report.CONTENDERS).write_text(json.dumps(about | {"c": {"group": "control", "gradients": 10}}))
+    return tmp_path
+
+
+def test_comparisons_are_paired_and_over_all_attacks(folder: Path) -> None:
+    found = report.compared([folder, folder], "a", "b")
+    assert (found.examples, found.ours_alone, found.theirs_alone) == (200, 30, 10)
+    assert found.difference == 10.0
+    assert found.p_value == pytest.approx(binomtest(30, 40).pvalue) and found.p_value < 0.01
+    assert report.compared([folder], "a", "c").p_value == 1.0
+    lines = {row[0]: row for row in report.paired_sheet([folder]).rows}
+    assert lines["b"][1:4] == ["+10.00", "15", "5"] and lines["c"][1] == "+0.00"
+
+
+def test_gradients_are_counted_alike() -> None:
+    config = Config(epochs=9)
+    assert gradients(pgd_at(0.1, 8), config) == 8 * (3 + 1)
+    assert gradients(trades(0.1, 3.0, 8), config) == 8 * (3 + 2)
+    assert gradients(joint("control", 0.1, 8, **NO_TERMS), config) == 8 * (3 + 1)
+    assert gradients(joint("ours", 0.1, 8), config) == 8 * (3 + 1) + 9 * 5
+    assert gradients(joint("ours", 0.1, 8, consistency=3.0, robustness=0.1), config) == 8 * (3 + 2 + 4) + 9 * 5
+    assert isinstance(trades(0.1, 3.0, 8), Contender)
