@@ -91,6 +91,8 @@ def bench_train(
 def reproduce(
     name: tyro.conf.Positional[str | None] = None,
     *,
+    dataset: Literal["mnist", "cifar10", "cifar100"] = "mnist",
+    data_dir: Path | None = None,
     scale: str = "quick",
     seeds: int = 1,
     out: Path | None = None,
@@ -101,6 +103,8 @@ def reproduce(
 
     Args:
         name: table2, table3, fig2, fig3, fig4a, fig4b, readings, rsm, none-row, robust.
+        dataset: CIFAR's scale is small, for table3.
+        data_dir: Where CIFAR lies (downloaded where it is not given); MNIST comes with the package.
         scale: quick (minutes), short (a schedule that fits two cores, where an experiment has it) or paper (hours).
         seeds: Runs under so many seeds.
         out: The folder for its runs (runs/NAME if not given; experiments on variants of GRFD share runs/variants).
@@ -114,8 +118,11 @@ def reproduce(
     if name not in EXPERIMENTS:
         raise UserError(f"unknown experiment {name!r}: expected one of {', '.join(EXPERIMENTS)}")
     experiment, folder = EXPERIMENTS[name], out or Path("runs") / EXPERIMENTS[name].FOLDER
+    scale = scale if dataset == "mnist" else f"{dataset}-{scale}"
     cells.check(experiment, scale, seeds)
-    todo = experiment.cells(folder, scale, seeds)
+    if data_dir is not None and dataset == "mnist":
+        raise UserError("--data-dir is for CIFAR: MNIST comes with the package")
+    todo = experiment.cells(folder, scale, seeds, **({} if data_dir is None else {"data_dir": data_dir}))
     if dry_run:
         console.print(cells.plan(todo))
         return

@@ -37,10 +37,16 @@ def test_dropout_acts_in_training_alone() -> None:
     assert torch.equal(model(images), model(images))
 
 
+def test_its_rate_may_be_named() -> None:
+    assert built("wrn-10-1").blocks[0].dropout.p == 0.3
+    assert built("wrn-10-1-dropout-0").blocks[0].dropout.p == 0
+    assert built("wrn-10-1-dropout-0.15").blocks[0].dropout.p == 0.15
+
+
 @pytest.mark.parametrize(
     ("name", "side", "message"),
     [("wrn-27-10", 32, "depth is 6n"), ("wrn-28-0", 32, "width is at least 1"), ("wrn-28-10", 30, "multiples of 4"),
-     ("wrn-28", 32, "unknown model")],
+     ("wrn-28", 32, "unknown model"), ("wrn-10-1-dropout-1", 32, "dropout is below 1")],
 )  # fmt: skip
 def test_mistakes_are_named(name: str, side: int, message: str) -> None:
     with pytest.raises(UserError, match=message):

@@ -9,7 +9,7 @@ import pytest
 from grfd.evaluate import records
 from grfd.evaluate.records import Record
 from grfd.report.certificates import RADII
-from grfd.report.rivals import FIVE, section
+from grfd.report.rivals import FIVE, section, small_section
 
 
 def record(right: int, of: int = 100) -> Record:
@@ -25,8 +25,8 @@ def record(right: int, of: int = 100) -> Record:
     return Record(columns, {"attack": {"eps": 0.1}})
 
 
-def run(results: Path, seed: int, right: dict[tuple[str, str], int]) -> None:
-    folder = results / f"table3-seed-{seed}"
+def run(results: Path, seed: int, right: dict[tuple[str, str], int], name: str = "table3-seed") -> None:
+    folder = results / f"{name}-{seed}"
     for (model, protocol), count in right.items():
         for attack in FIVE:
             records.write(records.path_of(folder, model, protocol, attack), record(count, 100 if seed < 2 else 200))
@@ -79,3 +79,16 @@ def test_costs_and_certificates_are_told(results: Path) -> None:
 
 def test_without_a_run_there_is_no_section(tmp_path: Path) -> None:
     assert section(tmp_path) == []
+
+
+def test_cifar_stands_apart_and_is_not_compared_with_a_wider_network(tmp_path: Path) -> None:
+    assert small_section(tmp_path, "cifar10") == []
+    run(tmp_path, 0, {("grfd", "adaptive"): 40, ("pgd-at", "adaptive"): 50}, "table3-cifar10-seed")
+    folder = tmp_path / "table3-cifar10-seed-0"
+    config = {"config": {"model": "wrn-10-1", "epochs": 2, "classifier_epochs": 6}, "machine": {"processors": 2}}
+    (folder / "config.json").write_text(json.dumps(config))
+    (folder / "evaluation.json").write_text(json.dumps({"images": "CIFAR-10, 49,928 training images"}))
+    said = "\n\n".join(small_section(tmp_path, "cifar10"))
+    assert "Table 3 on CIFAR-10" in said and "49,928" in said and "wrn-10-1, stage I 2 epochs" in said
+    assert "| GRFD | 100.0 | 40.0 |" in said and "GRFD 84.75 / 78.81 / 78.98" in said
+    assert section(tmp_path) == [] == small_section(tmp_path, "cifar100")

@@ -98,7 +98,7 @@ def _load(name: str, archive: Archive, directory: Path | None) -> Data:
     test = _rows(read(archive.test), archive, archive.test)
     classes = tuple(_text(each) for each in _entry(read(archive.meta), archive.names, archive.meta))
     counts = (len(train), len(test))
-    source = f"{archive.title}, {counts[0]:,} training and {counts[1]:,} test images, from {where}"
+    source = f"{archive.title}, {counts[0]:,} training and {counts[1]:,} test images, from {where.name}"
     if counts != archive.official:
         source += f" (the official archive holds {archive.official[0]:,} and {archive.official[1]:,})"
     return Data(name, train, test, classes, source)

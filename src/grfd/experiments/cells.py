@@ -32,8 +32,9 @@ class Experiment(Protocol):
     def FOLDER(self) -> str:
         """Below runs/, where no folder is named; experiments that share trainings share it."""
 
-    def cells(self, out: Path, scale: str, seeds: int) -> list[Cell]:
-        """All work of it, in order."""
+    @property
+    def cells(self) -> Callable[..., list[Cell]]:
+        """(out, scale, seeds) → all work of it, in order. With scales of CIFAR also (…, data_dir), where it lies."""
 
     def show(self, out: Path, scale: str, seeds: int) -> list[Table | str]:
         """What it prints once its cells are done."""

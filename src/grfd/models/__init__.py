@@ -31,7 +31,7 @@ def architecture(name: str, *, channels: int, classes: int, height: int, width: 
     """
     if ":" in name:
         return imported(name)
-    known = [*MODELS, "wrn-DEPTH-WIDTH"]
+    known = [*MODELS, "wrn-DEPTH-WIDTH[-dropout-RATE]"]
     if name not in MODELS and not WIDE_RESNET.fullmatch(name):
         raise UserError(f"unknown model {name!r}: expected one of {', '.join(known)}, or package.module:factory")
     make = MODELS.get(name) or partial(wide_resnet, name)

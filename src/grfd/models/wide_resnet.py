@@ -9,7 +9,7 @@ from grfd.types import Features, Logits
 
 DROPOUT = 0.3
 """The paper's, as CD-VAE's (section 4.1)."""
-NAME = re.compile(r"wrn-(\d+)-(\d+)")
+NAME = re.compile(r"wrn-(\d+)-(\d+)(?:-dropout-(\d+(?:\.\d+)?))?")
 
 
 class Block(nn.Module):
@@ -64,12 +64,16 @@ class WideResNet(nn.Module):
 
 
 def wide_resnet(name: str, *, channels: int, classes: int, height: int, width: int) -> WideResNet:
-    """`wrn-28-10` and its like. Raises `ValueError` for another depth than 6n + 4, and for sides that cannot be halved
-    twice.
+    """`wrn-28-10` and its like; `wrn-10-1-dropout-0` has another dropout than the paper's 0.3.
+
+    Raises `ValueError` for another depth than 6n + 4, a dropout of 1 or more, and sides that cannot be halved twice.
     """
     found = NAME.fullmatch(name)
     if found is None:
-        raise ValueError(f"{name} is no WRN: expected wrn-DEPTH-WIDTH")
+        raise ValueError(f"{name} is no WRN: expected wrn-DEPTH-WIDTH or wrn-DEPTH-WIDTH-dropout-RATE")
     if height % 4 or width % 4:
         raise ValueError(f"a WRN takes images whose sides are multiples of 4, got {height}×{width}")
-    return WideResNet(int(found[1]), int(found[2]), channels, classes)
+    dropout = DROPOUT if found[3] is None else float(found[3])
+    if dropout >= 1:
+        raise ValueError(f"a dropout is below 1, got {found[3]}")
+    return WideResNet(int(found[1]), int(found[2]), channels, classes, dropout)

@@ -44,6 +44,7 @@ def page(results: Path) -> str:
         parts += ["## A shorter schedule, several seeds", _about(seeds[0], len(seeds)), _spread(seeds)]
         parts += [_checks(folder) for folder in seeds]
     parts += rivals.section(results)
+    parts += rivals.small_section(results, "cifar10") + rivals.small_section(results, "cifar100")
     parts += variant_sections.section(results) + rsm.section(results) + robust.section(results)
     if (results / STOPPED / "metrics.jsonl").exists():
         parts += ["## The paper's schedule at another learning rate, stopped", _stopped(results / STOPPED)]
