@@ -27,7 +27,7 @@ def test_the_list_tells_claim_cost_and_state(tmp_path: Path, monkeypatch: pytest
         "0 of 26 cells done in runs/variants" in told["table2"]
         and "ε = 0.6, γ = 0.4, δ = 0.2 is best" in told["table2"]
     )
-    assert "minutes on two cores" in told["table3"] and "cost not measured" in told["none-row"]
+    assert "minutes on two cores" in told["table3"] and "cost not measured" in told["rsm"]
 
 
 @pytest.fixture
@@ -101,6 +101,15 @@ def test_shares_and_rows_have_a_name_of_their_own() -> None:
     assert len(names) == len(TABLE_2) == 11 and "default" in names
     assert name_of(TINY, Variant({"epsilon": 0.6, "delta": 0.4})) == "delta-0.4"
     assert name_of(TINY, Variant({}, "rsm")) == "default-with-rsm"
+
+
+def test_cifar_has_a_schedule_of_its_own(tmp_path: Path) -> None:
+    todo = [cell.name for cell in fig4b.cells(tmp_path, "cifar10-small", 1, tmp_path / "cifar")]
+    assert "seed 0: train train_examples-5000" in todo and "seed 0: train default" in todo
+    assert fig3.cells(tmp_path, "cifar100-small", 1)[0].name == "seed 0: standard models"
+    schedule = variants.scheduled("cifar10-small", tmp_path)
+    assert schedule.config.data == "cifar10" and schedule.config.data_dir == tmp_path
+    assert variants.SCHEDULES["cifar10-small"].config.data_dir is None
 
 
 def test_the_page_has_a_section_for_what_is_committed(tiny: None, tmp_path: Path) -> None:

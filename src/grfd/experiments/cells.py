@@ -34,7 +34,7 @@ class Experiment(Protocol):
 
     @property
     def cells(self) -> Callable[..., list[Cell]]:
-        """(out, scale, seeds) → all work of it, in order. With scales of CIFAR also (…, data_dir), where it lies."""
+        """(out, scale, seeds) → all work of it, in order; on CIFAR, data_dir says where that lies."""
 
     def show(self, out: Path, scale: str, seeds: int) -> list[Table | str]:
         """What it prints once its cells are done."""

@@ -1,4 +1,4 @@
-"""Figure 2 on MNIST: the latent variables with and without the rectification head.
+"""Figure 2: the latent variables with and without the rectification head.
 
 Claim: the head separates the classes in the latent space. Seen here as scatter plots (PCA and t-SNE) and as numbers:
 silhouette of the classes, accuracy of a linear probe and of 10 nearest neighbours (trained on μ of 5,000 training
@@ -19,7 +19,7 @@ from grfd.data.record import Split, as_images
 from grfd.disentangle.stages import load_generator
 from grfd.experiments import variants
 from grfd.experiments.cells import Cell
-from grfd.experiments.variants import FOLDER, SCALES, SCHEDULES, Variant, folder_of, name_of, settled
+from grfd.experiments.variants import FOLDER, SCALES, Variant, folder_of, name_of, scheduled, settled
 from grfd.opening import load_data, write_npz
 from grfd.report.latents import LATENTS, draw_figure_2, figure_2
 from grfd.report.sheets import printed, write
@@ -30,9 +30,9 @@ COMPARED = {"with": Variant(), "without": Variant({"epsilon": 0.0})}
 PROBED, SHOWN, NEIGHBOURS = 5000, 2000, 10
 
 
-def cells(out: Path, scale: str, seeds: int) -> list[Cell]:
+def cells(out: Path, scale: str, seeds: int, data_dir: Path | None = None) -> list[Cell]:
     """Training with and without the head, and what is measured of the latent variables, seed by seed."""
-    schedule, todo = SCHEDULES[scale], []
+    schedule, todo = scheduled(scale, data_dir), []
     for seed in range(seeds):
         folder = folder_of(out, scale, seed)
         names = {kind: name_of(schedule, variant) for kind, variant in COMPARED.items()}

@@ -1,4 +1,4 @@
-"""Figure 3 on MNIST: x, its redundant part x_u and its robust part x_r, with adversarial examples beneath.
+"""Figure 3: x, its redundant part x_u and its robust part x_r, with adversarial examples beneath.
 
 Claim: x_u looks like the image and x_r keeps the robust features of a class. Grey scales are fixed: x_r is drawn from
 −1 (black) to 1 (white), everything else from 0 to 1. `grfd evaluate RUN` draws the same of any run on any data set.
@@ -16,7 +16,7 @@ from grfd import runs
 from grfd.evaluate.judge import Case, budgets_for
 from grfd.experiments import variants
 from grfd.experiments.cells import Cell
-from grfd.experiments.variants import FOLDER, SCALES, SCHEDULES, Variant, folder_of, name_of, settled
+from grfd.experiments.variants import FOLDER, SCALES, SCHEDULES, Variant, folder_of, name_of, scheduled, settled
 from grfd.opening import load_data
 from grfd.pictured import write_examples
 from grfd.report.figures import figure_3
@@ -24,9 +24,9 @@ from grfd.report.figures import figure_3
 __all__ = ["FOLDER", "SCALES", "cells", "show"]
 
 
-def cells(out: Path, scale: str, seeds: int) -> list[Cell]:
+def cells(out: Path, scale: str, seeds: int, data_dir: Path | None = None) -> list[Cell]:
     """Training of GRFD and of the standard model, and the examples, seed by seed."""
-    schedule, todo = SCHEDULES[scale], []
+    schedule, todo = scheduled(scale, data_dir), []
     for seed in range(seeds):
         folder, config = folder_of(out, scale, seed), settled(schedule, seed, Variant())
         run = folder / name_of(schedule, Variant())

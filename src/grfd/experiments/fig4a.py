@@ -1,4 +1,4 @@
-"""Figure 4a on MNIST: the ablation of GRFD's parts, four cases.
+"""Figure 4a: the ablation of GRFD's parts, four cases.
 
 Claim: without the RSM (case 2) or without the rectification head (case 3) little is left of the robustness of the whole
 (case 4); a single part may be worse than no defense (case 1).
@@ -20,9 +20,10 @@ from grfd.report.variants import CASES, figure_4a
 __all__ = ["FOLDER", "SCALES", "cells", "show"]
 
 
-def cells(out: Path, scale: str, seeds: int) -> list[Cell]:
+def cells(out: Path, scale: str, seeds: int, data_dir: Path | None = None) -> list[Cell]:
     """Training of cases 2 to 4, and their judgement beside case 1, seed by seed."""
-    return variants.cells(out, scale, seeds, [Variant(changes) for changes in CASES.values() if changes is not None])
+    parts = [Variant(changes) for changes in CASES.values() if changes is not None]
+    return variants.cells(out, scale, seeds, parts, data_dir)
 
 
 def show(out: Path, scale: str, seeds: int) -> list[Table | str]:

@@ -24,9 +24,9 @@ def _variant(changes: dict[str, Any]) -> Variant:
     return Variant(fields, changes.get("deployed", "target"))
 
 
-def cells(out: Path, scale: str, seeds: int) -> list[Cell]:
+def cells(out: Path, scale: str, seeds: int, data_dir: Path | None = None) -> list[Cell]:
     """Training of each reading, and their judgement, seed by seed."""
-    return variants.cells(out, scale, seeds, [_variant(changes) for changes in READINGS.values()])
+    return variants.cells(out, scale, seeds, [_variant(changes) for changes in READINGS.values()], data_dir)
 
 
 def show(out: Path, scale: str, seeds: int) -> list[Table | str]:

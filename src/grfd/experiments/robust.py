@@ -25,7 +25,7 @@ from grfd.evaluate import records
 from grfd.evaluate.judge import SOURCE
 from grfd.experiments import variants
 from grfd.experiments.cells import Cell
-from grfd.opening import build_architecture, load_data
+from grfd.opening import build_architecture, load_data, named_data
 from grfd.report.robust import CONTENDERS, PROTOCOLS, draw_curve, paired_sheet, robust_sheet
 from grfd.report.sheets import printed, write
 
@@ -88,9 +88,10 @@ def folder_of(out: Path, scale: str, seed: int) -> Path:
     return out / f"{scale}-seed-{seed}"
 
 
-def cells(out: Path, scale: str, seeds: int) -> list[Cell]:
+def cells(out: Path, scale: str, seeds: int, data_dir: Path | None = None) -> list[Cell]:
     """Standard models, stage I, every contender's training, and one judgement of all, seed by seed."""
-    return [cell for seed in range(seeds) for cell in _of_seed(folder_of(out, scale, seed), _SCALES[scale], seed)]
+    chosen = replace(_SCALES[scale], config=replace(_SCALES[scale].config, data_dir=data_dir))
+    return [cell for seed in range(seeds) for cell in _of_seed(folder_of(out, scale, seed), chosen, seed)]
 
 
 def _of_seed(folder: Path, scale: Scale, seed: int) -> list[Cell]:
@@ -155,6 +156,7 @@ def _judge(folder: Path, scale: Scale, config: Config) -> None:
     judgement.evaluate_models(
         models,
         folder / JUDGED,
+        named_data(config),
         sources=(SOURCE,),
         protocols=PROTOCOLS,
         attacks=scale.attacks,

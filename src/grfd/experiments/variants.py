@@ -23,7 +23,7 @@ from grfd.errors import Diverged
 from grfd.evaluate import records
 from grfd.evaluate.judge import CONTROL, SOURCE
 from grfd.experiments.cells import Cell
-from grfd.opening import build_architecture, load_data
+from grfd.opening import build_architecture, load_data, named_data
 from grfd.report.variants import PROTOCOLS, VARIANTS, Judged, read
 from grfd.runs import Run
 from grfd.training.classification import load_classifier
@@ -56,8 +56,16 @@ SCHEDULES: dict[str, Schedule] = {
     "quick": Schedule(Config(epochs=1, classifier_epochs=1, train_examples=12_000), 50, ("fgsm", "pgd")),
     "short": Schedule(Config(epochs=4, classifier_epochs=3), 200),
     "paper": Schedule(PRESETS["mnist-lenet5"], 1000),
+    "cifar10-small": Schedule(PRESETS["cifar10-small"], 100),
+    "cifar100-small": Schedule(PRESETS["cifar100-small"], 100),
 }
 SCALES = tuple(SCHEDULES)
+
+
+def scheduled(scale: str, data_dir: Path | None = None) -> Schedule:
+    """The schedule of a scale, on a data set that lies in `data_dir`."""
+    schedule = SCHEDULES[scale]
+    return replace(schedule, config=replace(schedule.config, data_dir=data_dir))
 
 
 def settled(schedule: Schedule, seed: int, variant: Variant) -> Config:
@@ -82,13 +90,13 @@ def folder_of(out: Path, scale: str, seed: int) -> Path:
     return out / f"{scale}-seed-{seed}"
 
 
-def cells(out: Path, scale: str, seeds: int, variants: Sequence[Variant]) -> list[Cell]:
+def cells(out: Path, scale: str, seeds: int, variants: Sequence[Variant], data_dir: Path | None = None) -> list[Cell]:
     """Training of each variant, and one judgement of all of them, seed by seed."""
-    return [cell for seed in range(seeds) for cell in _of_seed(out, scale, seed, variants)]
+    schedule = scheduled(scale, data_dir)
+    return [cell for seed in range(seeds) for cell in _of_seed(folder_of(out, scale, seed), schedule, seed, variants)]
 
 
-def _of_seed(out: Path, scale: str, seed: int, variants: Sequence[Variant]) -> list[Cell]:
-    schedule, folder = SCHEDULES[scale], folder_of(out, scale, seed)
+def _of_seed(folder: Path, schedule: Schedule, seed: int, variants: Sequence[Variant]) -> list[Cell]:
     todo = [standard_cell(folder, schedule, seed)]
     for name, config in _trainings(schedule, seed, variants).items():
         run = folder / name
@@ -189,14 +197,16 @@ def _judge(folder: Path, schedule: Schedule, seed: int, variants: Sequence[Varia
     for name, variant in _finite(folder, schedule, variants).items():
         run = folder / name_of(schedule, replace(variant, deployed="target"))
         models[name] = deployed(run, variant.deployed)
+    config = settled(schedule, seed, Variant())
     judgement.evaluate_models(
         models,
         folder / JUDGED,
+        named_data(config),
         sources=(SOURCE,),
         protocols=PROTOCOLS,
         attacks=schedule.attacks,
         examples=schedule.examples,
-        config=settled(schedule, seed, Variant()),
+        config=config,
     )
     file = folder / JUDGED / VARIANTS
     earlier = json.loads(file.read_text()) if file.exists() else {}

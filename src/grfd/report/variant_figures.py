@@ -7,10 +7,9 @@ from pathlib import Path
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from grfd.report.paper import FIGURE_4B
 from grfd.report.style import PAGE, saved, styled
 from grfd.report.table import NAMES
-from grfd.report.variants import CASES, Judged, attacks_of, cases, shares
+from grfd.report.variants import CASES, Judged, attacks_of, cases, printed_in_figure_4b, shares
 
 HATCHES = ("", "////", "....", "")
 """Told apart in grey print too."""
@@ -58,7 +57,9 @@ def draw_figure_4b(judged: Judged, path: Path) -> list[Path]:
                 columns = [each[name] for each in numbers.values()]
                 axis.errorbar(list(numbers), _means(columns), _deviations(columns), fmt="os^"[index] + "-", label=label,
                               color=f"C{index}")  # fmt: skip
-                paper = {share: printed[name] for share, printed in FIGURE_4B.items() if name in printed}
+                paper = {
+                    share: printed[name] for share, printed in printed_in_figure_4b(judged).items() if name in printed
+                }
                 axis.plot(list(paper), list(paper.values()), "x", color=f"C{index}", markersize=6,
                           label=f"paper, {label}" if paper else None)  # fmt: skip
             axis.set_title(protocol)

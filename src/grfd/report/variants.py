@@ -33,6 +33,9 @@ CASES: dict[str, dict[str, Any] | None] = {
 SHARES = tuple(range(10, 101, 10))
 """Fig. 4b's, in per cent of the training images."""
 
+IMAGES = {"mnist": 60_000, "cifar10": 50_000, "cifar100": 50_000}
+"""Training images of the official data sets."""
+
 READINGS: dict[str, dict[str, Any]] = {
     "as published, read as DESIGN says": {},
     "KL: literal sum over d": {"kl": "sum"},
@@ -108,14 +111,16 @@ def _beside(numbers: list[list[float]], paper: dict[str, float], attacks: list[s
 
 
 def table_2(judged: Judged, protocol: Protocol) -> Sheet:
-    """The published rows of Table 2, ours / the paper's."""
+    """The published rows of Table 2, ours / the paper's, which are of MNIST."""
     attacks = attacks_of(judged)
-    standard = _beside(_numbers(judged, protocol, "standard"), TABLE_3["mnist"]["standard"], attacks)
+    on_mnist = _config(judged)["data"] == "mnist"
+    none = TABLE_3["mnist"]["standard"] if on_mnist else {}
+    standard = _beside(_numbers(judged, protocol, "standard"), none, attacks)
     lines = [["standard", "", "", *standard]] if protocol != "transfer" else []
     for (epsilon, gamma, delta), paper in TABLE_2.items():
         name = name_of(judged, _differing(epsilon=epsilon, gamma=gamma, delta=delta))
         if name:
-            numbers = _beside(_numbers(judged, protocol, name), paper, attacks)
+            numbers = _beside(_numbers(judged, protocol, name), paper if on_mnist else {}, attacks)
             lines.append([f"{epsilon:g}", f"{gamma:g}", f"{delta:g}", *numbers])
     return Sheet(["ε", "γ", "δ", *_header(judged)], lines, f"Table 2, {protocol}", left=3)
 
@@ -166,17 +171,26 @@ def shares(judged: Judged) -> dict[Protocol, dict[int, dict[str, list[float]]]]:
 
 
 def images_of(judged: Judged, share: int) -> int:
-    """How many training images a share is: of the schedule's, which are MNIST's 60,000 where it names none."""
-    config = json.loads((judged.folders[0] / "config.json").read_text())["config"]
-    return (config["train_examples"] or 60_000) * share // 100
+    """How many training images a share is: of the schedule's, which are all where it names none."""
+    config = _config(judged)
+    return (config["train_examples"] or IMAGES[config["data"]]) * share // 100
+
+
+def _config(judged: Judged) -> dict[str, Any]:
+    return json.loads((judged.folders[0] / "config.json").read_text())["config"]
+
+
+def printed_in_figure_4b(judged: Judged) -> dict[int, dict[str, float]]:
+    """The paper's numbers, which are of MNIST."""
+    return FIGURE_4B if _config(judged)["data"] == "mnist" else {}
 
 
 def figure_4b(judged: Judged) -> Sheet:
     """The numbers behind Fig. 4b, ours / the paper's where it says them."""
-    lines = []
+    lines, published = [], printed_in_figure_4b(judged)
     for protocol, found in shares(judged).items():
         for share, numbers in found.items():
-            paper = FIGURE_4B.get(share, {})
+            paper = published.get(share, {})
             texts = [
                 spread(each) + (f" / {paper[name]:.1f}" if name in paper else "") for name, each in numbers.items()
             ]
