@@ -22,7 +22,7 @@ def test_it_trains_attacks_and_sets_beside_the_paper(
     table, _ = none_row.show(tmp_path, "quick", 1)
     assert table.row_count == 3
     sections = section(tmp_path)
-    assert "`quick-batch-64-seed-0`" in sections[2] and "| paper | 99.2 |" in sections[2]
+    assert "| batch 64, seed 0 |" in sections[2] and "| paper | 99.2 |" in sections[2]
 
 
 def test_the_distance_is_the_largest_over_the_attacks() -> None:

@@ -28,24 +28,33 @@ def distance(row: dict[str, float]) -> float:
     return max(abs(row[name] - published()[name]) for name in ATTACKS)
 
 
+def _named(folder: Path) -> str:
+    """ "60 epochs at 0.01, seed 0" of none-row-paper-60-epochs-at-0.01-seed-0."""
+    recipe, _, seed = folder.name.removeprefix(f"{FOLDERS}-").partition("-")[2].rpartition("-seed-")
+    return f"{recipe.replace('-', ' ')}, seed {seed}"
+
+
 def section(results: Path) -> list[str]:
     """Heading, table and verdict; nothing where no such run is committed."""
     folders = sorted(results.glob(f"{FOLDERS}-*"))
     if not folders:
         return []
-    ours = {folder.name.removeprefix(f"{FOLDERS}-"): found(folder) for folder in folders}
+    ours = {_named(folder): found(folder) for folder in folders}
     nearest = min(ours, key=lambda name: distance(ours[name]))
     lines = [
-        [f"`{name}`", *(f"{value:.1f}" for value in row.values()), f"{distance(row):.1f}"] for name, row in ours.items()
+        [name, *(f"{value:.1f}" for value in row.values()), f"{distance(row):.1f}"]
+        for name, row in sorted(ours.items(), key=lambda each: -distance(each[1]))
     ]
     lines.append(["paper", *(f"{value:.1f}" for value in published().values()), ""])
     sheet = Sheet(["recipe", "clean", *(NAMES[name] for name in ATTACKS), "furthest"], lines)
-    told = f"The nearest recipe, `{nearest}`, is still up to {distance(ours[nearest]):.1f} points away. "
+    row, paper = ours[nearest], published()
+    away = ", ".join(f"{row[name] - paper[name]:+.1f} {NAMES[name]}" for name in ATTACKS)
+    told = f"The nearest recipe, {nearest}, is up to {distance(row):.1f} points away ({away}). "
     return [
         "### The None row: a recipe near the paper's",
-        "`grfd reproduce none-row --scale paper`, `whitebox`, 1,000 images; every recipe changes one thing of the "
-        "preset's (20 epochs, AdamW at 0.001, weight decay 0.01, batch 256). *Furthest* is the largest distance from "
-        "the paper over the five attacks.",
+        "`grfd reproduce none-row --scale paper`, `whitebox`, 1,000 images; a recipe is named by what it changes of "
+        "the preset's (20 epochs, AdamW at 0.001, weight decay 0.01, batch 256). *Furthest* is the largest distance "
+        "from the paper over the five attacks.",
         markdown(sheet),
         told + "The strength of a transferred attack depends on the model that it was made on, so this bounds how "
         "near the other rows can come.",
