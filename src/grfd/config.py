@@ -18,7 +18,7 @@ class Config:
     train_examples: int | None = None
     """Train on the first so many images only (all where it is not given)."""
     model: str = "lenet5"
-    """Target model and RSM: a registered name, or package.module:factory of your own."""
+    """Target model and RSM: a registered name, timm/NAME, or package.module:factory of your own."""
     autoencoder: Literal["auto", "lenet", "residual"] = "auto"
     """The LVCVAE's network: LeNet5's convolutions, or CD-VAE's residual ones; auto takes the latter for colour."""
     latent: int = 256

@@ -25,13 +25,15 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
 
 
 def architecture(name: str, *, channels: int, classes: int, height: int, width: int) -> Architecture:
-    """The constructor of a registered model, or of `package.module:factory`, whose factory takes no argument.
+    """The constructor of a registered model, of timm/NAME, or of `package.module:factory`, which takes no argument.
 
     Raises `UserError` for an unknown name, a module that cannot be imported and a size that the model cannot take.
     """
     if ":" in name:
         return imported(name)
-    known = [*MODELS, "wrn-DEPTH-WIDTH[-dropout-RATE]"]
+    if name.startswith("timm/"):
+        return partial(_from_timm, name, channels, classes)
+    known = [*MODELS, "wrn-DEPTH-WIDTH[-dropout-RATE]", "timm/NAME"]
     if name not in MODELS and not WIDE_RESNET.fullmatch(name):
         raise UserError(f"unknown model {name!r}: expected one of {', '.join(known)}, or package.module:factory")
     make = MODELS.get(name) or partial(wide_resnet, name)
@@ -43,6 +45,18 @@ def architecture(name: str, *, channels: int, classes: int, height: int, width: 
             raise UserError(f"model {name!r}: {error}") from error
 
     return build
+
+
+def _from_timm(name: str, channels: int, classes: int) -> nn.Module:
+    """One of timm's architectures with fresh weights. Raises `UserError` where timm is not there or has none such."""
+    try:
+        import timm
+    except ImportError as error:
+        raise UserError(f'model {name!r} needs timm and torchvision ({error}): pip install "grfd[timm]"') from error
+    try:
+        return timm.create_model(name.removeprefix("timm/"), pretrained=False, in_chans=channels, num_classes=classes)
+    except RuntimeError as error:
+        raise UserError(f"model {name!r}: {error}") from error
 
 
 def imported(name: str) -> Callable[..., nn.Module]:
