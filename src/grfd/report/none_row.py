@@ -49,13 +49,14 @@ def section(results: Path) -> list[str]:
     sheet = Sheet(["recipe", "clean", *(NAMES[name] for name in ATTACKS), "furthest"], lines)
     row, paper = ours[nearest], published()
     away = ", ".join(f"{row[name] - paper[name]:+.1f} {NAMES[name]}" for name in ATTACKS)
-    told = f"The nearest recipe, {nearest}, is up to {distance(row):.1f} points away ({away}). "
+    told = f"The nearest recipe, {nearest}, is within {distance(row):.1f} points of the paper ({away}). "
     return [
         "### The None row: a recipe near the paper's",
         "`grfd reproduce none-row --scale paper`, `whitebox`, 1,000 images; a recipe is named by what it changes of "
         "the preset's (20 epochs, AdamW at 0.001, weight decay 0.01, batch 256). *Furthest* is the largest distance "
         "from the paper over the five attacks.",
         markdown(sheet),
-        told + "The strength of a transferred attack depends on the model that it was made on, so this bounds how "
-        "near the other rows can come.",
+        told
+        + "The strength of a transferred attack depends on the model that it was made on; the tables above have the "
+        "preset's recipe for it, which withstands more.",
     ]
