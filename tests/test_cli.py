@@ -14,6 +14,7 @@ from PIL import Image
 import grfd
 from grfd import cli
 from grfd.cli import COMMANDS, TRAINING
+from grfd.config import PRESETS
 from grfd.data import Data
 from grfd.defenses import DEFENSES
 
@@ -69,7 +70,8 @@ def test_fit_joins_the_models_of_a_run(trained: Path, tmp_path: Path) -> None:
     shutil.copytree(trained, folder)
     run("fit", "pgd-at", "--out", folder, "--recipe.epochs", "1")
     recipe = json.loads((folder / "recipes/pgd-at.json").read_text())
-    assert recipe == {"eps": 0.11, "step_size": 0.055, "steps": 3, "epochs": 1, "learning_rate": 0.001}
+    published = {"eps": 0.11, "step_size": 0.055, "steps": 3, "learning_rate": 0.001, "averaging": 0.0}
+    assert recipe == published | {"epochs": 1}
     assert json.loads((folder / "config.json").read_text()) == json.loads((trained / "config.json").read_text())
     run("evaluate", folder, "--examples", "10", "--attacks", "fgsm", "--protocols", "whitebox")
     found = {row["model"] for row in json.loads(run("show", folder, "--json").stdout)["rows"]}
@@ -82,12 +84,22 @@ def test_fit_explains_itself_and_its_mistakes(capsys: pytest.CaptureFixture[str]
     assert all(name in said for name in DEFENSES) and "PGD adversarial training" in said
     for arguments, expected in (
         (["fit", "magic"], "unknown defense 'magic': expected one of standard"),
+        (["fit", "pgd-at", "magic", "--out", str(tmp_path / "run")], "unknown preset 'magic': expected one of mnist"),
+        (["fit", "pgd-at", "mnist-robust"], "out"),
         (["fit", "pgd-at", "--out", str(tmp_path / "run"), "--recipe.magic", "1"], "recipe.magic"),
         (["fit", "pgd-at", "--out", str(tmp_path / "run"), "--batch", "0"], "batch must be at least 1"),
     ):
         with pytest.raises(grfd.UserError, match=expected):
             cli._dispatch(arguments)
     assert not (tmp_path / "run").exists()
+
+
+def test_fit_takes_a_preset_unless_the_folder_has_another(trained: Path, tmp_path: Path) -> None:
+    shutil.copytree(trained, tmp_path / "run")
+    said = refused("fit", "bit-depth", "mnist-robust", "--out", tmp_path / "run")
+    assert "holds a run of another configuration" in said
+    settings = cli._config_of(["--out", str(tmp_path / "run")])
+    assert settings.epochs != PRESETS["mnist-robust"].epochs
 
 
 def test_a_stage_asks_for_the_one_before(tmp_path: Path) -> None:

@@ -37,11 +37,16 @@ def _training(command: str, options: list[str]) -> Callable[[], None]:
 
 
 def _fit(options: list[str]) -> Callable[[], None]:
-    """Settings default to those of the run folder, where it is there: a defense joins the models of that run."""
-    usage = "grfd fit DEFENSE --out RUN [--recipe.FIELD VALUE …] [--FIELD VALUE …]"
+    """Settings default to those of the run folder, where it is there: a defense joins the models of that run.
+
+    A preset that is named goes before; a folder of other settings then refuses it.
+    """
+    usage = "grfd fit DEFENSE [PRESET] --out RUN [--recipe.FIELD VALUE …] [--FIELD VALUE …]"
     if not options or options[0] in ("-h", "--help"):
         listed = "\n".join(f"  {name:<25}{_first_line(module)}" for name, module in DEFENSES.items())
-        console.print(f"{FIT}\n\nusage: {usage}\n\n{listed}\n\ngrfd fit DEFENSE --help: its recipe.", markup=False)
+        presets = f"presets: {', '.join(PRESETS)}"
+        told = f"{FIT}\n\nusage: {usage}\n{presets}\n\n{listed}\n\ngrfd fit DEFENSE --help: its recipe."
+        console.print(told, markup=False)
         return lambda: None
     name, *changes = options
     if name not in DEFENSES:
@@ -49,7 +54,10 @@ def _fit(options: list[str]) -> Callable[[], None]:
     settings = make_dataclass(
         "Settings", [("recipe", DEFENSES[name].Recipe)], bases=(Training,), frozen=True, kw_only=True
     )
-    given = vars(_config_of(changes))
+    named = changes.pop(0) if changes and not changes[0].startswith("-") else None
+    if named is not None and named not in PRESETS:
+        raise UserError(f"unknown preset {named!r}: expected one of {', '.join(PRESETS)} ({usage})")
+    given = vars(PRESETS[named] if named else _config_of(changes))
     default = settings(**given, out=tyro.MISSING, recipe=DEFENSES[name].Recipe())
     parsed = _parsed(settings, f"grfd fit {name}", changes, description=DEFENSES[name].__doc__, default=default)
     return partial(fit, name, parsed, parsed.recipe)

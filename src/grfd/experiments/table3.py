@@ -67,9 +67,6 @@ class Scale:
     first_seed_only: tuple[str, ...] = ()
 
 
-_SMALL: dict[str, Any] = {"eps": 8 / 255, "step_size": 4 / 255, "steps": 3}
-"""PGD's inner attack where a network of minutes is trained: three steps in place of ten."""
-
 _SCALES: dict[str, Scale] = {
     "quick": Scale(
         config=PRESETS["quick"],
@@ -104,8 +101,9 @@ _SCALES: dict[str, Scale] = {
             config=PRESETS[f"{data}-small"],
             examples=200,
             examples_of_fgsm=1000,
-            recipes={"pgd-at": _SMALL | {"epochs": 12}, "gradient-regularisation": {"epochs": 6}},
-            defenses=("standard", "bit-depth", "gradient-regularisation", "grfd", "pgd-at"),
+            slow={"feature-squeezing": Slow(50)},
+            recipes={"pgd-at": {"eps": 8 / 255, "step_size": 5 / 255, "steps": 2, "epochs": 8}},
+            defenses=("standard", "bit-depth", "feature-squeezing", "grfd", "pgd-at"),
         )
         for data in ("cifar10", "cifar100")
     },
