@@ -103,7 +103,7 @@ def printed(numbers: list[Row], dataset: str) -> Table:
         if last and protocol != last:
             table.add_section()
         images = usual(cells)
-        texts = [cell(cells.get(name), images).replace(" ", "\n") for name in shown]
+        texts = [cell(cells.get(name), images).replace(" ", "\n").replace(",000)", "k)") for name in shown]
         style = "bold" if protocol == "adaptive" else ""
         label = protocol if protocol != last else ""
         table.add_row(label, MODEL_NAMES.get(model, model), *texts, f"{images:,}", style=style)
