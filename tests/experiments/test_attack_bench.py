@@ -63,8 +63,10 @@ def test_unknown_names_are_refused(tmp_path: Path, asked: dict) -> None:
 
 
 EXAMPLES = 500
-FEWER = {("torchattacks", "pixle"): 60, ("art", "cw l2"): 60}
-"""Of these theirs take many minutes for all: Pixle goes image by image, ART's C&W class by class and step by step."""
+FEWER = {("torchattacks", "pixle"): 60, ("art", "cw l2"): 60, ("torchattacks", "cw l2"): 200, ("foolbox", "cw l2"): 200,
+         ("torchattacks", "aa_torchattacks"): 200}  # fmt: skip
+"""Of these theirs take many minutes for all: Pixle goes image by image, ART's C&W class by class and step by step. The
+committed table (results/attack_parity.json) has all 500."""
 ALLOWED = 0.003
 """Ours may leave at most so much more standing than theirs, as a share of the examples."""
 
