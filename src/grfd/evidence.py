@@ -102,7 +102,7 @@ def reproduce(
     """Run one of the paper's tables or figures and print it beside the paper's numbers. It continues where it stopped.
 
     Args:
-        name: table2, table3, fig2, fig3, fig4a, fig4b, readings, rsm, none-row, robust.
+        name: table2, table3, fig2, fig3, fig4a, fig4b, readings, rsm, none-row, sources, robust.
         dataset: CIFAR's scale is small; rsm and none-row are of MNIST alone.
         data_dir: Where CIFAR lies (downloaded where it is not given); MNIST comes with the package.
         scale: quick (minutes), short (a schedule that fits two cores, where an experiment has it) or paper (hours).

@@ -7,6 +7,8 @@ from grfd.report.sheets import Sheet, markdown
 from grfd.report.table import NAMES, grid, rows
 
 ATTACKS = ("fgsm", "pgd", "aa_torchattacks", "eotpgd", "vmifgsm")
+FIVE_OF_PAPER = tuple("aa" if name == "aa_torchattacks" else name for name in ATTACKS)
+"""The paper's columns beside them."""
 FOLDERS = "none-row"
 """Beginning of the folder names in results/: none-row-SCALE-RECIPE-seed-N."""
 

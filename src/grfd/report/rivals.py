@@ -8,7 +8,7 @@ import numpy as np
 
 from grfd.evaluate.judge import CONTROL
 from grfd.evaluate.protocols import PROTOCOLS, Protocol
-from grfd.report import none_row
+from grfd.report import none_row, sources
 from grfd.report.certificates import RADII, certified_accuracy
 from grfd.report.paper import LITERATURE, TABLE_3
 from grfd.report.sheets import Sheet, markdown
@@ -76,7 +76,7 @@ def section(results: Path) -> list[str]:
     for protocol in RANKED:
         parts += [f"`{protocol}`: {PROTOCOLS[protocol]}.", _table(grids, protocol, TABLE_3["mnist"])]
     parts += [_flags(folders, grids), "### Where the paper's numbers hold", HOLDING, _verdicts(grids)]
-    parts += none_row.section(results)
+    parts += none_row.section(results) + sources.section(results)
     return [*parts, "### What an answer costs", _costs(folders[0]), _certified(folders[0])]
 
 
