@@ -1,8 +1,8 @@
 """What a transferred attack leaves of GRFD and of no defense, by the undefended model that it was made on, on MNIST.
 
-Claim: GRFD keeps 93.69 % on average over the five attacks. The paper names no protocol; its None row is what is known of
-the model that its attacks may have been made on. Here that model is trained by the preset's recipe, and by the one that
-comes nearest to the paper's None row (`grfd reproduce none-row`).
+Claim: GRFD keeps 93.69 % on average over the five attacks. The paper names no protocol; its None row is what is known
+of the model that its attacks may have been made on. Here that model is trained by the preset's recipe, and by the one
+that comes nearest to the paper's None row (`grfd reproduce none-row`).
 Cost: `grfd reproduce sources --scale paper --dry-run` says it, cell by cell.
 Command: `grfd reproduce sources --scale paper`.
 """
