@@ -11,7 +11,7 @@ from grfd.report.table import NAMES, grid, rows
 
 FOLDERS = "sources-paper-seed"
 """Beginning of the folder names in results/: sources-paper-seed-N/from-RECIPE."""
-VICTIMS = {"undefended": "no defense, another seed", "grfd": "GRFD"}
+VICTIMS = {"undefended": "no defense", "grfd": "GRFD"}
 
 
 def folder_of(out: Path, scale: str, seed: int, recipe: str) -> Path:
@@ -24,7 +24,7 @@ def sources_sheet(found: Mapping[str, Sequence[Path]]) -> Sheet:
     for recipe, folders in found.items():
         grids = [grid(rows(folder)) for folder in folders]
         for protocol, model, label in (
-            ("whitebox", "source", "the source itself, white-box"),
+            ("whitebox", "source", "itself, white-box"),
             *(("transfer", victim, label) for victim, label in VICTIMS.items()),
         ):
             numbers = [spread(values(grids, protocol, model, name)) for name in ("none", *ATTACKS)]
@@ -37,13 +37,18 @@ def sources_sheet(found: Mapping[str, Sequence[Path]]) -> Sheet:
     return Sheet(header, lines, "What a transferred attack leaves", left=2)
 
 
+def _recipe(name: str) -> str:
+    """Of a folder that `folder_of` names."""
+    return name.removeprefix("from-").replace("-", " ").replace("presets", "preset's")
+
+
 def section(results: Path) -> list[str]:
     """Heading, table and what it says; nothing where no such records are committed."""
     seeds = sorted(results.glob(f"{FOLDERS}-*"))
     if not seeds:
         return []
     names = sorted(path.name for path in seeds[0].glob("from-*"))
-    found = {name.removeprefix("from-").replace("-", " "): [seed / name for seed in seeds] for name in names}
+    found = {_recipe(name): [seed / name for seed in seeds] for name in names}
     return [
         "### What a transferred attack leaves, by the model that it was made on",
         "`grfd reproduce sources --scale paper`, 1,000 images: the attacks of Table 1 made on an undefended LeNet5 of "
