@@ -10,7 +10,7 @@ demo: $(VENV)/demo
 
 # two processes of one thread each: most tests are too small to share a thread's work
 test: $(VENV)/test
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 check: $(VENV)/test
 	$(BIN)/ruff format --check src tests benchmarks

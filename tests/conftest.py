@@ -13,6 +13,13 @@ from grfd.evaluate.probes import PROBES
 # Two threads on what is small here are slower than one, and `make test` runs two processes.
 torch.set_num_threads(1)
 
+SLOW = ("test_cli.py", "test_kill.py", "test_processes.py", "test_defenses.py", "test_variants.py", "test_probes.py")
+"""Files of minutes: `make test` begins with them, or one of its processes would be left alone with one at the end."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: item.path.name not in SLOW)
+
 
 @pytest.fixture(scope="session")
 def mnist() -> Data:
