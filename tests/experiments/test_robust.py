@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from rich.console import Console
 from scipy.stats import binomtest
 
@@ -15,6 +16,7 @@ from grfd.evaluate import records
 from grfd.evaluate.records import Record
 from grfd.experiments import cells, robust
 from grfd.experiments.robust import NO_TERMS, Contender, gradients, joint, pgd_at, trades
+from grfd.opening import named_data
 from grfd.report import robust as report
 
 TINY = replace(
@@ -34,9 +36,10 @@ def text(parts: list) -> str:
 
 def test_from_training_to_the_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, one_probe: None) -> None:
     monkeypatch.setitem(robust._SCALES, "quick", TINY)
+    monkeypatch.setattr(robust, "ATTACKS_OF_FINALISTS", ("fgsm", "pgd"))
     todo = robust.cells(tmp_path / "runs", "quick", 1)
     cells.run(todo[:3])
-    assert [cell.done() for cell in todo] == [True, True, True, False, False, False]
+    assert [cell.done() for cell in todo] == [True, True, True, False, False, False, False, False]
     cells.run(todo)
     assert all(cell.done() for cell in todo)
     folder = tmp_path / "runs" / "quick-seed-0"
@@ -44,12 +47,26 @@ def test_from_training_to_the_page(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert shared[0].read_bytes() == shared[1].read_bytes() and not (folder / "control/lvcvae.safetensors").exists()
     said = text(robust.show(tmp_path / "runs", "quick", 1))
     assert "grfd-robust less" in said and "robust.png" in said
-    assert (tmp_path / "runs/robust-paired.csv").read_text().count("\n") == 3
+    # finalists alone meet all attacks; the others are compared with them by those that both have met
+    sheet = report.robust_sheet([folder / robust.JUDGED])
+    met = {row[0]: row[sheet.header.index("worst of all")] != "–" for row in sheet.rows}
+    assert met == {"standard": True, "pgd-at": True, "grfd": True, "control": False, "grfd-robust": False}
+    assert (tmp_path / "runs/robust-paired.csv").read_text().count("\n") == 4
     assert report.section(tmp_path / "results") == [] == report.draw(tmp_path / "results", tmp_path)
     (tmp_path / "results").mkdir()
     (folder / robust.JUDGED).rename(tmp_path / "results" / f"{report.FOLDERS}-0")
     assert "| control |" in "\n".join(report.section(tmp_path / "results"))
     assert [path.name for path in report.draw(tmp_path / "results", tmp_path)] == ["robust.png", "robust.pdf"]
+
+
+def test_validation_images_are_ones_that_no_contender_has_seen() -> None:
+    scale = robust._SCALES["search"]
+    assert scale.validation and scale.config.train_examples
+    whole, given = named_data(scale.config), robust._attacked(scale.config, scale)
+    assert torch.equal(given.test.images, whole.train.images[scale.config.train_examples :])
+    assert torch.equal(given.test.labels, whole.train.labels[scale.config.train_examples :])
+    assert len(given.test) >= scale.examples
+    assert torch.equal(robust._attacked(scale.config, TINY).test.images, whole.test.images)
 
 
 def record(right: np.ndarray) -> Record:

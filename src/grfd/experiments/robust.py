@@ -7,6 +7,7 @@ Cost: `grfd reproduce robust --scale short --dry-run` says it, cell by cell.
 Command: `grfd reproduce robust --scale short --seeds 3`.
 """
 
+import json
 import shutil
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
@@ -19,6 +20,7 @@ from torch import nn
 from grfd import api, judgement, runs
 from grfd.attacks import ATTACKS
 from grfd.config import Config
+from grfd.data.record import Data, Split
 from grfd.defenses import DEFENSES, is_fitted, recipes
 from grfd.disentangle.stages import stage_one
 from grfd.evaluate import records
@@ -62,24 +64,63 @@ NO_TERMS: dict[str, Any] = {"start": "fresh", "reconstruction": 0.0, "divergence
 """The control: G and F as they are, fresh, and nothing but the adversarial cross-entropy."""
 
 
+AS_PUBLISHED = Contender("GRFD as published", "grfd")
+
+
 @dataclass(frozen=True)
 class Scale:
-    """The settings of all, who takes part, and the test images that are attacked."""
+    """The settings of all, who takes part, and how many images are attacked."""
 
     config: Config
     contenders: dict[str, Contender]
     examples: int
-    attacks: tuple[str, ...] = (*ATTACKS, "apgd_dlr", "mifgsm")
+    attacks: tuple[str, ...]
+    """On every contender."""
+    finalists: tuple[str, ...] = ()
+    """Those on which all of `ATTACKS_OF_FINALISTS` are run too: the others would cost hours."""
+    validation: bool = False
+    """Whether the training images behind `train_examples` are attacked: the test images must choose nothing."""
+
+
+ATTACKS_OF_FINALISTS = (*ATTACKS, "apgd_dlr", "mifgsm")
 
 
 _QUICK = {
     "pgd-at": pgd_at(0.11, 1),
     "control": joint("control", 0.11, 1, **NO_TERMS),
     "grfd-robust": joint("GRFD robust", 0.11, 1),
+    "grfd": AS_PUBLISHED,
+}
+
+_AVERAGED = {"averaging": 0.999}
+_SEARCHED = {
+    "pgd-at-0.11": pgd_at(0.11, 12, **_AVERAGED),
+    "pgd-at-0.14": pgd_at(0.14, 12, **_AVERAGED),
+    "pgd-at-0.17": pgd_at(0.17, 12, **_AVERAGED),
+    "pgd-at-0.14-last-weights": pgd_at(0.14, 12),
+    "trades-0.14-beta-1": trades(0.14, 1.0, 12, **_AVERAGED),
+    "trades-0.14-beta-3": trades(0.14, 3.0, 12, **_AVERAGED),
+    "trades-0.14-beta-6": trades(0.14, 6.0, 12, **_AVERAGED),
+    "control-0.14": joint("control", 0.14, 12, **_AVERAGED, **NO_TERMS),
+    "ours-0.14": joint("GRFD robust", 0.14, 12, **_AVERAGED),
+    "ours-0.17": joint("GRFD robust", 0.17, 12, **_AVERAGED),
+    "ours-0.14-last-weights": joint("GRFD robust", 0.14, 12),
+    "ours-0.14-fresh": joint("GRFD robust", 0.14, 12, **_AVERAGED, start="fresh"),
+    "ours-0.14-consistency-3": joint(
+        "GRFD robust", 0.14, 12, **_AVERAGED, adversarial=0.0, natural=1.0, consistency=3.0
+    ),
+    "ours-0.14-invariance-1": joint("GRFD robust", 0.14, 12, **_AVERAGED, invariance=1.0),
+    "ours-0.14-robustness-0.1": joint("GRFD robust", 0.14, 12, **_AVERAGED, robustness=0.1),
+    "ours-0.14-sampled": joint("GRFD robust", 0.14, 12, **_AVERAGED, latent="sampled"),
 }
 
 _SCALES: dict[str, Scale] = {
-    "quick": Scale(Config(epochs=1, classifier_epochs=1, train_examples=12_000), _QUICK, 50, ("fgsm", "pgd")),
+    "quick": Scale(
+        Config(epochs=1, classifier_epochs=1, train_examples=12_000), _QUICK, 50, ("fgsm", "pgd"), ("pgd-at", "grfd")
+    ),
+    "search": Scale(
+        Config(epochs=6, classifier_epochs=6, train_examples=55_000), _SEARCHED, 2000, ("fgsm", "pgd"), validation=True
+    ),
 }
 SCALES = tuple(_SCALES)
 
@@ -105,9 +146,16 @@ def _of_seed(folder: Path, scale: Scale, seed: int) -> list[Cell]:
     for name, contender in scale.contenders.items():
         done, do = partial(_is_fitted, folder / name, contender), partial(_fit, folder, name, config, contender)
         todo.append(Cell(f"train {name}", None, done, do))
-    title = f"judge {len(scale.contenders)} contenders, {scale.examples:,} images"
-    todo.append(Cell(title, None, partial(_is_judged, folder, scale), partial(_judge, folder, scale, config)))
+    todo.append(_judgement(folder, scale, config, tuple(scale.contenders), scale.attacks))
+    if scale.finalists:
+        todo.append(_judgement(folder, scale, config, scale.finalists, ATTACKS_OF_FINALISTS))
     return [replace(cell, name=f"seed {seed}: {cell.name}") for cell in todo]
+
+
+def _judgement(folder: Path, scale: Scale, config: Config, names: tuple[str, ...], attacks: tuple[str, ...]) -> Cell:
+    title = f"{len(attacks)} attacks on {len(names)} contenders, {scale.examples:,} images"
+    done = partial(_is_judged, folder, scale, names, attacks)
+    return Cell(title, None, done, partial(_judge, folder, scale, config, names, attacks))
 
 
 def _stage_one(path: Path, config: Config) -> None:
@@ -128,9 +176,15 @@ def _fit(folder: Path, name: str, config: Config, contender: Contender) -> None:
         recipe = recipes.settled(module.Recipe(**contender.recipe), channels, module.GREY, module.COLOUR)
         recipes.keep(run, contender.defense, recipe)
         for file in ("lvcvae.safetensors", "rsm.safetensors"):
-            if getattr(recipe, "start", None) == "stage_one" and not run.has(file):
+            if _from_stage_one(contender) and not run.has(file):
                 shutil.copyfile(folder / STAGE_ONE / file, run.file(file))
         module.fit(run, data, target, recipe)
+        variants.slim(run)
+
+
+def _from_stage_one(contender: Contender) -> bool:
+    recipe = DEFENSES[contender.defense].Recipe(**contender.recipe)
+    return contender.defense == "grfd" or getattr(recipe, "start", None) == "stage_one"
 
 
 def _deployed(path: Path, contender: Contender) -> nn.Module:
@@ -139,35 +193,42 @@ def _deployed(path: Path, contender: Contender) -> nn.Module:
     return DEFENSES[contender.defense].load(run, data, build_architecture(run.config, data))
 
 
-def _is_judged(folder: Path, scale: Scale) -> bool:
-    paths = [
-        records.path_of(folder / JUDGED, name, "adaptive", attack)
-        for name in scale.contenders
-        for attack in scale.attacks
-    ]
+def _is_judged(folder: Path, scale: Scale, names: tuple[str, ...], attacks: tuple[str, ...]) -> bool:
+    paths = [records.path_of(folder / JUDGED, name, "adaptive", attack) for name in names for attack in attacks]
     found = [records.read(path) for path in paths]
-    told = (folder / JUDGED / CONTENDERS).exists()
+    file = folder / JUDGED / CONTENDERS
+    told = file.exists() and set(names) <= json.loads(file.read_text()).keys()
     return told and all(record is not None and len(record) >= scale.examples for record in found)
 
 
-def _judge(folder: Path, scale: Scale, config: Config) -> None:
+def _judge(folder: Path, scale: Scale, config: Config, names: tuple[str, ...], attacks: tuple[str, ...]) -> None:
     models = variants.standards(folder / SOURCE)
-    models |= {name: _deployed(folder / name, contender) for name, contender in scale.contenders.items()}
+    models |= {name: _deployed(folder / name, scale.contenders[name]) for name in names}
     judgement.evaluate_models(
         models,
         folder / JUDGED,
-        named_data(config),
+        _attacked(config, scale),
         sources=(SOURCE,),
         protocols=PROTOCOLS,
-        attacks=scale.attacks,
+        attacks=attacks,
         examples=scale.examples,
         config=config,
     )
-    about = {
-        name: asdict(contender) | {"gradients": gradients(contender, config)}
-        for name, contender in scale.contenders.items()
-    }
-    runs.write_json(folder / JUDGED / CONTENDERS, about)
+    file = folder / JUDGED / CONTENDERS
+    earlier = json.loads(file.read_text()) if file.exists() else {}
+    about = {name: asdict(scale.contenders[name]) for name in names}
+    spent = {name: about[name] | {"gradients": gradients(scale.contenders[name], config)} for name in names}
+    runs.write_json(file, earlier | spent)
+
+
+def _attacked(config: Config, scale: Scale) -> Data:
+    """The data set, with training images that no contender has seen in the test images' place for validation."""
+    data = named_data(config)
+    if not scale.validation:
+        return data
+    unseen = slice(config.train_examples, None)
+    split = Split(data.train.images[unseen], data.train.labels[unseen])
+    return replace(data, test=split, source=f"{data.source}; training images from {config.train_examples:,} on")
 
 
 GRADIENTS_OF_STAGE_ONE = 5
@@ -176,13 +237,15 @@ GRADIENTS_OF_STAGE_ONE = 5
 
 def gradients(contender: Contender, config: Config) -> int:
     """Gradients of the whole network that training takes for each image: the attack's, and those of the step itself."""
+    first = GRADIENTS_OF_STAGE_ONE * config.epochs if _from_stage_one(contender) else 0
+    if contender.defense == "grfd":
+        return first + config.classifier_epochs
     recipe = DEFENSES[contender.defense].Recipe(**contender.recipe)
     both = contender.defense == "trades" or any(
         getattr(recipe, name, 0) for name in ("natural", "consistency", "invariance")
     )
     again = 4 if getattr(recipe, "robustness", 0) else 0
-    spent = recipe.epochs * (recipe.steps + 1 + both + again)
-    return spent + (GRADIENTS_OF_STAGE_ONE * config.epochs if getattr(recipe, "start", "") == "stage_one" else 0)
+    return first + recipe.epochs * (recipe.steps + 1 + both + again)
 
 
 def show(out: Path, scale: str, seeds: int) -> list[Table | str]:

@@ -143,10 +143,10 @@ def train(path: Path, config: Config) -> None:
             grfd_defense.fit(run, data, target)
         except Diverged as error:
             runs.write_json(path / "diverged.json", {"said": str(error)})
-        _slim(run)
+        slim(run)
 
 
-def _slim(run: Run) -> None:
+def slim(run: Run) -> None:
     """What can be made again from the weights: hundreds of megabytes a variant."""
     for file in [run.file("robust.safetensors"), *run.path.glob("checkpoints/*.safetensors")]:
         file.unlink(missing_ok=True)

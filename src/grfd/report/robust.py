@@ -11,15 +11,17 @@ import numpy as np
 from matplotlib.figure import Figure
 from scipy.stats import binomtest
 
+from grfd.evaluate.judge import SOURCE
 from grfd.evaluate.protocols import Protocol
 from grfd.evaluate.records import stored, worst_case
 from grfd.report.sheets import Sheet, markdown
 from grfd.report.spread import spread, values
 from grfd.report.style import COLUMN, saved, styled
-from grfd.report.table import NAMES, columns, grid, rows
+from grfd.report.table import NAMES, grid, rows
 
 FOLDERS = "robust-short-seed"
-"""Beginning of the folder names in results/."""
+SEARCHED = "robust-search-seed"
+"""Beginnings of the folder names in results/."""
 CONTENDERS = "contenders.json"
 """In such a folder: name → group, defense, recipe, and gradients that training took for each image."""
 PROTOCOLS: tuple[Protocol, ...] = ("transfer", "whitebox", "adaptive")
@@ -55,36 +57,60 @@ def contenders(folders: Sequence[Path]) -> dict[str, dict[str, Any]]:
     return found
 
 
-def worst(folder: Path, model: str) -> np.ndarray:
-    """Whether each example is right under every attack of `adaptive`."""
-    return worst_case([record for key, record in stored(folder).items() if key[:2] == (model, "adaptive")])
+def attacks_on(folders: Sequence[Path], *models: str) -> list[str]:
+    """The attacks that were run on every one of these models under `adaptive`, in every folder, in order."""
+    seen = [stored(folder) for folder in folders]
+    return [name for name in NAMES if all((model, "adaptive", name) in records for records in seen for model in models)]
+
+
+def worst(folder: Path, model: str, attacks: Sequence[str], protocol: Protocol = "adaptive") -> np.ndarray:
+    """Whether each example is right under every one of the attacks."""
+    found = stored(folder)
+    return worst_case([found[model, protocol, attack] for attack in attacks])
+
+
+def held(folders: Sequence[Path], model: str, attacks: Sequence[str], protocol: Protocol = "adaptive") -> list[float]:
+    """Share of the examples that are right under every one of the attacks, in per cent, a value a seed."""
+    return [100 * float(worst(folder, model, attacks, protocol).mean()) for folder in folders]
 
 
 def compared(folders: Sequence[Path], ours: str, theirs: str) -> Paired:
-    """Over all seeds: networks of the same seed face the same images."""
-    pairs = [(worst(folder, ours), worst(folder, theirs)) for folder in folders]
+    """Over all seeds, by the attacks that both have met: networks of the same seed face the same images."""
+    attacks = attacks_on(folders, ours, theirs)
+    pairs = [(worst(folder, ours, attacks), worst(folder, theirs, attacks)) for folder in folders]
     first, second = (np.concatenate(each) for each in zip(*pairs, strict=True))
     return Paired(len(first), int((first & ~second).sum()), int((second & ~first).sum()))
 
 
 def best_of(folders: Sequence[Path], group: str) -> str | None:
-    """The group's contender with the highest mean worst case under `adaptive`."""
-    grids = [grid(rows(folder)) for folder in folders]
+    """The group's contender with the highest mean worst case, by the attacks that all contenders have met."""
+    attacks = attacks_on(folders, *contenders(folders))
     names = [name for name, about in contenders(folders).items() if about["group"] == group]
-    return max(names, key=lambda name: statistics.mean(values(grids, "adaptive", name, "worst")), default=None)
+    return max(names, key=lambda name: statistics.mean(held(folders, name, attacks)), default=None)
 
 
 def robust_sheet(folders: Sequence[Path]) -> Sheet:
-    """A line a contender: clean, each attack and the worst case under `adaptive`, and the worst case of `transfer`."""
+    """A line a contender under `adaptive`: clean, each attack, and worst cases.
+
+    The worst case is by the attacks that all have met, then by all that this one has met; last, that of `transfer`.
+    """
     grids = [grid(rows(folder)) for folder in folders]
-    attacks = columns(rows(folders[0]))
+    common = attacks_on(folders, *contenders(folders))
+    attacks = attacks_on(folders, SOURCE)
     lines = []
-    for name, about in {"standard": {"gradients": ""}, **contenders(folders)}.items():
-        seen = [spread(values(grids, "adaptive", name, attack)) for attack in ("none", *attacks, "worst")]
-        transferred = spread(values(grids, "transfer", name, "worst"))
-        lines.append([name, str(about["gradients"]), *seen, transferred])
-    header = ["model", "gradients", "clean", *(NAMES[name] for name in attacks), "worst case", "`transfer`, worst"]
-    return Sheet(header, lines, "Adaptive")
+    for name, about in {SOURCE: {"gradients": ""}, **contenders(folders)}.items():
+        mine = attacks_on(folders, name)
+        seen = [spread(values(grids, "adaptive", name, attack)) for attack in ("none", *attacks)]
+        of_all = spread(held(folders, name, mine)) if len(mine) > len(common) else "–"
+        transferred = [] if name == SOURCE else held(folders, name, mine, "transfer")
+        worsts = [spread(held(folders, name, common)), of_all, spread(transferred)]
+        lines.append([name, str(about["gradients"]), *seen, *worsts])
+    header = ["model", "gradients", "clean", *(NAMES[name] for name in attacks), _worst_of(common), "worst of all"]
+    return Sheet([*header, "`transfer`, worst"], lines, "Adaptive")
+
+
+def _worst_of(attacks: Sequence[str]) -> str:
+    return f"worst of {', '.join(NAMES[name] for name in attacks)}"
 
 
 def paired_sheet(folders: Sequence[Path]) -> Sheet:
@@ -106,6 +132,7 @@ def _probability(value: float) -> str:
 def draw_curve(folders: Sequence[Path], path: Path) -> list[Path]:
     """Clean accuracy against the worst case under `adaptive`, a line a group. Writes `path` as .png and .pdf."""
     grids = [grid(rows(folder)) for folder in folders]
+    attacks = attacks_on(folders, *contenders(folders))
     groups: dict[str, list[str]] = {}
     for name, about in contenders(folders).items():
         groups.setdefault(about["group"], []).append(name)
@@ -113,19 +140,17 @@ def draw_curve(folders: Sequence[Path], path: Path) -> list[Path]:
         figure = Figure(figsize=(COLUMN, 2.6), layout="constrained")
         axis = figure.subplots()
         for index, (group, names) in enumerate(groups.items()):
-            points = sorted(
-                tuple(values(grids, "adaptive", name, what) for what in ("none", "worst")) for name in names
-            )
-            clean, held = ([each[place] for each in points] for place in (0, 1))
+            points = sorted((values(grids, "adaptive", name, "none"), held(folders, name, attacks)) for name in names)
+            clean, kept = ([each[place] for each in points] for place in (0, 1))
             axis.errorbar(
                 [statistics.mean(each) for each in clean],
-                [statistics.mean(each) for each in held],
-                yerr=[statistics.stdev(each) if len(each) > 1 else 0.0 for each in held],
+                [statistics.mean(each) for each in kept],
+                yerr=[statistics.stdev(each) if len(each) > 1 else 0.0 for each in kept],
                 fmt="osD^vP"[index % 6] + "-",
                 label=group,
             )
         axis.set_xlabel("clean accuracy, per cent")
-        axis.set_ylabel("worst case under adaptive, per cent")
+        axis.set_ylabel(f"{_worst_of(attacks)}, adaptive, per cent")
         axis.legend()
         return saved(figure, path)
 
@@ -138,21 +163,43 @@ def draw(results: Path, out: Path) -> list[Path]:
 
 def section(results: Path) -> list[str]:
     """The page's section; nothing where no such records are committed."""
-    folders = sorted(results.glob(f"{FOLDERS}-*"))
+    parts = [_final(sorted(results.glob(f"{FOLDERS}-*"))), _search(sorted(results.glob(f"{SEARCHED}-*")))]
+    title = "## Trained against its attacker: GRFD robust beside PGD-AT and TRADES"
+    return [title, *(line for part in parts for line in part)] if any(parts) else []
+
+
+def _final(folders: Sequence[Path]) -> list[str]:
     if not folders:
         return []
-    seeds = f"{len(folders)} seeds" if len(folders) > 1 else "one seed"
     return [
-        "## Trained against its attacker: GRFD robust beside PGD-AT and TRADES",
-        f"`grfd reproduce robust`, {seeds}; `adaptive`. *Gradients*: of the whole network, that training took for each "
-        "image of an epoch, all epochs together. The control is the same two networks, adversarially trained, without "
-        "any term of GRFD's.",
+        f"`grfd reproduce robust`, {_told(folders)}; `adaptive`. *Gradients*: of the whole network, that training took "
+        "for each image of an epoch, all epochs together. The control is the same two networks, adversarially trained, "
+        "without any term of GRFD's.",
         markdown(robust_sheet(folders)),
         "Example by example, all seeds together; p is McNemar's exact test.",
         markdown(paired_sheet(folders)),
         "![Clean accuracy against the worst case](robust.png)",
         _flags(folders),
     ]
+
+
+def _search(folders: Sequence[Path]) -> list[str]:
+    if not folders:
+        return []
+    return [
+        "### The search",
+        f"`grfd reproduce robust --scale search`, {_told(folders)}. {len(contenders(folders))} trials, judged on "
+        "training images that none of them had seen; the test images chose nothing.",
+        markdown(robust_sheet(folders)),
+    ]
+
+
+def _told(folders: Sequence[Path]) -> str:
+    """Seeds, images, schedule of stage I."""
+    config = json.loads((folders[0] / "config.json").read_text())["config"]
+    images = max(row.examples for row in rows(folders[0]))
+    seeds = f"{len(folders)} seeds" if len(folders) > 1 else "one seed"
+    return f"{seeds}, {images:,} images, stage I of {config['epochs']} epochs where one starts from it"
 
 
 def _flags(folders: Sequence[Path]) -> str:
