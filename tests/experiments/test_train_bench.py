@@ -20,8 +20,11 @@ def test_operations_are_counted_and_beside_the_devices_rate(capsys: pytest.Captu
     assert rate.images_per_second == pytest.approx(4 / rate.seconds)
     row = train_bench.as_row(rate)
     assert row["share"] == pytest.approx(row["tflops"] / row["device_tflops"])
+    # both points of eq. 5 and two gradients through each: far more than an answer, and counted an image
+    assert rate.gflop_an_image > 9 * rate.gflop_an_answer * 0.9
+    assert rate.gflop_an_image * rate.images_per_second / 1e3 == pytest.approx(rate.tflops)
     assert rate.device_tflops > 0 and rate.peak_gib > 0.1
-    assert train_bench.printed(rate).row_count == 8
+    assert train_bench.printed(rate).row_count == 10
 
 
 def test_operations_grow_with_the_batch() -> None:

@@ -21,7 +21,8 @@ from rich.table import Table
 from torch.utils.flop_counter import FlopCounterMode
 
 from grfd.config import Config
-from grfd.data.record import Data, from_tensors
+from grfd.data.record import Data, as_images, from_tensors
+from grfd.defenses.grfd import GRFD
 from grfd.disentangle.objective import StageOne
 from grfd.disentangle.stages import build_generator
 from grfd.errors import UserError
@@ -39,7 +40,11 @@ WARM = 2
 
 @dataclass(frozen=True)
 class Rate:
-    """A step of stage I: median seconds, operations a second beside the device's own rate, and the peak of memory."""
+    """A step of stage I: median seconds, operations a second beside the device's own rate, and the peak of memory.
+
+    `gflop_an_image` is the step's work, `gflop_an_answer` that of one forward pass of x ↦ F(x − G(x)), in which
+    trainings without double backward and attacks are reckoned: a gradient to the image takes one more, to the weights two.
+    """
 
     device: str
     precision: str
@@ -47,6 +52,8 @@ class Rate:
     steps: int
     seconds: float
     images_per_second: float
+    gflop_an_image: float
+    gflop_an_answer: float
     tflops: float
     device_tflops: float
     peak_gib: float
@@ -84,6 +91,8 @@ def bench(config: Config, steps: int) -> Rate:
         steps=steps,
         seconds=seconds,
         images_per_second=config.batch / seconds,
+        gflop_an_image=counted.get_total_flops() / config.batch / 1e9,
+        gflop_an_answer=_answer(run, data) / 1e9,
         tflops=counted.get_total_flops() / seconds / 1e12,
         device_tflops=matrix_rate(device, config.precision) / 1e12,
         peak_gib=_peak(device) / 2**30,
@@ -97,6 +106,15 @@ def _random_data(config: Config) -> Data:
     pixels = torch.randint(256, (count, channels, height, width), generator=stream, dtype=torch.uint8)
     labels = torch.arange(count) % classes
     return from_tensors(pixels, labels, pixels[:classes], labels[:classes])
+
+
+@torch.no_grad()
+def _answer(run: Run, data: Data) -> int:
+    """Operations of one forward pass of the whole defense, an image."""
+    defense = GRFD(build_generator(run, data), build_architecture(run.config, data)()).eval()
+    with FlopCounterMode(display=False) as counted:
+        defense(as_images(data.test.images[:1]))
+    return counted.get_total_flops()
 
 
 def _stepper(run: Run, data: Data) -> Callable[[], None]:
@@ -151,6 +169,8 @@ def printed(rate: Rate) -> Table:
         ("precision", rate.precision),
         ("batch", f"{rate.batch}"),
         ("images a second", f"{rate.images_per_second:,.1f}"),
+        ("GFLOP an image", f"{rate.gflop_an_image:,.3f}"),
+        ("GFLOP an answer of F(x − G(x))", f"{rate.gflop_an_answer:,.3f}"),
         ("TFLOP/s of the step", f"{rate.tflops:.3f}"),
         ("TFLOP/s of a product of matrices", f"{rate.device_tflops:.3f}"),
         ("the step's share of it", f"{rate.share:.0%}"),
