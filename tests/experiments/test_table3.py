@@ -9,23 +9,24 @@ from rich.console import Console
 import grfd
 from grfd.config import Config
 from grfd.errors import UserError
+from grfd.evaluate import records
 from grfd.evidence import reproduce
 from grfd.experiments import EXPERIMENTS, cells, table3
-from grfd.experiments.table3 import Scale, Slow
+from grfd.experiments.table3 import Part, Scale
 from grfd.report.certificates import RADII, certified_accuracy
 from grfd.report.paper import TABLE_3
 
 TINY = Scale(
     config=Config(epochs=1, classifier_epochs=1, latent=8, train_examples=300, device="cpu"),
-    examples=8,
-    examples_of_fgsm=12,
+    parts=(
+        Part(("standard", "bit-depth", "grfd"), ("fgsm",), 12, later=8),
+        Part(("randomized-smoothing",), ("fgsm",), 4),
+        Part(("bit-depth",), ("pgd",), 6, protocols=("transfer", "whitebox")),
+    ),
     certified=3,
     noises=50,
-    attacks=("fgsm",),
-    slow={"randomized-smoothing": Slow(4, ("fgsm",))},
     recipes={"randomized-smoothing": {"epochs": 1, "votes": 5}},
-    defenses=("standard", "bit-depth", "randomized-smoothing", "grfd"),
-    first_seed_only=("grfd",),
+    seeded=("standard", "bit-depth"),
 )
 
 
@@ -46,10 +47,14 @@ def test_stopped_anywhere_it_goes_on_and_prints_paper_and_ours(tiny: None, tmp_p
     todo = table3.cells(tmp_path, "quick", 2)
     names = [cell.name for cell in todo]
     assert "seed 0: fit grfd" in names and "seed 1: fit grfd" not in names and "seed 1: fit bit-depth" in names
+    assert "seed 1: fgsm on 2 defenses, 8 images" in names and not any("seed 1: certify" in name for name in names)
+    assert "seed 1: pgd on bit-depth, 6 images, transfer and whitebox alone" in names
     assert not any(cell.done() for cell in todo)
     cells.run(todo[:3])
     assert [cell.done() for cell in todo[:4]] == [True, True, True, False]
     cells.run(todo)
+    kept = {key for key in records.stored(table3.folder_of(tmp_path, "quick", 0)) if key[0] == "bit-depth"}
+    assert {key[1] for key in kept if key[2] == "pgd"} == {"transfer", "whitebox"}
     assert all(cell.done() for cell in todo)
     weights = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.safetensors")}
     cells.run(table3.cells(tmp_path, "quick", 2))

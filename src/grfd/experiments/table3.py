@@ -44,37 +44,46 @@ TIMED = 500
 
 
 @dataclass(frozen=True)
-class Slow:
-    """A defense that is judged on fewer images, or by fewer attacks, because each answer costs much."""
+class Part:
+    """Some defenses under some attacks, on the first so many test images. `later`: on how many for the later seeds."""
 
+    defenses: tuple[str, ...]
+    attacks: tuple[str, ...]
     examples: int
-    attacks: tuple[str, ...] = FIVE
+    later: int | None = None
+    protocols: tuple[str, ...] = PROTOCOLS
 
 
 @dataclass(frozen=True)
 class Scale:
-    """How much of it is run. `certified`: images, where randomized smoothing is among the defenses."""
+    """How much of it is run, part by part. `certified`: images, where randomized smoothing is among the defenses."""
 
     config: Config
-    examples: int
-    examples_of_fgsm: int
+    parts: tuple[Part, ...]
     certified: int = 0
     noises: int = 0
-    attacks: tuple[str, ...] = FIVE
-    slow: dict[str, Slow] = field(default_factory=dict)
     recipes: dict[str, dict[str, Any]] = field(default_factory=dict)
-    defenses: tuple[str, ...] = tuple(name for name in DEFENSES if name != "grfd-robust")
-    first_seed_only: tuple[str, ...] = ()
+    seeded: tuple[str, ...] | None = None
+    """Those that every seed has; the others are of the first seed alone. None: all."""
 
+
+_CHEAP = ("standard", "bit-depth", "bit-depth-retrained", "feature-squeezing", "pgd-at", "trades")
+"""Minutes to train and to attack."""
+_DEAR = ("squeeze-detector", "gradient-regularisation", "grfd", "cure")
+_QUICK = (*_CHEAP, *_DEAR, "ape-gan")
+_CIFAR = ("standard", "bit-depth", "grfd", "pgd-at")
 
 _SCALES: dict[str, Scale] = {
     "quick": Scale(
         config=PRESETS["quick"],
-        examples=100,
-        examples_of_fgsm=1000,
+        parts=(
+            Part(_QUICK, ("fgsm",), 1000),
+            Part(_QUICK, FIVE, 100),
+            Part(("randomized-smoothing",), FIVE, 20),
+            Part(("cd-vae",), FIVE, 20),
+        ),
         certified=20,
         noises=1000,
-        slow={"randomized-smoothing": Slow(20), "cd-vae": Slow(20)},
         recipes={
             "cd-vae": {"epochs": 2, "adversarial_epochs": 1},
             "randomized-smoothing": {"epochs": 2},
@@ -84,30 +93,43 @@ _SCALES: dict[str, Scale] = {
             "trades": {"epochs": 2},
             "cure": {"epochs": 1},
         },
-        defenses=tuple(name for name in DEFENSES if name not in ("diffpure", "grfd-robust")),
     ),
     "paper": Scale(
         config=PRESETS["mnist-lenet5"],
-        examples=1000,
-        examples_of_fgsm=10_000,
+        parts=(
+            Part((*_CHEAP, *_DEAR, "ape-gan"), ("fgsm",), 10_000),
+            Part((*_CHEAP, *_DEAR), FIVE, 500, later=300),
+            Part(("grfd",), FIVE, 1000),
+            # what `adaptive` adds to PGD would take ten minutes a model more
+            Part(
+                (*_CHEAP, "gradient-regularisation", "grfd", "cure"), ("pgd", "eotpgd"), 10_000,
+                protocols=("transfer", "whitebox"),
+            ),
+            Part(("ape-gan",), FIVE, 100),
+            Part(("randomized-smoothing",), FIVE, 100),
+            Part(("cd-vae",), FIVE, 100),
+            # three minutes an image for PGD alone
+            Part(("diffpure",), ("fgsm",), 32),
+            Part(("diffpure",), ("pgd",), 32, protocols=("transfer", "whitebox")),
+        ),
         certified=500,
         noises=10_000,
-        slow={"randomized-smoothing": Slow(200), "cd-vae": Slow(100), "diffpure": Slow(32, ("fgsm",))},
         recipes={"diffpure": {"epochs": 2}},
-        first_seed_only=("grfd", "diffpure"),
+        seeded=_CHEAP,
     ),
     **{
         f"{data}-small": Scale(
             config=PRESETS[f"{data}-small"],
-            examples=200,
-            examples_of_fgsm=1000,
-            slow={"feature-squeezing": Slow(50)},
+            parts=(
+                Part(_CIFAR, ("fgsm",), 1000),
+                Part(_CIFAR, FIVE, 200),
+                Part(("feature-squeezing",), FIVE, 50),
+            ),
             recipes={"pgd-at": {"eps": 8 / 255, "step_size": 5 / 255, "steps": 2, "epochs": 8}},
-            defenses=("standard", "bit-depth", "feature-squeezing", "grfd", "pgd-at"),
         )
         for data in ("cifar10", "cifar100")
     },
-}
+}  # fmt: skip
 SCALES = tuple(_SCALES)
 """MNIST's "quick" and "paper"; behind its name, those of another data set."""
 
@@ -143,17 +165,18 @@ def cells(out: Path, scale: str, seeds: int, data_dir: Path | None = None) -> li
 
 def _of_seed(folder: Path, scale: Scale, seed: int) -> list[Cell]:
     config = replace(scale.config, seed=seed)
-    names = [name for name in scale.defenses if not seed or name not in scale.first_seed_only]
-    cheap = [name for name in names if name not in scale.slow]
-    todo = [_fit_cell(folder, config, name, scale) for name in cheap]
-    todo += [_judgement(folder, cheap, Slow(scale.examples_of_fgsm, ("fgsm",)))]
-    todo += [_judgement(folder, cheap, Slow(scale.examples, scale.attacks))]
-    for name, part in scale.slow.items():
-        if name in names:
-            todo += [_fit_cell(folder, config, name, scale), _judgement(folder, [name], part)]
-    if scale.certified:
+    todo: list[Cell] = []
+    fitted: list[str] = []
+    for part in scale.parts:
+        names = [name for name in part.defenses if not seed or scale.seeded is None or name in scale.seeded]
+        new = [name for name in names if name not in fitted]
+        todo += [_fit_cell(folder, config, name, scale) for name in new]
+        fitted += new
+        if names:
+            todo.append(_judgement(folder, names, part, (part.later or part.examples) if seed else part.examples))
+    if scale.certified and "randomized-smoothing" in fitted:
         todo.append(_cell("certify", (folder / "certified.npz").exists, partial(_certify, folder, scale)))
-    todo.append(_cell("time", (folder / "times.json").exists, partial(_time, folder, names)))
+    todo.append(_cell("time", (folder / "times.json").exists, partial(_time, folder, fitted)))
     return [replace(cell, name=f"seed {seed}: {cell.name}") for cell in todo]
 
 
@@ -173,18 +196,19 @@ def _fit(folder: Path, config: Config, name: str, scale: Scale) -> None:
     api.fit_run(name, folder, config, DEFENSES[name].Recipe(**scale.recipes.get(name, {})))
 
 
-def _judgement(folder: Path, names: list[str], part: Slow) -> Cell:
+def _judgement(folder: Path, names: list[str], part: Part, examples: int) -> Cell:
     def done() -> bool:
-        found = (records.read(records.path_of(folder, name, "adaptive", attack)) for name in names
+        found = (records.read(records.path_of(folder, name, part.protocols[-1], attack)) for name in names
                  for attack in part.attacks)  # fmt: skip
-        return all(record is not None and len(record) >= part.examples for record in found)
+        return all(record is not None and len(record) >= examples for record in found)
 
     def do() -> None:
-        judgement.evaluate(folder, PROTOCOLS, part.attacks, part.examples, defenses=names)
+        judgement.evaluate(folder, part.protocols, part.attacks, examples, defenses=names)
 
     title = names[0] if len(names) == 1 else f"{len(names)} defenses"
     what = part.attacks[0] if len(part.attacks) == 1 else f"{len(part.attacks)} attacks"
-    return _cell(f"{what} on {title}, {part.examples:,} images", done, do)
+    less = "" if part.protocols == PROTOCOLS else f", {' and '.join(part.protocols)} alone"
+    return _cell(f"{what} on {title}, {examples:,} images{less}", done, do)
 
 
 def _certify(folder: Path, scale: Scale) -> None:
@@ -257,7 +281,7 @@ def show(out: Path, scale: str, seeds: int) -> list[Table | str]:
     for seed in range(seeds):
         folder = folder_of(out, scale, seed)
         shown += [f"[bold]Seed {seed}[/]", printed(rows(folder), _SCALES[scale].config.data)]
-        if _SCALES[scale].certified:
+        if (folder / "certified.npz").exists():
             shown.append(
                 f"R.S., per cent certified (and left by an attack) within a Euclidean radius of {told(folder)}"
             )

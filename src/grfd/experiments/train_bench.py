@@ -43,7 +43,8 @@ class Rate:
     """A step of stage I: median seconds, operations a second beside the device's own rate, and the peak of memory.
 
     `gflop_an_image` is the step's work, `gflop_an_answer` that of one forward pass of x ↦ F(x − G(x)), in which
-    trainings without double backward and attacks are reckoned: a gradient to the image takes one more, to the weights two.
+    trainings without double backward and attacks are reckoned: a gradient to the image takes one more pass, a step of
+    training two.
     """
 
     device: str
