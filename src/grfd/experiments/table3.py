@@ -148,6 +148,8 @@ MINUTES: dict[str, float] = {
     "fit randomized-smoothing": 4,
     "fit cd-vae": 28,
     "fit diffpure": 45,
+    "2 attacks on 9 defenses, 10,000 images, transfer and whitebox alone": 24,
+    "pgd on diffpure, 32 images, transfer and whitebox alone": 94,
 }
 """Cell → what it took at the scale "paper", on two cores that did other work beside it (results/table3-seed-0)."""
 
