@@ -29,7 +29,9 @@ HEAD = """## Table 3: GRFD beside its rivals
 `grfd reproduce table3 --scale paper`. Each cell is ours / the paper's, in per cent; the paper names no protocol, so its
 number is the same in each table. {seeds} A dash: not measured, or not in the paper. Rivals are trained by recipes of
 the literature, which their docstrings name; the paper does not say how it trained them. A detector's clean images count
-as wrong where they are rejected, its attacked ones as right. AA is the standard AutoAttack."""
+as wrong where they are rejected, its attacked ones as right. AA is the standard AutoAttack. The first test images are
+not quite like all of them, so compare numbers of as many images: one on 500 can stand above one on 10,000 that is of a
+weaker attack."""
 
 HOLDING = f"""Averages over the five attacks, or over those that were run, in per cent. A number of the paper *holds*
 where ours is at least that, less {HOLDS:g} points."""
