@@ -2,6 +2,7 @@
 
 import io
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -70,6 +71,15 @@ def test_cases_are_trained_once_judged_side_by_side_and_shared(tiny: None, tmp_p
     cells.run(fig4a.cells(tmp_path, "quick", 1))
     assert weights == {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.safetensors")}
     assert not list(tmp_path.rglob("robust.safetensors")), "hundreds of megabytes a variant stay on the disk"
+
+
+def test_records_alone_say_what_is_done(tiny: None, tmp_path: Path) -> None:
+    cells.run(fig4a.cells(tmp_path, "quick", 1))
+    kept = folder_of(tmp_path / "kept", "quick", 0) / JUDGED
+    shutil.copytree(folder_of(tmp_path, "quick", 0) / JUDGED, kept)
+    assert all(cell.done() for cell in fig4a.cells(tmp_path / "kept", "quick", 1))
+    shared = [cell.name for cell in table2.cells(tmp_path / "kept", "quick", 1) if cell.done()]
+    assert shared == ["seed 0: train default"], "ten rows wait, for which the standard models are needed again"
 
 
 def test_latent_variables_are_measured_and_drawn(tiny: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -130,30 +130,43 @@ def folder_of(out: Path, scale: str, seed: int) -> Path:
 
 
 def cells(out: Path, scale: str, seeds: int, data_dir: Path | None = None) -> list[Cell]:
-    """Standard models, stage I, every contender's training, and one judgement of all, seed by seed."""
+    """Standard models, stage I, every contender's training and judgement, and the finalists', seed by seed."""
     chosen = replace(_SCALES[scale], config=replace(_SCALES[scale].config, data_dir=data_dir))
     return [cell for seed in range(seeds) for cell in _of_seed(folder_of(out, scale, seed), chosen, seed)]
 
 
 def _of_seed(folder: Path, scale: Scale, seed: int) -> list[Cell]:
     config = replace(scale.config, seed=seed)
-    first = folder / STAGE_ONE
+    first, waiting = folder / STAGE_ONE, partial(_waiting, folder, scale)
+    second = folder / SOURCE / "second-standard.safetensors"
     todo = [
-        Cell("standard models", None, (folder / SOURCE / "second-standard.safetensors").exists,
+        Cell("standard models", None, lambda: second.exists() or not waiting(),
              partial(variants.train_standard, folder / SOURCE, config)),
-        Cell("stage I", None, (first / "lvcvae.safetensors").exists, partial(_stage_one, first, config)),
+        Cell("stage I", None, lambda: (first / "lvcvae.safetensors").exists() or not waiting(),
+             partial(_stage_one, first, config)),
     ]  # fmt: skip
     for name, contender in scale.contenders.items():
-        done, do = partial(_is_fitted, folder / name, contender), partial(_fit, folder, name, config, contender)
-        todo.append(Cell(f"train {name}", None, done, do))
-    todo.append(_judgement(folder, scale, config, tuple(scale.contenders), scale.attacks))
+        done, do = partial(_is_done_with, folder, scale, name), partial(_fit, folder, name, config, contender)
+        todo += [Cell(f"train {name}", None, done, do), _judgement(folder, scale, config, (name,), scale.attacks)]
     if scale.finalists:
         todo.append(_judgement(folder, scale, config, scale.finalists, ATTACKS_OF_FINALISTS))
     return [replace(cell, name=f"seed {seed}: {cell.name}") for cell in todo]
 
 
+def _waiting(folder: Path, scale: Scale) -> list[str]:
+    """Those that some attack has not met yet. The records are enough: a copy in results/ needs no weights."""
+    late = [name for name in scale.contenders if not _is_judged(folder, scale, (name,), scale.attacks)]
+    finals = [name for name in scale.finalists if not _is_judged(folder, scale, (name,), ATTACKS_OF_FINALISTS)]
+    return [name for name in scale.contenders if name in late or name in finals]
+
+
+def _is_done_with(folder: Path, scale: Scale, name: str) -> bool:
+    """Whether a training is there, or nobody needs it any more."""
+    return _is_fitted(folder / name, scale.contenders[name]) or name not in _waiting(folder, scale)
+
+
 def _judgement(folder: Path, scale: Scale, config: Config, names: tuple[str, ...], attacks: tuple[str, ...]) -> Cell:
-    title = f"{len(attacks)} attacks on {len(names)} contenders, {scale.examples:,} images"
+    title = f"{len(attacks)} attacks on {', '.join(names)}, {scale.examples:,} images"
     done = partial(_is_judged, folder, scale, names, attacks)
     return Cell(title, None, done, partial(_judge, folder, scale, config, names, attacks))
 
@@ -202,6 +215,7 @@ def _is_judged(folder: Path, scale: Scale, names: tuple[str, ...], attacks: tupl
 
 
 def _judge(folder: Path, scale: Scale, config: Config, names: tuple[str, ...], attacks: tuple[str, ...]) -> None:
+    names = tuple(name for name in names if not _is_judged(folder, scale, (name,), attacks))
     models = variants.standards(folder / SOURCE)
     models |= {name: _deployed(folder / name, scale.contenders[name]) for name in names}
     judgement.evaluate_models(

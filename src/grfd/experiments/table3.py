@@ -125,9 +125,9 @@ _SCALES: dict[str, Scale] = {
                 Part(_CIFAR, FIVE, 200),
                 Part(("feature-squeezing",), FIVE, 50),
             ),
-            recipes={"pgd-at": {"eps": 8 / 255, "step_size": 5 / 255, "steps": 2, "epochs": 8}},
+            recipes={"pgd-at": {"eps": 8 / 255, "step_size": 5 / 255, "steps": 2, "epochs": epochs}},
         )
-        for data in ("cifar10", "cifar100")
+        for data, epochs in (("cifar10", 8), ("cifar100", 20))
     },
 }  # fmt: skip
 SCALES = tuple(_SCALES)

@@ -97,14 +97,19 @@ def cells(out: Path, scale: str, seeds: int, variants: Sequence[Variant], data_d
 
 
 def _of_seed(folder: Path, schedule: Schedule, seed: int, variants: Sequence[Variant]) -> list[Cell]:
-    todo = [standard_cell(folder, schedule, seed)]
+    waiting = partial(_waiting, folder, schedule, variants)
+    standard = standard_cell(folder, schedule, seed)
+    todo = [replace(standard, done=lambda: standard.done() or not waiting())]
     for name, config in _trainings(schedule, seed, variants).items():
-        run = folder / name
-        title = f"seed {seed}: train {name}"
-        todo.append(Cell(title, schedule.minutes, partial(is_trained, run), partial(train, run, config)))
+        done, do = partial(_is_done_with, folder, schedule, variants, name), partial(train, folder / name, config)
+        todo.append(Cell(f"seed {seed}: train {name}", schedule.minutes, done, do))
     title = f"seed {seed}: judge {len(variants)} variants, {schedule.examples} images"
-    done = partial(_is_judged, folder, schedule, variants)
-    return [*todo, Cell(title, None, done, partial(_judge, folder, schedule, seed, variants))]
+    return [*todo, Cell(title, None, lambda: not waiting(), partial(_judge, folder, schedule, seed, variants))]
+
+
+def _is_done_with(folder: Path, schedule: Schedule, variants: Sequence[Variant], name: str) -> bool:
+    """Whether a training is there, or nobody needs it any more."""
+    return is_trained(folder / name) or name not in _trainings(schedule, 0, _waiting(folder, schedule, variants))
 
 
 def standard_cell(folder: Path, schedule: Schedule, seed: int) -> Cell:
@@ -177,24 +182,23 @@ def _finite(folder: Path, schedule: Schedule, variants: Sequence[Variant]) -> di
     return {name: each for name, each in named.items() if not (plain[name] / "diverged.json").exists()}
 
 
-def _is_judged(folder: Path, schedule: Schedule, variants: Sequence[Variant]) -> bool:
-    if not all(is_trained(folder / name) for name in _trainings(schedule, 0, variants)):
-        return False
-    file = folder / JUDGED / VARIANTS
-    if not file.exists() or {name_of(schedule, each) for each in variants} - json.loads(file.read_text()).keys():
-        return False
-    paths = [
-        records.path_of(folder / JUDGED, name, "adaptive", attack)
-        for name in (SOURCE, *_finite(folder, schedule, variants))
-        for attack in schedule.attacks
-    ]
-    found = [records.read(path) for path in paths]
+def _waiting(folder: Path, schedule: Schedule, variants: Sequence[Variant]) -> list[Variant]:
+    """Those whose records are not complete. The records are enough: a copy in results/ needs no weights."""
+    return [each for each in variants if not _is_judged(folder / JUDGED, schedule, name_of(schedule, each))]
+
+
+def _is_judged(folder: Path, schedule: Schedule, name: str) -> bool:
+    about = json.loads((folder / VARIANTS).read_text()).get(name) if (folder / VARIANTS).exists() else None
+    if about is None or "said" in about:
+        return about is not None
+    found = [records.read(records.path_of(folder, name, "adaptive", attack)) for attack in schedule.attacks]
     return all(record is not None and len(record) >= schedule.examples for record in found)
 
 
 def _judge(folder: Path, schedule: Schedule, seed: int, variants: Sequence[Variant]) -> None:
+    waiting = _waiting(folder, schedule, variants)
     models = standards(folder / SOURCE)
-    for name, variant in _finite(folder, schedule, variants).items():
+    for name, variant in _finite(folder, schedule, waiting).items():
         run = folder / name_of(schedule, replace(variant, deployed="target"))
         models[name] = deployed(run, variant.deployed)
     config = settled(schedule, seed, Variant())
@@ -210,7 +214,7 @@ def _judge(folder: Path, schedule: Schedule, seed: int, variants: Sequence[Varia
     )
     file = folder / JUDGED / VARIANTS
     earlier = json.loads(file.read_text()) if file.exists() else {}
-    runs.write_json(file, earlier | {name_of(schedule, each): _about(folder, schedule, each) for each in variants})
+    runs.write_json(file, earlier | {name_of(schedule, each): _about(folder, schedule, each) for each in waiting})
 
 
 def _about(folder: Path, schedule: Schedule, variant: Variant) -> dict[str, Any]:
