@@ -15,13 +15,13 @@ from scipy.stats import binomtest
 from grfd.config import Config
 from grfd.evaluate import records
 from grfd.evaluate.records import Record
-from grfd.experiments import cells, robust
-from grfd.experiments.robust import NO_TERMS, Contender, gradients, joint, pgd_at, trades
+from grfd.experiments import cells, contenders, robust
+from grfd.experiments.contenders import Contender, control, gradients, ours, pgd_at, spending, trades
 from grfd.opening import named_data
 from grfd.report import robust as report
 
 TINY = replace(
-    robust._SCALES["quick"],
+    contenders.SCALES["quick"],
     config=Config(epochs=1, classifier_epochs=1, latent=8, train_examples=300, batch=100, device="cpu"),
     examples=8,
     attacks=("fgsm",),
@@ -36,7 +36,7 @@ def text(parts: list) -> str:
 
 
 def test_from_training_to_the_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, one_probe: None) -> None:
-    monkeypatch.setitem(robust._SCALES, "quick", TINY)
+    monkeypatch.setitem(contenders.SCALES, "quick", TINY)
     monkeypatch.setattr(robust, "ATTACKS_OF_FINALISTS", ("fgsm", "pgd"))
     todo = robust.cells(tmp_path / "runs", "quick", 1)
     cells.run(todo[:3])
@@ -52,6 +52,9 @@ def test_from_training_to_the_page(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     sheet = report.robust_sheet([folder / robust.JUDGED])
     met = {row[0]: row[sheet.header.index("worst of all")] != "–" for row in sheet.rows}
     assert met == {"standard": True, "pgd-at": True, "grfd": True, "control": False, "grfd-robust": False}
+    short = report.short_sheet([folder / robust.JUDGED])
+    assert [row[0] for row in short.rows] == ["none", "GRFD as published", "GRFD robust", "control", "PGD-AT"]
+    assert "FGSM" in short.title and "PGD" not in short.title  # the control has met FGSM alone
     assert (tmp_path / "runs/robust-paired.csv").read_text().count("\n") == 4
     assert report.section(tmp_path / "results") == [] == report.draw(tmp_path / "results", tmp_path)
     (tmp_path / "results").mkdir()
@@ -64,7 +67,7 @@ def test_from_training_to_the_page(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 
 def test_validation_images_are_ones_that_no_contender_has_seen() -> None:
-    scale = robust._SCALES["search"]
+    scale = contenders.SCALES["search"]
     assert scale.validation and scale.config.train_examples
     whole, given = named_data(scale.config), robust._attacked(scale.config, scale)
     assert torch.equal(given.test.images, whole.train.images[scale.config.train_examples :])
@@ -90,8 +93,9 @@ def folder(tmp_path: Path) -> Path:
     for name, right in (("a", ours), ("b", theirs), ("c", ours)):
         for attack, fallen in (("fgsm", np.arange(100) % 2 == 0), ("pgd", np.arange(100) % 2 == 1)):
             records.write(records.path_of(tmp_path, name, "adaptive", attack), record(right | ~fallen))
-    about = {"a": {"group": report.OURS, "gradients": 10}, "b": {"group": "PGD-AT", "gradients": 10}}
-    (tmp_path / report.CONTENDERS).write_text(json.dumps(about | {"c": {"group": "control", "gradients": 10}}))
+    groups = {"a": report.OURS, "b": "PGD-AT", "c": "control"}
+    about = {name: {"group": group, "gradients": 10, "finalist": False} for name, group in groups.items()}
+    (tmp_path / report.CONTENDERS).write_text(json.dumps(about))
     return tmp_path
 
 
@@ -105,11 +109,44 @@ def test_comparisons_are_paired_and_over_all_attacks(folder: Path) -> None:
     assert lines["b"][1:4] == ["+10.00", "15", "5"] and lines["c"][1] == "+0.00"
 
 
+def test_the_best_is_a_finalist_where_there_is_one(folder: Path) -> None:
+    file = folder / report.CONTENDERS
+    about = {name: each | {"group": report.OURS} for name, each in json.loads(file.read_text()).items()}
+    file.write_text(json.dumps(about))
+    assert report.best_of([folder], report.OURS) in ("a", "c") and report.best_of([folder], "TRADES") is None
+    file.write_text(json.dumps(about | {"b": about["b"] | {"finalist": True}}))
+    assert report.best_of([folder], report.OURS) == "b"
+
+
 def test_gradients_are_counted_alike() -> None:
-    config = Config(epochs=9)
-    assert gradients(pgd_at(0.1, 8), config) == 8 * (3 + 1)
-    assert gradients(trades(0.1, 3.0, 8), config) == 8 * (3 + 2)
-    assert gradients(joint("control", 0.1, 8, **NO_TERMS), config) == 8 * (3 + 1)
-    assert gradients(joint("ours", 0.1, 8), config) == 8 * (3 + 1) + 9 * 5
-    assert gradients(joint("ours", 0.1, 8, consistency=3.0, robustness=0.1), config) == 8 * (3 + 2 + 4) + 9 * 5
-    assert isinstance(trades(0.1, 3.0, 8), Contender)
+    config = Config(epochs=9, classifier_epochs=7)
+    assert gradients(pgd_at(0.1, epochs=8), config) == 8 * (3 + 1)
+    assert gradients(trades(0.1, 3.0, epochs=8), config) == 8 * (3 + 2)
+    assert gradients(control(0.1, epochs=8), config) == 8 * (3 + 1)
+    assert gradients(ours(0.1, epochs=8), config) == 8 * (3 + 1) + 9 * 5
+    assert gradients(ours(0.1, epochs=8, consistency=3.0, robustness=0.1), config) == 8 * (3 + 2 + 4) + 9 * 5
+    assert gradients(Contender("GRFD as published", "grfd"), config) == 9 * 5 + 7
+
+
+@pytest.mark.parametrize("name", contenders.SCALES)
+def test_no_contender_spends_more_than_another_by_an_epoch(name: str) -> None:
+    """But GRFD as published, whose schedule is the paper's."""
+    scale = contenders.SCALES[name]
+    spent = {key: gradients(each, scale.config) for key, each in scale.contenders.items() if each.defense != "grfd"}
+    for key, each in scale.contenders.items():
+        if key in spent:
+            assert max(spent.values()) - spent[key] < contenders.gradients_an_epoch(each), key
+            assert each.recipe["epochs"] > 0
+
+
+def test_what_a_budget_buys() -> None:
+    given = {"pgd-at": pgd_at(0.1), "trades": trades(0.1, 3.0), "ours": ours(0.1), "grfd": contenders.AS_PUBLISHED}
+    bought = spending(60, Config(epochs=4), given)
+    assert {name: each.recipe.get("epochs") for name, each in bought.items()} == {
+        "pgd-at": 15, "trades": 12, "ours": 10, "grfd": None
+    }  # fmt: skip
+
+
+def test_a_contender_of_other_networks_has_a_stage_one_of_its_own() -> None:
+    assert robust._shares_stage_one(ours(0.1))
+    assert not robust._shares_stage_one(ours(0.1, {"latent": 8})) and not robust._shares_stage_one(control(0.1))

@@ -11,7 +11,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from scipy.stats import binomtest
 
-from grfd.evaluate.judge import SOURCE
+from grfd.evaluate.judge import CONTROL, SOURCE
 from grfd.evaluate.protocols import Protocol
 from grfd.evaluate.records import stored, worst_case
 from grfd.report.sheets import Sheet, markdown
@@ -23,10 +23,13 @@ FOLDERS = "robust-short-seed"
 SEARCHED = "robust-search-seed"
 """Beginnings of the folder names in results/."""
 CONTENDERS = "contenders.json"
-"""In such a folder: name → group, defense, recipe, and gradients that training took for each image."""
+"""In such a folder: name → group, defense, recipe, changes of the configuration, gradients that training took for each
+image, and whether it is a finalist, chosen before the test images were looked at."""
 PROTOCOLS: tuple[Protocol, ...] = ("transfer", "whitebox", "adaptive")
 OURS = "GRFD robust"
 """The group that the others are compared with."""
+IN_SHORT = ("GRFD as published", OURS, "control", "PGD-AT", "TRADES")
+"""Groups of the short table."""
 
 
 @dataclass(frozen=True)
@@ -83,10 +86,30 @@ def compared(folders: Sequence[Path], ours: str, theirs: str) -> Paired:
 
 
 def best_of(folders: Sequence[Path], group: str) -> str | None:
-    """The group's contender with the highest mean worst case, by the attacks that all contenders have met."""
+    """The group's finalist; where it has several, or none, the one with the highest mean worst case.
+
+    By the attacks that all contenders have met.
+    """
     attacks = attacks_on(folders, *contenders(folders))
     names = [name for name, about in contenders(folders).items() if about["group"] == group]
-    return max(names, key=lambda name: statistics.mean(held(folders, name, attacks)), default=None)
+    finalists = [name for name in names if contenders(folders)[name]["finalist"]]
+    return max(finalists or names, key=lambda name: statistics.mean(held(folders, name, attacks)), default=None)
+
+
+def short_sheet(folders: Sequence[Path]) -> Sheet:
+    """A line a group, its best: clean, worst case under `transfer` and `adaptive`, by the attacks that all have met."""
+    names = {group: best_of(folders, group) for group in IN_SHORT}
+    found = {group: name for group, name in names.items() if name}
+    grids = [grid(rows(folder)) for folder in folders]
+    attacks = attacks_on(folders, SOURCE, *found.values())
+    # what was made on the standard model is no transfer to it: another undefended model stands in
+    lines = []
+    for group, name, receiver in [("none", SOURCE, CONTROL), *((group, name, name) for group, name in found.items())]:
+        clean = values(grids, "adaptive", name, "none")
+        worsts = held(folders, receiver, attacks, "transfer"), held(folders, name, attacks)
+        lines.append([group, *(spread(each) for each in (clean, *worsts))])
+    header = ["defense", "clean", "`transfer`, worst case", "`adaptive`, worst case"]
+    return Sheet(header, lines, f"Worst of {', '.join(NAMES[name] for name in attacks)}")
 
 
 def robust_sheet(folders: Sequence[Path]) -> Sheet:
@@ -175,6 +198,9 @@ def _final(folders: Sequence[Path]) -> list[str]:
         f"`grfd reproduce robust`, {_told(folders)}; `adaptive`. *Gradients*: of the whole network, that training took "
         "for each image of an epoch, all epochs together. The control is the same two networks, adversarially trained, "
         "without any term of GRFD's.",
+        f"The finalists, {short_sheet(folders).title[0].lower()}{short_sheet(folders).title[1:]}:",
+        markdown(short_sheet(folders)),
+        "All contenders:",
         markdown(robust_sheet(folders)),
         "Example by example, all seeds together; p is McNemar's exact test.",
         markdown(paired_sheet(folders)),

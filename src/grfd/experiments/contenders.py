@@ -1,0 +1,152 @@
+"""Who is compared with GRFD robust, under which recipes: all that spend the same gradients in training.
+
+A budget counts gradients of the whole network an image, all epochs together, stage I included where a contender starts
+from it; each has as many epochs as that buys.
+"""
+
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from grfd.attacks import ATTACKS
+from grfd.config import Config
+from grfd.defenses import DEFENSES
+from grfd.report.robust import OURS
+
+
+@dataclass(frozen=True)
+class Contender:
+    """A defense under a recipe; `group` is its line in the curve of clean accuracy against the worst case."""
+
+    group: str
+    defense: str
+    recipe: dict[str, Any] = field(default_factory=dict)
+    changes: dict[str, Any] = field(default_factory=dict)
+    """Of the configuration: other networks, with a stage I of their own."""
+
+
+@dataclass(frozen=True)
+class Scale:
+    """The settings of all, who takes part, and how many images are attacked."""
+
+    config: Config
+    contenders: dict[str, Contender]
+    examples: int
+    attacks: tuple[str, ...]
+    """On every contender."""
+    finalists: tuple[str, ...] = ()
+    """Those on which all of `ATTACKS_OF_FINALISTS` are run too: the others would cost hours."""
+    validation: bool = False
+    """Whether the training images behind `train_examples` are attacked: the test images must choose nothing."""
+
+
+ATTACKS_OF_FINALISTS = (*ATTACKS, "apgd_dlr", "mifgsm")
+
+GRADIENTS_OF_STAGE_ONE = 5
+"""A gradient at x_r and at x_r + v, and the passes back through both of them, and through the network itself."""
+
+
+def starts_from_stage_one(contender: Contender) -> bool:
+    recipe = DEFENSES[contender.defense].Recipe(**contender.recipe)
+    return contender.defense == "grfd" or getattr(recipe, "start", None) == "stage_one"
+
+
+def gradients_an_epoch(contender: Contender) -> int:
+    """Of the stage behind stage I, an image: the attack's, and those of the step itself."""
+    if contender.defense == "grfd":
+        return 1
+    recipe = DEFENSES[contender.defense].Recipe(**contender.recipe)
+    both = contender.defense == "trades" or any(
+        getattr(recipe, name, 0) for name in ("natural", "consistency", "invariance")
+    )
+    return recipe.steps + 1 + both + (4 if getattr(recipe, "robustness", 0) else 0)
+
+
+def gradients(contender: Contender, config: Config) -> int:
+    """Gradients of the whole network that training takes for each image, all epochs together."""
+    first = GRADIENTS_OF_STAGE_ONE * config.epochs if starts_from_stage_one(contender) else 0
+    epochs = config.classifier_epochs if contender.defense == "grfd" else contender.recipe["epochs"]
+    return first + epochs * gradients_an_epoch(contender)
+
+
+def spending(budget: int, config: Config, contenders: dict[str, Contender]) -> dict[str, Contender]:
+    """Each with as many epochs as the budget buys behind its stage I; GRFD as published has the configuration's."""
+    found = {}
+    for name, each in contenders.items():
+        first = GRADIENTS_OF_STAGE_ONE * config.epochs if starts_from_stage_one(each) else 0
+        epochs = {} if each.defense == "grfd" else {"epochs": (budget - first) // gradients_an_epoch(each)}
+        found[name] = replace(each, recipe=each.recipe | epochs)
+    return found
+
+
+def _attacked(eps: float, steps: int = 3) -> dict[str, Any]:
+    """The attack in training, and the average of the weights that is deployed."""
+    return {"eps": eps, "step_size": eps / 2, "steps": steps, "averaging": 0.999}
+
+
+def pgd_at(eps: float, **recipe: Any) -> Contender:
+    return Contender("PGD-AT", "pgd-at", _attacked(eps) | recipe)
+
+
+def trades(eps: float, beta: float, **recipe: Any) -> Contender:
+    return Contender("TRADES", "trades", _attacked(eps) | {"beta": beta} | recipe)
+
+
+def ours(eps: float, changes: dict[str, Any] | None = None, **recipe: Any) -> Contender:
+    return Contender(OURS, "grfd-robust", _attacked(eps) | recipe, changes or {})
+
+
+def control(eps: float, **recipe: Any) -> Contender:
+    """G and F as they are, fresh, and nothing but what is learnt of the attacked examples."""
+    return Contender("control", "grfd-robust", _attacked(eps) | NO_TERMS | recipe)
+
+
+NO_TERMS: dict[str, Any] = {"start": "fresh", "reconstruction": 0.0, "divergence": 0.0, "rectification": 0.0}
+"""No term of GRFD's."""
+AS_TRADES: dict[str, Any] = {"adversarial": 0.0, "natural": 1.0}
+"""With `consistency` as β: TRADES' objective."""
+AS_PUBLISHED = Contender("GRFD as published", "grfd")
+
+
+_QUICK = {
+    "pgd-at": pgd_at(0.11, averaging=0.9),
+    "control": control(0.11, averaging=0.9),
+    "grfd-robust": ours(0.11, averaging=0.9),
+    "grfd": AS_PUBLISHED,
+}
+
+_SEARCHED = {
+    "pgd-at-0.11": pgd_at(0.11),
+    "pgd-at-0.14": pgd_at(0.14),
+    "pgd-at-0.17": pgd_at(0.17),
+    "pgd-at-0.20": pgd_at(0.20),
+    "pgd-at-0.14-last-weights": pgd_at(0.14, averaging=0.0),
+    "trades-0.11-beta-6": trades(0.11, 6.0),
+    "trades-0.14-beta-3": trades(0.14, 3.0),
+    "trades-0.14-beta-6": trades(0.14, 6.0),
+    "trades-0.17-beta-3": trades(0.17, 3.0),
+    "trades-0.17-beta-6": trades(0.17, 6.0),
+    "control-0.14": control(0.14),
+    "control-0.17": control(0.17),
+    "control-0.14-consistency-6": control(0.14, consistency=6.0, **AS_TRADES),
+    "ours-0.11": ours(0.11),
+    "ours-0.14": ours(0.14),
+    "ours-0.17": ours(0.17),
+    "ours-0.20": ours(0.20),
+    "ours-0.14-fresh": ours(0.14, start="fresh"),
+    "ours-0.14-consistency-6": ours(0.14, consistency=6.0, **AS_TRADES),
+    "ours-0.14-invariance-1": ours(0.14, invariance=1.0),
+    "ours-0.14-robustness-0.1": ours(0.14, robustness=0.1),
+    "ours-0.14-sampled": ours(0.14, latent="sampled"),
+    "ours-0.14-reconstruction-0.1": ours(0.14, reconstruction=0.1),
+    "ours-0.14-residual": ours(0.14, {"autoencoder": "residual"}),
+}
+
+_QUICK_CONFIG = Config(epochs=1, classifier_epochs=1, train_examples=12_000)
+_SEARCH_CONFIG = Config(epochs=4, classifier_epochs=6, train_examples=55_000)
+
+SCALES: dict[str, Scale] = {
+    "quick": Scale(
+        _QUICK_CONFIG, spending(9, _QUICK_CONFIG, _QUICK), 50, ("fgsm", "pgd"), finalists=("pgd-at", "grfd")
+    ),
+    "search": Scale(_SEARCH_CONFIG, spending(60, _SEARCH_CONFIG, _SEARCHED), 2000, ("fgsm", "pgd"), validation=True),
+}
