@@ -58,9 +58,11 @@ def test_from_training_to_the_page(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert (tmp_path / "runs/robust-paired.csv").read_text().count("\n") == 4
     assert report.section(tmp_path / "results") == [] == report.draw(tmp_path / "results", tmp_path)
     (tmp_path / "results").mkdir()
-    (folder / robust.JUDGED).rename(tmp_path / "results" / f"{report.FOLDERS}-0")
+    (folder / robust.JUDGED).rename(tmp_path / "results" / f"{report.FOLDERS['robust']}-0")
     # the records alone say what is done
-    shutil.copytree(tmp_path / "results" / f"{report.FOLDERS}-0", tmp_path / "kept/quick-seed-0" / robust.JUDGED)
+    shutil.copytree(
+        tmp_path / "results" / f"{report.FOLDERS['robust']}-0", tmp_path / "kept/quick-seed-0" / robust.JUDGED
+    )
     assert all(cell.done() for cell in robust.cells(tmp_path / "kept", "quick", 1))
     assert "| control |" in "\n".join(report.section(tmp_path / "results"))
     assert [path.name for path in report.draw(tmp_path / "results", tmp_path)] == ["robust.png", "robust.pdf"]

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from grfd.attacks import ATTACKS
-from grfd.config import Config
+from grfd.config import PRESETS, Config
 from grfd.defenses import DEFENSES
 from grfd.report.robust import OURS
 
@@ -141,6 +141,18 @@ _SEARCHED = {
     "ours-0.14-residual": ours(0.14, {"autoencoder": "residual"}),
 }
 
+_SMALL = {
+    "pgd-at-5": pgd_at(5 / 255),
+    "pgd-at-8": pgd_at(8 / 255),
+    "trades-8-beta-3": trades(8 / 255, 3.0),
+    "trades-8-beta-6": trades(8 / 255, 6.0),
+    "control-8": control(8 / 255),
+    "ours-5": ours(5 / 255),
+    "ours-8": ours(8 / 255),
+    "grfd": AS_PUBLISHED,
+}
+"""For CIFAR-10: ε in 255ths."""
+
 _QUICK_CONFIG = Config(epochs=1, classifier_epochs=1, train_examples=12_000)
 _SEARCH_CONFIG = Config(epochs=4, classifier_epochs=6, train_examples=55_000)
 
@@ -149,4 +161,11 @@ SCALES: dict[str, Scale] = {
         _QUICK_CONFIG, spending(9, _QUICK_CONFIG, _QUICK), 50, ("fgsm", "pgd"), finalists=("pgd-at", "grfd")
     ),
     "search": Scale(_SEARCH_CONFIG, spending(60, _SEARCH_CONFIG, _SEARCHED), 2000, ("fgsm", "pgd"), validation=True),
+    "cifar10-small": Scale(
+        PRESETS["cifar10-small"],
+        spending(40, PRESETS["cifar10-small"], _SMALL),
+        1000,
+        ("fgsm", "pgd"),
+        finalists=("pgd-at-8", "trades-8-beta-6", "control-8", "ours-8", "grfd"),
+    ),
 }

@@ -13,7 +13,7 @@ from grfd.report.certificates import RADII, certified_accuracy
 from grfd.report.paper import LITERATURE, TABLE_3
 from grfd.report.sheets import Sheet, markdown
 from grfd.report.spread import Grid, spread, values
-from grfd.report.table import MODEL_NAMES, NAMES, Row, grid, rows, usual
+from grfd.report.table import DATA_NAMES, MODEL_NAMES, NAMES, Row, grid, rows, usual
 
 SEEDS = {"mnist": "table3-seed", "cifar10": "table3-cifar10-seed", "cifar100": "table3-cifar100-seed"}
 """Data set → beginning of the folder names in results/."""
@@ -43,7 +43,6 @@ SMALL = """## Table 3 on {title}, at a small scale
 {classifier_epochs}. {seeds} Images: {images}. Budgets are Table 1's for CIFAR (FGSM 8/255, PGD 1/255, AA,
 EOTPGD and VMIFGSM 4/255). The paper's numbers are of WRN-28-10 after 150 epochs, so they stand below and are not
 compared: None {none}, GRFD {grfd} (clean, FGSM, PGD, AA, EOTPGD, VMIFGSM)."""
-TITLES = {"cifar10": "CIFAR-10", "cifar100": "CIFAR-100"}
 
 
 def small_section(results: Path, data: str) -> list[str]:
@@ -58,7 +57,7 @@ def small_section(results: Path, data: str) -> list[str]:
         model: " / ".join(f"{value:.2f}" for value in TABLE_3[data][model].values()) for model in ("standard", "grfd")
     }
     head = SMALL.format(
-        title=TITLES[data], data=data, seeds=_seeds(grids), images=evaluation["images"], none=paper["standard"],
+        title=DATA_NAMES[data], data=data, seeds=_seeds(grids), images=evaluation["images"], none=paper["standard"],
         grfd=paper["grfd"], model=config["model"], epochs=config["epochs"],
         classifier_epochs=config["classifier_epochs"],
     )  # fmt: skip

@@ -17,11 +17,11 @@ from grfd.evaluate.records import stored, worst_case
 from grfd.report.sheets import Sheet, markdown
 from grfd.report.spread import spread, values
 from grfd.report.style import COLUMN, saved, styled
-from grfd.report.table import NAMES, grid, rows
+from grfd.report.table import DATA_NAMES, NAMES, grid, rows
 
-FOLDERS = "robust-short-seed"
+FOLDERS = {"robust": "robust-short-seed", "robust-cifar10": "robust-cifar10-small-seed"}
+"""Figure → beginning of the folder names in results/: MNIST's, and CIFAR-10's."""
 SEARCHED = "robust-search-seed"
-"""Beginnings of the folder names in results/."""
 CONTENDERS = "contenders.json"
 """In such a folder: name → group, defense, recipe, changes of the configuration, gradients that training took for each
 image, and whether it is a finalist, chosen before the test images were looked at."""
@@ -179,32 +179,37 @@ def draw_curve(folders: Sequence[Path], path: Path) -> list[Path]:
 
 
 def draw(results: Path, out: Path) -> list[Path]:
-    """The page's figure; none where no such records are committed."""
-    folders = sorted(results.glob(f"{FOLDERS}-*"))
-    return draw_curve(folders, out / "robust") if folders else []
+    """The page's figures; none where no such records are committed."""
+    found = {name: _folders(results, beginning) for name, beginning in FOLDERS.items()}
+    return [path for name, folders in found.items() if folders for path in draw_curve(folders, out / name)]
 
 
 def section(results: Path) -> list[str]:
     """The page's section; nothing where no such records are committed."""
-    parts = [_final(sorted(results.glob(f"{FOLDERS}-*"))), _search(sorted(results.glob(f"{SEARCHED}-*")))]
-    title = "## Trained against its attacker: GRFD robust beside PGD-AT and TRADES"
-    return [title, *(line for part in parts for line in part)] if any(parts) else []
+    finals = [line for name, beginning in FOLDERS.items() for line in _final(_folders(results, beginning), name)]
+    parts = finals + _search(_folders(results, SEARCHED))
+    return ["## Trained against its attacker: GRFD robust beside PGD-AT and TRADES", *parts] if parts else []
 
 
-def _final(folders: Sequence[Path]) -> list[str]:
+def _folders(results: Path, beginning: str) -> list[Path]:
+    return sorted(results.glob(f"{beginning}-*"))
+
+
+def _final(folders: Sequence[Path], figure: str) -> list[str]:
     if not folders:
         return []
+    short = short_sheet(folders)
     return [
-        f"`grfd reproduce robust`, {_told(folders)}; `adaptive`. *Gradients*: of the whole network, that training took "
+        f"`grfd reproduce robust`, {_told(folders)}. *Gradients*: of the whole network, that training took "
         "for each image of an epoch, all epochs together. The control is the same two networks, adversarially trained, "
-        "without any term of GRFD's.",
-        f"The finalists, {short_sheet(folders).title[0].lower()}{short_sheet(folders).title[1:]}:",
-        markdown(short_sheet(folders)),
-        "All contenders:",
+        "without any term of GRFD's. What is deployed was chosen by a search on training images (below).",
+        f"{short.title}:",
+        markdown(short),
+        "All contenders, under `adaptive`:",
         markdown(robust_sheet(folders)),
         "Example by example, all seeds together; p is McNemar's exact test.",
         markdown(paired_sheet(folders)),
-        "![Clean accuracy against the worst case](robust.png)",
+        f"![Clean accuracy against the worst case]({figure}.png)",
         _flags(folders),
     ]
 
@@ -221,11 +226,12 @@ def _search(folders: Sequence[Path]) -> list[str]:
 
 
 def _told(folders: Sequence[Path]) -> str:
-    """Seeds, images, schedule of stage I."""
+    """Data set, seeds, images, schedule of stage I."""
     config = json.loads((folders[0] / "config.json").read_text())["config"]
     images = max(row.examples for row in rows(folders[0]))
     seeds = f"{len(folders)} seeds" if len(folders) > 1 else "one seed"
-    return f"{seeds}, {images:,} images, stage I of {config['epochs']} epochs where one starts from it"
+    epochs = f"stage I of {config['epochs']} epochs where one starts from it"
+    return f"{DATA_NAMES[config['data']]}, {seeds}, {images:,} images, {epochs}"
 
 
 def _flags(folders: Sequence[Path]) -> str:

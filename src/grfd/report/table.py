@@ -18,6 +18,7 @@ NAMES = {"none": "clean", "fgsm": "FGSM", "pgd": "PGD", "aa": "AA", "eotpgd": "E
          "apgd_dlr": "APGD-DLR", "apgd_t": "APGD-T", "fab": "FAB", "fab_t": "FAB-T", "square": "Square", "bim": "BIM",
          "rfgsm": "R+FGSM", "mifgsm": "MI-FGSM", "cw": "C&W (L2)", "pixle": "Pixle", "hmcam": "HMCAM",
          "advgan": "AdvGAN", "worst": "worst case"}  # fmt: skip
+DATA_NAMES = {"mnist": "MNIST", "cifar10": "CIFAR-10", "cifar100": "CIFAR-100"}
 MODEL_NAMES = {"standard": "standard", "second-standard": "2nd standard", "bit-depth": "B-DR",
                "bit-depth-retrained": "B-DR, retrained", "feature-squeezing": "F.S.",
                "squeeze-detector": "F.S., detector", "cd-vae": "CD-VAE",
