@@ -160,7 +160,7 @@ SCALES: dict[str, Scale] = {
     "quick": Scale(
         _QUICK_CONFIG, spending(9, _QUICK_CONFIG, _QUICK), 50, ("fgsm", "pgd"), finalists=("pgd-at", "grfd")
     ),
-    "search": Scale(_SEARCH_CONFIG, spending(60, _SEARCH_CONFIG, _SEARCHED), 2000, ("fgsm", "pgd"), validation=True),
+    "search": Scale(_SEARCH_CONFIG, spending(60, _SEARCH_CONFIG, _SEARCHED), 1000, ("fgsm", "pgd"), validation=True),
     "cifar10-small": Scale(
         PRESETS["cifar10-small"],
         spending(40, PRESETS["cifar10-small"], _SMALL),
