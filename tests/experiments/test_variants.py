@@ -90,6 +90,11 @@ def test_latent_variables_are_measured_and_drawn(tiny: None, tmp_path: Path, mon
     assert all(cell.done() for cell in todo)
     said = text(fig2.show(tmp_path, "quick", 1))
     assert "without it" in said and (tmp_path / "fig2.png").stat().st_size > 10_000
+    # what was measured is enough: nothing is trained for it again
+    measured = folder_of(tmp_path, "quick", 0) / "latents.npz"
+    (folder_of(tmp_path / "kept", "quick", 0)).mkdir(parents=True)
+    shutil.copy(measured, folder_of(tmp_path / "kept", "quick", 0))
+    assert all(cell.done() for cell in fig2.cells(tmp_path / "kept", "quick", 1))
 
 
 def test_a_training_that_diverges_is_a_result(tiny: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -36,14 +36,18 @@ def cells(out: Path, scale: str, seeds: int, data_dir: Path | None = None) -> li
     for seed in range(seeds):
         folder = folder_of(out, scale, seed)
         names = {kind: name_of(schedule, variant) for kind, variant in COMPARED.items()}
-        for kind, variant in COMPARED.items():
-            done, do = variants.is_trained, variants.train
-            path, config = folder / names[kind], settled(schedule, seed, variant)
-            todo.append(Cell(f"seed {seed}: train {names[kind]}", schedule.minutes, partial(done, path),
-                             partial(do, path, config)))  # fmt: skip
         measured = folder / LATENTS
+        for kind, variant in COMPARED.items():
+            path, config = folder / names[kind], settled(schedule, seed, variant)
+            done, do = partial(_is_done_with, path, measured), partial(variants.train, path, config)
+            todo.append(Cell(f"seed {seed}: train {names[kind]}", schedule.minutes, done, do))
         todo.append(Cell(f"seed {seed}: latent variables", 1, measured.exists, partial(_measure, folder, names, seed)))
     return todo
+
+
+def _is_done_with(path: Path, measured: Path) -> bool:
+    """Whether a training is there, or what is measured of it is."""
+    return variants.is_trained(path) or measured.exists()
 
 
 def _measure(folder: Path, names: dict[str, str], seed: int) -> None:
