@@ -48,13 +48,15 @@ class Schedule:
     config: Config
     examples: int
     attacks: tuple[str, ...] = tuple(ATTACKS)
-    minutes: float | None = None
-    """Training and judging one variant on one core, as measured (results/variants-short-seed-0)."""
+    training: float | None = None
+    """Minutes a variant on two cores, as measured."""
+    judging: float | None = None
+    """The same."""
 
 
 SCHEDULES: dict[str, Schedule] = {
     "quick": Schedule(Config(epochs=1, classifier_epochs=1, train_examples=12_000), 50, ("fgsm", "pgd")),
-    "short": Schedule(Config(epochs=3, classifier_epochs=3), 200),
+    "short": Schedule(Config(epochs=3, classifier_epochs=3), 200, training=0.8, judging=0.7),
     "paper": Schedule(PRESETS["mnist-lenet5"], 1000),
     "cifar10-small": Schedule(PRESETS["cifar10-small"], 100),
     "cifar100-small": Schedule(PRESETS["cifar100-small"], 100),
@@ -102,9 +104,10 @@ def _of_seed(folder: Path, schedule: Schedule, seed: int, variants: Sequence[Var
     todo = [replace(standard, done=lambda: standard.done() or not waiting())]
     for name, config in _trainings(schedule, seed, variants).items():
         done, do = partial(_is_done_with, folder, schedule, variants, name), partial(train, folder / name, config)
-        todo.append(Cell(f"seed {seed}: train {name}", schedule.minutes, done, do))
+        todo.append(Cell(f"seed {seed}: train {name}", schedule.training, done, do))
     title = f"seed {seed}: judge {len(variants)} variants, {schedule.examples} images"
-    return [*todo, Cell(title, None, lambda: not waiting(), partial(_judge, folder, schedule, seed, variants))]
+    cost = None if schedule.judging is None else schedule.judging * len(variants)
+    return [*todo, Cell(title, cost, lambda: not waiting(), partial(_judge, folder, schedule, seed, variants))]
 
 
 def _is_done_with(folder: Path, schedule: Schedule, variants: Sequence[Variant], name: str) -> bool:
