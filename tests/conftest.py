@@ -1,14 +1,17 @@
 """Small data on which the whole runs in seconds."""
 
+from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from grfd.config import Config
 from grfd.data import Data, Split, load
-from grfd.evaluate import checks
+from grfd.evaluate import checks, records
 from grfd.evaluate.probes import PROBES
+from grfd.evaluate.records import Record
 
 # Two threads on what is small here are slower than one, and `make test` runs two processes.
 torch.set_num_threads(1)
@@ -47,6 +50,19 @@ def idx_folder(small: Data, tmp_path: Path) -> Path:
     for prefix, split in (("train", small.train), ("t10k", small.test)):
         write_idx(folder, prefix, split)
     return folder
+
+
+@pytest.fixture
+def record_of() -> Callable[[np.ndarray], Record]:
+    """A record of examples that are right or not, all alike otherwise."""
+
+    def make(right: np.ndarray) -> Record:
+        count = len(right)
+        ones, norm = np.ones(count, dtype=np.int64), np.full(count, 0.1, dtype=np.float32)
+        columns = (np.arange(count), ones, ones, right.astype(np.int64), norm, norm)
+        return Record(dict(zip(records.COLUMNS, columns, strict=True)), {"attack": {"eps": 0.1}})
+
+    return make
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 import io
 import json
 import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from grfd.evaluate.records import Record
 from grfd.experiments import cells, contenders, robust
 from grfd.experiments.contenders import Contender, control, gradients, ours, pgd_at, spending, trades
 from grfd.opening import named_data
+from grfd.report import paired
 from grfd.report import robust as report
 
 TINY = replace(
@@ -78,23 +80,13 @@ def test_validation_images_are_ones_that_no_contender_has_seen() -> None:
     assert torch.equal(robust._attacked(scale.config, TINY).test.images, whole.test.images)
 
 
-def record(right: np.ndarray) -> Record:
-    count = len(right)
-    ones = np.ones(count, dtype=np.int64)
-    norm = np.full(count, 0.1, dtype=np.float32)
-    columns = dict(
-        zip(records.COLUMNS, (np.arange(count), ones, ones, right.astype(np.int64), norm, norm), strict=True)
-    )
-    return Record(columns, {"attack": {"eps": 0.1}})
-
-
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
+def folder(tmp_path: Path, record_of: Callable[[np.ndarray], Record]) -> Path:
     """Ours is right on 90 of 100, theirs on 80: 15 with ours alone, 5 with theirs alone; two attacks share the work."""
     ours, theirs = np.arange(100) < 90, (np.arange(100) < 75) | (np.arange(100) >= 95)
     for name, right in (("a", ours), ("b", theirs), ("c", ours)):
         for attack, fallen in (("fgsm", np.arange(100) % 2 == 0), ("pgd", np.arange(100) % 2 == 1)):
-            records.write(records.path_of(tmp_path, name, "adaptive", attack), record(right | ~fallen))
+            records.write(records.path_of(tmp_path, name, "adaptive", attack), record_of(right | ~fallen))
     groups = {"a": report.OURS, "b": "PGD-AT", "c": "control"}
     about = {name: {"group": group, "gradients": 10, "finalist": False} for name, group in groups.items()}
     (tmp_path / report.CONTENDERS).write_text(json.dumps(about))
@@ -102,11 +94,11 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_comparisons_are_paired_and_over_all_attacks(folder: Path) -> None:
-    found = report.compared([folder, folder], "a", "b")
+    found = paired.compared([folder, folder], "a", "b")
     assert (found.examples, found.ours_alone, found.theirs_alone) == (200, 30, 10)
     assert found.difference == 10.0
     assert found.p_value == pytest.approx(binomtest(30, 40).pvalue) and found.p_value < 0.01
-    assert report.compared([folder], "a", "c").p_value == 1.0
+    assert paired.compared([folder], "a", "c").p_value == 1.0
     lines = {row[0]: row for row in report.paired_sheet([folder]).rows}
     assert lines["b"][1:4] == ["+10.00", "15", "5"] and lines["c"][1] == "+0.00"
 

@@ -109,6 +109,9 @@ def test_a_training_that_diverges_is_a_result(tiny: None, tmp_path: Path, monkey
     by_label = {row[0]: row for row in sheet.rows}
     assert by_label["far too fast"][-1] == "1 of 1" and by_label["far too fast"][1] == "–"
     assert by_label["RSM"][-1] == "0 of 1" and by_label["RSM"][1] != "–"
+    tested = [index for index, name in enumerate(sheet.header) if name == "p"]
+    assert all(by_label["as published"][index] == "" == by_label["far too fast"][index] for index in tested)
+    assert all(0 <= float(by_label["RSM"][index].removeprefix("< ")) <= 1 for index in tested)
 
 
 def test_shares_and_rows_have_a_name_of_their_own() -> None:

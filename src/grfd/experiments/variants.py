@@ -56,7 +56,7 @@ class Schedule:
 
 SCHEDULES: dict[str, Schedule] = {
     "quick": Schedule(Config(epochs=1, classifier_epochs=1, train_examples=12_000), 50, ("fgsm", "pgd")),
-    "short": Schedule(Config(epochs=3, classifier_epochs=3), 200, training=0.8, judging=0.7),
+    "short": Schedule(Config(epochs=3, classifier_epochs=3), 200, training=0.8, judging=0.8),
     "paper": Schedule(PRESETS["mnist-lenet5"], 1000),
     "cifar10-small": Schedule(PRESETS["cifar10-small"], 100),
     "cifar100-small": Schedule(PRESETS["cifar100-small"], 100),

@@ -3,17 +3,14 @@
 import json
 import statistics
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from matplotlib.figure import Figure
-from scipy.stats import binomtest
 
 from grfd.evaluate.judge import CONTROL, SOURCE
 from grfd.evaluate.protocols import Protocol
-from grfd.evaluate.records import stored, worst_case
+from grfd.report.paired import attacks_on, compared, held, probability
 from grfd.report.sheets import Sheet, markdown
 from grfd.report.spread import spread, values
 from grfd.report.style import COLUMN, saved, styled
@@ -32,57 +29,12 @@ IN_SHORT = ("GRFD as published", OURS, "control", "PGD-AT", "TRADES")
 """Groups of the short table."""
 
 
-@dataclass(frozen=True)
-class Paired:
-    """Two defenses on the same examples: how many are right under every attack with one of them alone."""
-
-    examples: int
-    ours_alone: int
-    theirs_alone: int
-
-    @property
-    def difference(self) -> float:
-        """Ours less theirs, in points."""
-        return 100 * (self.ours_alone - self.theirs_alone) / self.examples
-
-    @property
-    def p_value(self) -> float:
-        """McNemar's exact test: both being as good, how probable so uneven a split is, or a more uneven one."""
-        split = self.ours_alone + self.theirs_alone
-        return float(binomtest(self.ours_alone, split).pvalue) if split else 1.0
-
-
 def contenders(folders: Sequence[Path]) -> dict[str, dict[str, Any]]:
     """Those of all seeds."""
     found: dict[str, dict[str, Any]] = {}
     for folder in folders:
         found |= json.loads((folder / CONTENDERS).read_text())
     return found
-
-
-def attacks_on(folders: Sequence[Path], *models: str) -> list[str]:
-    """The attacks that were run on every one of these models under `adaptive`, in every folder, in order."""
-    seen = [stored(folder) for folder in folders]
-    return [name for name in NAMES if all((model, "adaptive", name) in records for records in seen for model in models)]
-
-
-def worst(folder: Path, model: str, attacks: Sequence[str], protocol: Protocol = "adaptive") -> np.ndarray:
-    """Whether each example is right under every one of the attacks."""
-    found = stored(folder)
-    return worst_case([found[model, protocol, attack] for attack in attacks])
-
-
-def held(folders: Sequence[Path], model: str, attacks: Sequence[str], protocol: Protocol = "adaptive") -> list[float]:
-    """Share of the examples that are right under every one of the attacks, in per cent, a value a seed."""
-    return [100 * float(worst(folder, model, attacks, protocol).mean()) for folder in folders]
-
-
-def compared(folders: Sequence[Path], ours: str, theirs: str) -> Paired:
-    """Over all seeds, by the attacks that both have met: networks of the same seed face the same images."""
-    attacks = attacks_on(folders, ours, theirs)
-    pairs = [(worst(folder, ours, attacks), worst(folder, theirs, attacks)) for folder in folders]
-    first, second = (np.concatenate(each) for each in zip(*pairs, strict=True))
-    return Paired(len(first), int((first & ~second).sum()), int((second & ~first).sum()))
 
 
 def best_of(folders: Sequence[Path], group: str) -> str | None:
@@ -143,13 +95,9 @@ def paired_sheet(folders: Sequence[Path]) -> Sheet:
         if ours is not None and name != ours:
             found = compared(folders, ours, name)
             counts = [str(found.ours_alone), str(found.theirs_alone)]
-            lines.append([name, f"{found.difference:+.2f}", *counts, _probability(found.p_value)])
+            lines.append([name, f"{found.difference:+.2f}", *counts, probability(found.p_value)])
     header = [f"{ours} less", "points", "right with ours alone", "right with theirs alone", "p"]
     return Sheet(header, lines, "Worst case under adaptive, example by example")
-
-
-def _probability(value: float) -> str:
-    return "< 0.001" if value < 0.001 else f"{value:.3f}"
 
 
 def draw_curve(folders: Sequence[Path], path: Path) -> list[Path]:

@@ -12,7 +12,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from scipy.stats import spearmanr
+
 from grfd.evaluate.protocols import Protocol
+from grfd.report.paired import compared, probability
 from grfd.report.paper import ATTACKS, FIGURE_4B, TABLE_2, TABLE_3
 from grfd.report.sheets import Sheet
 from grfd.report.spread import Grid, averages, spread, values
@@ -200,27 +203,39 @@ def figure_4b(judged: Judged) -> Sheet:
 
 def readings(judged: Judged) -> Sheet:
     """The ablation of our readings: averages over the attacks under each protocol, and where stage I ended."""
-    attacks = attacks_of(judged)
     lines = []
     for label, changes in READINGS.items():
         name = name_of(judged, changes)
-        if not name:
-            continue
-        clean = spread(values(judged.grids, "adaptive", name, "none"))
-        average = [spread(averages(judged.grids, protocol, name, attacks)) for protocol in ("transfer", "whitebox")]
-        worst = spread(values(judged.grids, "adaptive", name, "worst"))
-        ends = [spread(_ends(judged, name, term), 2) for term in ("cl", "rb")]
-        lines.append([label, clean, *average, worst, *ends, _diverged(judged, name)])
-    header = [
-        "reading",
-        "clean",
-        "`transfer`, average",
-        "`whitebox`, average",
-        "`adaptive`, worst case",
-        "L_cl",
-        "L_rb",
-    ]
-    return Sheet([*header, "diverged"], lines, "Readings of the paper's gaps")
+        if name:
+            ends = [spread(_ends(judged, name, term), 2) for term in ("cl", "rb")]
+            lines.append([label, *_compared(judged, name), *ends, _diverged(judged, name)])
+    ends_of = [part for protocol in PROTOCOLS for part in (f"`{protocol}`, worst case", "p")]
+    return Sheet(["reading", "clean", *ends_of, "L_cl", "L_rb", "diverged"], lines, "Readings of the paper's gaps")
+
+
+def _compared(judged: Judged, name: str) -> list[str]:
+    """Clean accuracy, and the worst case under each protocol with McNemar's p against the default."""
+    default, texts = name_of(judged, {}), [spread(values(judged.grids, "adaptive", name, "none"))]
+    folders = [folder for folder, each in zip(judged.folders, judged.grids, strict=True) if ("adaptive", name) in each]
+    for protocol in PROTOCOLS:
+        texts.append(spread(values(judged.grids, protocol, name, "worst")))
+        is_other = folders and default and name != default
+        texts.append(probability(compared(folders, name, default, protocol).p_value) if is_other else "")
+    return texts
+
+
+def rank_correlation(judged: Judged, protocol: Protocol) -> tuple[float, float] | None:
+    """Spearman's, of our averages over the attacks with the paper's, over the rows of Table 2, and its p."""
+    attacks, ours, papers = attacks_of(judged), [], []
+    for (epsilon, gamma, delta), paper in TABLE_2.items():
+        name = name_of(judged, _differing(epsilon=epsilon, gamma=gamma, delta=delta))
+        if name:
+            ours.append(statistics.mean(averages(judged.grids, protocol, name, attacks)))
+            papers.append(statistics.mean(paper[attack] for attack in attacks))
+    if len(ours) < len(TABLE_2):
+        return None
+    found = spearmanr(ours, papers)
+    return float(found.statistic), float(found.pvalue)
 
 
 def _ends(judged: Judged, name: str, term: str) -> list[float]:

@@ -1,0 +1,62 @@
+"""Two models on the same examples: worst cases compared example by example, from records."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from scipy.stats import binomtest
+
+from grfd.evaluate.protocols import Protocol
+from grfd.evaluate.records import stored, worst_case
+from grfd.report.table import NAMES
+
+
+@dataclass(frozen=True)
+class Paired:
+    """Two defenses on the same examples: how many are right under every attack with one of them alone."""
+
+    examples: int
+    ours_alone: int
+    theirs_alone: int
+
+    @property
+    def difference(self) -> float:
+        """Ours less theirs, in points."""
+        return 100 * (self.ours_alone - self.theirs_alone) / self.examples
+
+    @property
+    def p_value(self) -> float:
+        """McNemar's exact test: both being as good, how probable so uneven a split is, or a more uneven one."""
+        split = self.ours_alone + self.theirs_alone
+        return float(binomtest(self.ours_alone, split).pvalue) if split else 1.0
+
+
+def attacks_on(folders: Sequence[Path], *models: str) -> list[str]:
+    """The attacks that were run on every one of these models under `adaptive`, in every folder, in order."""
+    seen = [stored(folder) for folder in folders]
+    return [name for name in NAMES if all((model, "adaptive", name) in records for records in seen for model in models)]
+
+
+def worst(folder: Path, model: str, attacks: Sequence[str], protocol: Protocol = "adaptive") -> np.ndarray:
+    """Whether each example is right under every one of the attacks."""
+    found = stored(folder)
+    return worst_case([found[model, protocol, attack] for attack in attacks])
+
+
+def held(folders: Sequence[Path], model: str, attacks: Sequence[str], protocol: Protocol = "adaptive") -> list[float]:
+    """Share of the examples that are right under every one of the attacks, in per cent, a value a seed."""
+    return [100 * float(worst(folder, model, attacks, protocol).mean()) for folder in folders]
+
+
+def compared(folders: Sequence[Path], ours: str, theirs: str, protocol: Protocol = "adaptive") -> Paired:
+    """Over all seeds, by the attacks that both have met: networks of the same seed face the same images."""
+    attacks = attacks_on(folders, ours, theirs)
+    pairs = [[worst(folder, name, attacks, protocol) for name in (ours, theirs)] for folder in folders]
+    first, second = (np.concatenate(each) for each in zip(*pairs, strict=True))
+    return Paired(len(first), int((first & ~second).sum()), int((second & ~first).sum()))
+
+
+def probability(value: float) -> str:
+    """Three digits."""
+    return "< 0.001" if value < 0.001 else f"{value:.3f}"
