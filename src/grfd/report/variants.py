@@ -40,7 +40,7 @@ IMAGES = {"mnist": 60_000, "cifar10": 50_000, "cifar100": 50_000}
 """Training images of the official data sets."""
 
 READINGS: dict[str, dict[str, Any]] = {
-    "as published, read as DESIGN says": {},
+    "the default": {},
     "KL: literal sum over d": {"kl": "sum"},
     "MSE: sum over pixels": {"reconstruction": "sum"},
     "σ of v 0.1": {"sigma": 0.1},
@@ -219,8 +219,10 @@ def _compared(judged: Judged, name: str) -> list[str]:
     folders = [folder for folder, each in zip(judged.folders, judged.grids, strict=True) if ("adaptive", name) in each]
     for protocol in PROTOCOLS:
         texts.append(spread(values(judged.grids, protocol, name, "worst")))
-        is_other = folders and default and name != default
-        texts.append(probability(compared(folders, name, default, protocol).p_value) if is_other else "")
+        if default is None or name == default or not folders:
+            texts.append("")
+        else:
+            texts.append(probability(compared(folders, name, default, protocol).p_value))
     return texts
 
 
