@@ -1,5 +1,6 @@
 """An experiment is a list of cells: what is done is never done again, so a stopped experiment continues."""
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,14 +46,16 @@ def run(cells: list[Cell]) -> None:
     todo = [cell for cell in cells if not cell.done()]
     for index, cell in enumerate(todo, 1):
         side.print(f"[bold]{index}/{len(todo)}[/] {cell.name}")
+        started = time.monotonic()
         cell.do()
+        side.print(f"{(time.monotonic() - started) / 60:.1f} minutes")
 
 
 def plan(cells: list[Cell]) -> Table:
     """What there is to do, and what it costs."""
     table = Table("cell", "minutes on two cores", "state", box=box.SIMPLE_HEAD)
     for cell in cells:
-        cost = "not measured" if cell.minutes is None else f"{cell.minutes:.0f}"
+        cost = "not measured" if cell.minutes is None else f"{cell.minutes:.1f}"
         table.add_row(cell.name, cost, "done" if cell.done() else "to do")
     return table
 
@@ -83,7 +86,8 @@ def _cost(cells: list[Cell]) -> str:
     known = [cell.minutes for cell in cells if cell.minutes is not None]
     if not known:
         return "cost not measured"
-    told = f"{sum(known):.0f} minutes on two cores"
+    minutes = max(round(sum(known)), 1)
+    told = f"{minutes} minute{'s' if minutes > 1 else ''} on two cores"
     return told if len(known) == len(cells) else f"{told}, without {len(cells) - len(known)} cells never timed"
 
 

@@ -37,6 +37,8 @@ class Scale:
     """Those on which all of `ATTACKS_OF_FINALISTS` are run too: the others would cost hours."""
     validation: bool = False
     """Whether the training images behind `train_examples` are attacked: the test images must choose nothing."""
+    minutes: dict[str, float] = field(default_factory=dict)
+    """On two cores, as measured: "standard", "stage I", "train" and "attack" (a contender), "final" (all finalists)."""
 
 
 ATTACKS_OF_FINALISTS = (*ATTACKS, "apgd_dlr", "mifgsm")
@@ -158,7 +160,12 @@ _SEARCH_CONFIG = Config(epochs=4, classifier_epochs=6, train_examples=55_000)
 
 SCALES: dict[str, Scale] = {
     "quick": Scale(
-        _QUICK_CONFIG, spending(9, _QUICK_CONFIG, _QUICK), 50, ("fgsm", "pgd"), finalists=("pgd-at", "grfd")
+        _QUICK_CONFIG,
+        spending(9, _QUICK_CONFIG, _QUICK),
+        50,
+        ("fgsm", "pgd"),
+        finalists=("pgd-at", "grfd"),
+        minutes={"standard": 0.1, "stage I": 0.1, "train": 0.1, "attack": 0.2, "final": 0.4},
     ),
     "search": Scale(_SEARCH_CONFIG, spending(60, _SEARCH_CONFIG, _SEARCHED), 1000, ("fgsm", "pgd"), validation=True),
     "cifar10-small": Scale(

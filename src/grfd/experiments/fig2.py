@@ -41,7 +41,9 @@ def cells(out: Path, scale: str, seeds: int, data_dir: Path | None = None) -> li
             path, config = folder / names[kind], settled(schedule, seed, variant)
             done, do = partial(_is_done_with, path, measured), partial(variants.train, path, config)
             todo.append(Cell(f"seed {seed}: train {names[kind]}", schedule.training, done, do))
-        todo.append(Cell(f"seed {seed}: latent variables", 1, measured.exists, partial(_measure, folder, names, seed)))
+        todo.append(
+            Cell(f"seed {seed}: latent variables", 0.3, measured.exists, partial(_measure, folder, names, seed))
+        )
     return todo
 
 

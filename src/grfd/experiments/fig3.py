@@ -34,7 +34,7 @@ def cells(out: Path, scale: str, seeds: int, data_dir: Path | None = None) -> li
             variants.standard_cell(folder, schedule, seed),
             Cell(f"seed {seed}: train default", schedule.training, partial(variants.is_trained, run),
                  partial(variants.train, run, config)),
-            Cell(f"seed {seed}: examples", 1, (run / "examples.npz").exists, partial(_examples, folder, run)),
+            Cell(f"seed {seed}: examples", 0.1, (run / "examples.npz").exists, partial(_examples, folder, run)),
         ]  # fmt: skip
     return todo
 

@@ -50,20 +50,22 @@ def cells(out: Path, scale: str, seeds: int, data_dir: Path | None = None) -> li
 
 
 def _of_seed(folder: Path, scale: Scale, seed: int) -> list[Cell]:
-    config = replace(scale.config, seed=seed)
+    config, minutes = replace(scale.config, seed=seed), scale.minutes
     first, waiting = folder / STAGE_ONE, partial(_waiting, folder, scale)
     second = folder / SOURCE / "second-standard.safetensors"
     todo = [
-        Cell("standard models", None, lambda: second.exists() or not waiting(),
+        Cell("standard models", minutes.get("standard"), lambda: second.exists() or not waiting(),
              partial(variants.train_standard, folder / SOURCE, config)),
-        Cell("stage I", None, lambda: (first / "lvcvae.safetensors").exists() or not waiting(),
+        Cell("stage I", minutes.get("stage I"), lambda: (first / "lvcvae.safetensors").exists() or not waiting(),
              partial(_stage_one, first, config)),
     ]  # fmt: skip
     for name, contender in scale.contenders.items():
         done, do = partial(_is_done_with, folder, scale, name), partial(_fit, folder, name, config, contender)
-        todo += [Cell(f"train {name}", None, done, do), _judgement(folder, scale, config, (name,), scale.attacks)]
+        attack = _judgement(folder, scale, config, (name,), scale.attacks, minutes.get("attack"))
+        todo += [Cell(f"train {name}", minutes.get("train"), done, do), attack]
     if scale.finalists:
-        todo.append(_judgement(folder, scale, config, scale.finalists, ATTACKS_OF_FINALISTS))
+        final = _judgement(folder, scale, config, scale.finalists, ATTACKS_OF_FINALISTS, minutes.get("final"))
+        todo.append(final)
     return [replace(cell, name=f"seed {seed}: {cell.name}") for cell in todo]
 
 
@@ -79,10 +81,17 @@ def _is_done_with(folder: Path, scale: Scale, name: str) -> bool:
     return _is_fitted(folder / name, scale.contenders[name]) or name not in _waiting(folder, scale)
 
 
-def _judgement(folder: Path, scale: Scale, config: Config, names: tuple[str, ...], attacks: tuple[str, ...]) -> Cell:
+def _judgement(
+    folder: Path,
+    scale: Scale,
+    config: Config,
+    names: tuple[str, ...],
+    attacks: tuple[str, ...],
+    minutes: float | None,
+) -> Cell:
     title = f"{len(attacks)} attacks on {', '.join(names)}, {scale.examples:,} images"
     done = partial(_is_judged, folder, scale, names, attacks)
-    return Cell(title, None, done, partial(_judge, folder, scale, config, names, attacks))
+    return Cell(title, minutes, done, partial(_judge, folder, scale, config, names, attacks))
 
 
 def _stage_one(path: Path, config: Config) -> None:

@@ -28,7 +28,9 @@ from grfd.report.sheets import printed, write
 FOLDER = "rsm"
 
 SCHEDULES: dict[str, Schedule] = {
-    "quick": Schedule(Config(epochs=1, classifier_epochs=1, train_examples=12_000), 20, ("fgsm", "pgd", "square")),
+    "quick": Schedule(
+        Config(epochs=1, classifier_epochs=1, train_examples=12_000), 20, ("fgsm", "pgd", "square"), 0.07, 0.3, 0.1
+    ),
     "short": Schedule(Config(epochs=12, classifier_epochs=3), 200, ("fgsm", "pgd", "aa", "square")),
     "paper": Schedule(replace(PRESETS["mnist-lenet5"], learning_rate=1e-3), 1000, ("fgsm", "pgd", "aa", "square")),
 }
@@ -51,10 +53,12 @@ def cells(out: Path, scale: str, seeds: int) -> list[Cell]:
         todo.append(variants.standard_cell(folder, schedule, seed))
         for name, changes in STAGES.items():
             do = partial(variants.train, folder / name, replace(config, **changes))
-            todo.append(Cell(f"seed {seed}: train {name}", None, partial(variants.is_trained, folder / name), do))
+            todo.append(
+                Cell(f"seed {seed}: train {name}", schedule.training, partial(variants.is_trained, folder / name), do)
+            )
         for eps in EPSILONS:
             done, do = partial(_is_attacked, folder, schedule, eps), partial(_attack, folder, schedule, config, eps)
-            todo.append(Cell(f"seed {seed}: attacks at ε = {eps:g}", None, done, do))
+            todo.append(Cell(f"seed {seed}: attacks at ε = {eps:g}", schedule.judging, done, do))
     return todo
 
 

@@ -10,7 +10,7 @@ Command: `grfd reproduce table3 --scale paper --seeds 3`; `grfd reproduce table3
 import json
 import statistics
 import time
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,14 +21,15 @@ from rich import box
 from rich.table import Table
 
 from grfd import api, judgement, runs
-from grfd.attacks import ATTACKS
-from grfd.config import PRESETS, Config
+from grfd.config import Config
 from grfd.data.record import Split, as_images
 from grfd.defenses import DEFENSES, is_fitted, smoothing
 from grfd.evaluate import records
 from grfd.evaluate.attacker import predictions
 from grfd.evaluate.protocols import craft
+from grfd.experiments import table3_scales
 from grfd.experiments.cells import Cell
+from grfd.experiments.table3_scales import PROTOCOLS, Part, Scale
 from grfd.opening import load_data, write_npz
 from grfd.progress import progress
 from grfd.report.certificates import RADII, certified_accuracy
@@ -37,121 +38,10 @@ from grfd.report.table import MODEL_NAMES, printed, rows
 from grfd.seeds import generator, seeded
 
 FOLDER = "table3"
-FIVE = tuple(ATTACKS)
-PROTOCOLS = ("transfer", "whitebox", "adaptive")
+_SCALES = table3_scales.SCALES
+SCALES = tuple(_SCALES)
 TIMED = 500
 """Images on which the time of an answer is taken."""
-
-
-@dataclass(frozen=True)
-class Part:
-    """Some defenses under some attacks, on the first so many test images. `later`: on how many for the later seeds."""
-
-    defenses: tuple[str, ...]
-    attacks: tuple[str, ...]
-    examples: int
-    later: int | None = None
-    protocols: tuple[str, ...] = PROTOCOLS
-
-
-@dataclass(frozen=True)
-class Scale:
-    """How much of it is run, part by part. `certified`: images, where randomized smoothing is among the defenses."""
-
-    config: Config
-    parts: tuple[Part, ...]
-    certified: int = 0
-    noises: int = 0
-    recipes: dict[str, dict[str, Any]] = field(default_factory=dict)
-    seeded: tuple[str, ...] | None = None
-    """Those that every seed has; the others are of the first seed alone. None: all."""
-
-
-_CHEAP = ("standard", "bit-depth", "bit-depth-retrained", "feature-squeezing", "pgd-at", "trades")
-"""Minutes to train and to attack."""
-_DEAR = ("squeeze-detector", "gradient-regularisation", "grfd", "cure")
-_QUICK = (*_CHEAP, *_DEAR, "ape-gan")
-_CIFAR = ("standard", "bit-depth", "grfd", "pgd-at")
-
-_SCALES: dict[str, Scale] = {
-    "quick": Scale(
-        config=PRESETS["quick"],
-        parts=(
-            Part(_QUICK, ("fgsm",), 1000),
-            Part(_QUICK, FIVE, 100),
-            Part(("randomized-smoothing",), FIVE, 20),
-            Part(("cd-vae",), FIVE, 20),
-        ),
-        certified=20,
-        noises=1000,
-        recipes={
-            "cd-vae": {"epochs": 2, "adversarial_epochs": 1},
-            "randomized-smoothing": {"epochs": 2},
-            "gradient-regularisation": {"epochs": 2},
-            "ape-gan": {"epochs": 1},
-            "pgd-at": {"epochs": 2},
-            "trades": {"epochs": 2},
-            "cure": {"epochs": 1},
-        },
-    ),
-    "paper": Scale(
-        config=PRESETS["mnist-lenet5"],
-        parts=(
-            Part((*_CHEAP, *_DEAR, "ape-gan"), ("fgsm",), 10_000),
-            Part((*_CHEAP, *_DEAR), FIVE, 500, later=300),
-            Part(("grfd",), FIVE, 1000),
-            # what `adaptive` adds to PGD would take ten minutes a model more
-            Part(
-                (*_CHEAP, "gradient-regularisation", "grfd", "cure"), ("pgd", "eotpgd"), 10_000,
-                protocols=("transfer", "whitebox"),
-            ),
-            Part(("ape-gan",), FIVE, 100),
-            Part(("randomized-smoothing",), FIVE, 100),
-            Part(("cd-vae",), FIVE, 100),
-            # three minutes an image for PGD alone
-            Part(("diffpure",), ("fgsm",), 32),
-            Part(("diffpure",), ("pgd",), 32, protocols=("transfer", "whitebox")),
-        ),
-        certified=500,
-        noises=10_000,
-        recipes={"diffpure": {"epochs": 2}},
-        seeded=_CHEAP,
-    ),
-    **{
-        f"{data}-small": Scale(
-            config=PRESETS[f"{data}-small"],
-            parts=(
-                Part(_CIFAR, ("fgsm",), 1000),
-                Part(_CIFAR, FIVE, 200),
-                Part(("feature-squeezing",), FIVE, 50),
-            ),
-            recipes={"pgd-at": {"eps": 8 / 255, "step_size": 5 / 255, "steps": 2, "epochs": epochs}},
-        )
-        for data, epochs in (("cifar10", 8), ("cifar100", 20))
-    },
-}  # fmt: skip
-SCALES = tuple(_SCALES)
-"""MNIST's "quick" and "paper"; behind its name, those of another data set."""
-
-MINUTES: dict[str, float] = {
-    "fit standard": 2,
-    "fit bit-depth": 0,
-    "fit bit-depth-retrained": 2,
-    "fit feature-squeezing": 0,
-    "fit squeeze-detector": 0,
-    "fit gradient-regularisation": 4,
-    "fit ape-gan": 11,
-    "fit grfd": 81,
-    "fit pgd-at": 6,
-    "fit trades": 13,
-    "fit cure": 21,
-    "fit randomized-smoothing": 4,
-    "fit cd-vae": 28,
-    "fit diffpure": 45,
-    "2 attacks on 9 defenses, 10,000 images, transfer and whitebox alone": 24,
-    "pgd on diffpure, 32 images, transfer and whitebox alone": 94,
-}
-"""Cell → what it took at the scale "paper", on two cores that did other work beside it (results/table3-seed-0)."""
 
 
 def folder_of(out: Path, scale: str, seed: int) -> Path:
@@ -175,19 +65,20 @@ def _of_seed(folder: Path, scale: Scale, seed: int) -> list[Cell]:
         todo += [_fit_cell(folder, config, name, scale) for name in new]
         fitted += new
         if names:
-            todo.append(_judgement(folder, names, part, (part.later or part.examples) if seed else part.examples))
+            examples = (part.later or part.examples) if seed else part.examples
+            todo.append(_judgement(folder, scale, names, part, examples))
     if scale.certified and "randomized-smoothing" in fitted:
-        todo.append(_cell("certify", (folder / "certified.npz").exists, partial(_certify, folder, scale)))
-    todo.append(_cell("time", (folder / "times.json").exists, partial(_time, folder, fitted)))
+        todo.append(_cell(scale, "certify", (folder / "certified.npz").exists, partial(_certify, folder, scale)))
+    todo.append(_cell(scale, "time", (folder / "times.json").exists, partial(_time, folder, fitted)))
     return [replace(cell, name=f"seed {seed}: {cell.name}") for cell in todo]
 
 
-def _cell(name: str, done: Any, do: Any) -> Cell:
-    return Cell(name, MINUTES.get(name), done, do)
+def _cell(scale: Scale, name: str, done: Any, do: Any) -> Cell:
+    return Cell(name, scale.minutes.get(name), done, do)
 
 
 def _fit_cell(folder: Path, config: Config, name: str, scale: Scale) -> Cell:
-    return _cell(f"fit {name}", partial(_is_fitted, folder, name), partial(_fit, folder, config, name, scale))
+    return _cell(scale, f"fit {name}", partial(_is_fitted, folder, name), partial(_fit, folder, config, name, scale))
 
 
 def _is_fitted(folder: Path, name: str) -> bool:
@@ -198,7 +89,7 @@ def _fit(folder: Path, config: Config, name: str, scale: Scale) -> None:
     api.fit_run(name, folder, config, DEFENSES[name].Recipe(**scale.recipes.get(name, {})))
 
 
-def _judgement(folder: Path, names: list[str], part: Part, examples: int) -> Cell:
+def _judgement(folder: Path, scale: Scale, names: list[str], part: Part, examples: int) -> Cell:
     def done() -> bool:
         found = (records.read(records.path_of(folder, name, part.protocols[-1], attack)) for name in names
                  for attack in part.attacks)  # fmt: skip
@@ -210,7 +101,7 @@ def _judgement(folder: Path, names: list[str], part: Part, examples: int) -> Cel
     title = names[0] if len(names) == 1 else f"{len(names)} defenses"
     what = part.attacks[0] if len(part.attacks) == 1 else f"{len(part.attacks)} attacks"
     less = "" if part.protocols == PROTOCOLS else f", {' and '.join(part.protocols)} alone"
-    return _cell(f"{what} on {title}, {examples:,} images{less}", done, do)
+    return _cell(scale, f"{what} on {title}, {examples:,} images{less}", done, do)
 
 
 def _certify(folder: Path, scale: Scale) -> None:

@@ -52,11 +52,15 @@ class Schedule:
     """Minutes a variant on two cores, as measured."""
     judging: float | None = None
     """The same."""
+    standard: float | None = None
+    """Minutes for the two undefended models."""
 
 
 SCHEDULES: dict[str, Schedule] = {
-    "quick": Schedule(Config(epochs=1, classifier_epochs=1, train_examples=12_000), 50, ("fgsm", "pgd")),
-    "short": Schedule(Config(epochs=3, classifier_epochs=3), 200, training=0.8, judging=0.8),
+    "quick": Schedule(
+        Config(epochs=1, classifier_epochs=1, train_examples=12_000), 50, ("fgsm", "pgd"), 0.07, 0.12, 0.1
+    ),
+    "short": Schedule(Config(epochs=3, classifier_epochs=3), 200, training=0.8, judging=0.8, standard=0.3),
     "paper": Schedule(PRESETS["mnist-lenet5"], 1000),
     "cifar10-small": Schedule(PRESETS["cifar10-small"], 100),
     "cifar100-small": Schedule(PRESETS["cifar100-small"], 100),
@@ -118,7 +122,7 @@ def _is_done_with(folder: Path, schedule: Schedule, variants: Sequence[Variant],
 def standard_cell(folder: Path, schedule: Schedule, seed: int) -> Cell:
     """The two undefended models of a seed."""
     do = partial(train_standard, folder / SOURCE, settled(schedule, seed, Variant()))
-    return Cell(f"seed {seed}: standard models", None, partial(_has_standard, folder), do)
+    return Cell(f"seed {seed}: standard models", schedule.standard, partial(_has_standard, folder), do)
 
 
 def _trainings(schedule: Schedule, seed: int, variants: Sequence[Variant]) -> dict[str, Config]:
