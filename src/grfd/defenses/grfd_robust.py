@@ -57,8 +57,8 @@ class Recipe:
     """AdamW's, falling to 0 along a cosine."""
     start: Literal["stage_one", "fresh"] = "stage_one"
     """Weights of G and F at the start: stage I's LVCVAE and RSM, or fresh ones."""
-    latent: Literal["mean", "sampled"] = "mean"
-    """z, in training and deployed: μ, or drawn from N(μ, σ²)."""
+    latent: Literal["mean", "sampled", "sampled_in_training"] = "mean"
+    """z: μ, or drawn from N(μ, σ²) in training and deployed, or in training alone (each step of PGD draws anew)."""
     adversarial: float = 1.0
     """Weight of the cross-entropy at x′."""
     natural: float = 0.0
@@ -145,8 +145,8 @@ class RobustTraining(nn.Module):
         return gradient_similarity_loss(gradients, perturbed)
 
 
-def _build(run: Run, data: Data, architecture: Architecture, recipe: Recipe) -> GRFD:
-    return GRFD(build_generator(run, data), architecture(), sampled=recipe.latent == "sampled")
+def _build(run: Run, data: Data, architecture: Architecture, *, sampled: bool) -> GRFD:
+    return GRFD(build_generator(run, data), architecture(), sampled=sampled)
 
 
 def fit(run: Run, data: Data, architecture: Architecture, recipe: Recipe) -> None:
@@ -155,7 +155,7 @@ def fit(run: Run, data: Data, architecture: Architecture, recipe: Recipe) -> Non
         stage_one(run, data, architecture)
 
     def start() -> nn.Module:
-        defense = _build(run, data, architecture, recipe)
+        defense = _build(run, data, architecture, sampled=recipe.latent != "mean")
         if recipe.start == "stage_one":
             defense.generator = load_generator(run, data)
             defense.target = load_classifier(run, "rsm", architecture)
@@ -170,6 +170,7 @@ def fit(run: Run, data: Data, architecture: Architecture, recipe: Recipe) -> Non
 
 def load(run: Run, data: Data, architecture: Architecture) -> GRFD:
     """The trained defense, in eval mode."""
-    defense = _build(run, data, architecture, recipes.recall(run, NAME, Recipe))
+    recipe = recipes.recall(run, NAME, Recipe)
+    defense = _build(run, data, architecture, sampled=recipe.latent == "sampled")
     load_weights(defense, run.file(f"{NAME}.safetensors"))
     return defense.eval()
