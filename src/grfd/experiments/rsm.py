@@ -8,6 +8,7 @@ Cost: `grfd reproduce rsm --scale short --dry-run` says it, cell by cell.
 Command: `grfd reproduce rsm --scale short --seeds 3`.
 """
 
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -50,16 +51,21 @@ def cells(out: Path, scale: str, seeds: int) -> list[Cell]:
     schedule, todo = SCHEDULES[scale], []
     for seed in range(seeds):
         folder, config = folder_of(out, scale, seed), replace(schedule.config, seed=seed)
-        todo.append(variants.standard_cell(folder, schedule, seed))
+        standard = variants.standard_cell(folder, schedule, seed)
+        todo.append(replace(standard, done=partial(_is_done_with, folder, schedule, standard.done)))
         for name, changes in STAGES.items():
+            done = partial(_is_done_with, folder, schedule, partial(variants.is_trained, folder / name))
             do = partial(variants.train, folder / name, replace(config, **changes))
-            todo.append(
-                Cell(f"seed {seed}: train {name}", schedule.training, partial(variants.is_trained, folder / name), do)
-            )
+            todo.append(Cell(f"seed {seed}: train {name}", schedule.training, done, do))
         for eps in EPSILONS:
             done, do = partial(_is_attacked, folder, schedule, eps), partial(_attack, folder, schedule, config, eps)
             todo.append(Cell(f"seed {seed}: attacks at ε = {eps:g}", schedule.judging, done, do))
     return todo
+
+
+def _is_done_with(folder: Path, schedule: Schedule, trained: Callable[[], bool]) -> bool:
+    """Whether a training is there, or nobody needs it any more: records are enough, a copy in results/ has no weights."""
+    return trained() or all(_is_attacked(folder, schedule, eps) for eps in EPSILONS)
 
 
 def _is_attacked(folder: Path, schedule: Schedule, eps: float) -> bool:
