@@ -64,7 +64,7 @@ def cells(out: Path, scale: str, seeds: int) -> list[Cell]:
 
 
 def _is_done_with(folder: Path, schedule: Schedule, trained: Callable[[], bool]) -> bool:
-    """Whether a training is there, or nobody needs it any more: records are enough, a copy in results/ has no weights."""
+    """Whether a training is there, or nobody needs it any more (a copy in results/ has records and no weights)."""
     return trained() or all(_is_attacked(folder, schedule, eps) for eps in EPSILONS)
 
 
