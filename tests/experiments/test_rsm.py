@@ -38,3 +38,5 @@ def test_both_stages_are_attacked_at_every_epsilon(
     rsm.folder_of(tmp_path, "quick", 0).rename(tmp_path / f"{report.FOLDERS}-0")
     said = "\n".join(report.section(tmp_path))
     assert "RSM, stage I over CE | 0.5" in said and "Masking flags" in said
+    courses = report.course_sheet([tmp_path / f"{report.FOLDERS}-0"])  # of the one epoch
+    assert courses.rows[0][0] == "1" and all(float(value) for value in courses.rows[0][1:]) and len(courses.rows) == 1

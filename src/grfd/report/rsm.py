@@ -3,6 +3,7 @@
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from grfd.report.sheets import Sheet, markdown
 from grfd.report.spread import spread, values
@@ -18,6 +19,10 @@ MODELS = {
     "target-cross-entropy": "F, stage I over CE",
     "rsm-cross-entropy": "RSM, stage I over CE",
 }
+STAGES = {"margin": "margins", "cross-entropy": "CE"}
+"""Folder of a stage I → what eq. 5 differentiates in it."""
+METRICS = "metrics.jsonl"
+"""In such a folder, kept beside the records: a line an epoch."""
 
 
 def folder_at(folder: Path, eps: float) -> Path:
@@ -26,7 +31,7 @@ def folder_at(folder: Path, eps: float) -> Path:
 
 def rsm_sheet(folders: Sequence[Path]) -> Sheet:
     """A line a model and ε: white-box attacks, what transfers, and the worst case of all under `adaptive`."""
-    lines, attacks = [], [name for name in NAMES if name in _attacks(folders)]
+    lines, attacks = [], _attacks(folders)
     for model, label in MODELS.items():
         for eps in EPSILONS:
             grids = [grid(rows(folder_at(folder, eps))) for folder in folders if folder_at(folder, eps).exists()]
@@ -40,7 +45,30 @@ def rsm_sheet(folders: Sequence[Path]) -> Sheet:
 
 
 def _attacks(folders: Sequence[Path]) -> list[str]:
-    return [name for folder in folders for name in columns(rows(folder_at(folder, EPSILONS[0])))]
+    seen = {name for folder in folders for name in columns(rows(folder_at(folder, EPSILONS[0])))}
+    return [name for name in NAMES if name in seen - {"none", "worst"}]
+
+
+def course_sheet(folders: Sequence[Path]) -> Sheet:
+    """A line an epoch of stage I: L_cl and L_rb, over margins and over CE, which say whether it left its course."""
+    courses = {name: [_stage_one(folder / name / METRICS) for folder in folders] for name in STAGES}
+    epochs = max(len(course) for each in courses.values() for course in each)
+    lines = [
+        [str(epoch + 1)]
+        + [
+            spread([course[epoch][loss] for course in courses[name] if epoch < len(course)], digits=2)
+            for name in STAGES
+            for loss in ("cl", "rb")
+        ]
+        for epoch in range(epochs)
+    ]
+    header = [f"{loss}, over {label}" for label in STAGES.values() for loss in ("L_cl", "L_rb")]
+    return Sheet(["epoch", *header], lines, "Stage I's course")
+
+
+def _stage_one(path: Path) -> list[dict[str, Any]]:
+    lines = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+    return [line for line in lines if line["stage"] == "stage-one"]
 
 
 def section(results: Path) -> list[str]:
@@ -57,6 +85,8 @@ def section(results: Path) -> list[str]:
         "logits alone; *transferred* is the worst case of what was made on the standard model and on the F's.",
         markdown(rsm_sheet(folders)),
         _flags(folders),
+        "Stage I's losses, means of an epoch:",
+        markdown(course_sheet(folders)),
     ]
 
 
