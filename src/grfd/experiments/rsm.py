@@ -32,9 +32,7 @@ SCHEDULES: dict[str, Schedule] = {
     "quick": Schedule(
         Config(epochs=1, classifier_epochs=1, train_examples=12_000), 20, ("fgsm", "pgd", "square"), 0.07, 0.3, 0.1
     ),
-    "short": Schedule(
-        Config(epochs=12, classifier_epochs=3), 200, ("fgsm", "pgd", "aa", "square"), 4.8, 1.1, 0.3
-    ),
+    "short": Schedule(Config(epochs=12, classifier_epochs=3), 200, ("fgsm", "pgd", "aa", "square"), 4.8, 1.1, 0.3),
     "paper": Schedule(replace(PRESETS["mnist-lenet5"], learning_rate=1e-3), 1000, ("fgsm", "pgd", "aa", "square")),
 }
 """All at the learning rate of 0.001, at which stage I was seen to leave its course."""
