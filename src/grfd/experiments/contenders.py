@@ -134,12 +134,37 @@ _SEARCHED = {
     "ours-0.20": ours(0.20),
     "ours-0.14-fresh": ours(0.14, start="fresh"),
     "ours-0.14-consistency-6": ours(0.14, consistency=6.0, **AS_TRADES),
-    "ours-0.14-invariance-1": ours(0.14, invariance=1.0),
-    "ours-0.14-robustness-0.1": ours(0.14, robustness=0.1),
-    "ours-0.14-sampled-in-training": ours(0.14, latent="sampled_in_training"),
-    "ours-0.14-reconstruction-0.1": ours(0.14, reconstruction=0.1),
-    "ours-0.14-residual": ours(0.14, {"autoencoder": "residual"}),
+    # behind the first trials: what stage I spends of the budget is missed, so that the rest start fresh
+    "ours-0.17-fresh": ours(0.17, start="fresh"),
+    "ours-0.14-fresh-no-rectification": ours(0.14, start="fresh", rectification=0.0),
+    "ours-0.14-fresh-no-reconstruction": ours(0.14, start="fresh", reconstruction=0.0),
+    "ours-0.14-fresh-no-divergence": ours(0.14, start="fresh", divergence=0.0),
+    "ours-0.14-fresh-rectification-2": ours(0.14, start="fresh", rectification=2.0),
+    "ours-0.14-fresh-reconstruction-0.1": ours(0.14, start="fresh", reconstruction=0.1),
+    "ours-0.14-fresh-consistency-6": ours(0.14, start="fresh", consistency=6.0, **AS_TRADES),
+    "ours-0.14-fresh-invariance-1": ours(0.14, start="fresh", invariance=1.0),
+    "ours-0.14-fresh-robustness-0.1": ours(0.14, start="fresh", robustness=0.1),
+    "ours-0.14-fresh-sampled-in-training": ours(0.14, start="fresh", latent="sampled_in_training"),
+    "ours-0.14-fresh-residual": ours(0.14, {"autoencoder": "residual"}, start="fresh"),
 }
+
+_SHORT = {
+    "pgd-at-0.11": pgd_at(0.11),
+    "pgd-at-0.14": pgd_at(0.14),
+    "pgd-at-0.17": pgd_at(0.17),
+    "trades-0.11-beta-6": trades(0.11, 6.0),
+    "trades-0.14-beta-3": trades(0.14, 3.0),
+    "control-0.14": control(0.14),
+    "control-0.17": control(0.17),
+    "ours-0.14": ours(0.14, start="fresh"),
+    "ours-0.17": ours(0.17, start="fresh"),
+    "ours-0.14-from-stage-one": ours(0.14),
+    "ours-0.14-no-rectification": ours(0.14, start="fresh", rectification=0.0),
+    "ours-0.14-no-reconstruction": ours(0.14, start="fresh", reconstruction=0.0),
+    "ours-0.14-no-divergence": ours(0.14, start="fresh", divergence=0.0),
+    "grfd": AS_PUBLISHED,
+}
+"""By the search so far: the best of each group, neighbours on the curve, and ours without each of its terms."""
 
 _SMALL = {
     "pgd-at-5": pgd_at(5 / 255),
@@ -157,6 +182,8 @@ _QUICK_CONFIG = Config(epochs=1, classifier_epochs=1, train_examples=12_000)
 _SEARCH_CONFIG = Config(epochs=4, classifier_epochs=6, train_examples=20_000, batch=128)
 """A third of the images: a trial takes minutes."""
 
+_SHORT_CONFIG = Config(epochs=2, classifier_epochs=6, batch=128)
+
 SCALES: dict[str, Scale] = {
     "quick": Scale(
         _QUICK_CONFIG,
@@ -167,7 +194,21 @@ SCALES: dict[str, Scale] = {
         minutes={"standard": 0.1, "stage I": 0.1, "train": 0.1, "attack": 0.2, "final": 0.4},
     ),
     # EOTPGD of a model that is not random is PGD, without what `adaptive` adds to PGD at four times its cost
-    "search": Scale(_SEARCH_CONFIG, spending(60, _SEARCH_CONFIG, _SEARCHED), 1000, ("fgsm", "eotpgd"), validation=True),
+    "search": Scale(
+        _SEARCH_CONFIG,
+        spending(60, _SEARCH_CONFIG, _SEARCHED),
+        1000,
+        ("fgsm", "eotpgd"),
+        validation=True,
+        minutes={"standard": 0.2, "stage I": 0.4, "train": 2.2, "attack": 0.3},
+    ),
+    "short": Scale(
+        _SHORT_CONFIG,
+        spending(30, _SHORT_CONFIG, _SHORT),
+        1000,
+        ("fgsm", "eotpgd"),
+        finalists=("pgd-at-0.11", "trades-0.14-beta-3", "control-0.17", "ours-0.14", "grfd"),
+    ),
     "cifar10-small": Scale(
         PRESETS["cifar10-small"],
         spending(40, PRESETS["cifar10-small"], _SMALL),
