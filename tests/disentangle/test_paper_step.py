@@ -40,6 +40,6 @@ def test_bfloat16_agrees_with_float32() -> None:
     exact, expected = step(objective, images, labels[:2], bfloat16=False)
     rough, found = step(objective, images, labels[:2], bfloat16=True)
     for name, values in exact.items():
-        torch.testing.assert_close(rough[name].float(), values, rtol=0.02, atol=0.02)
+        torch.testing.assert_close(rough[name].float(), values, rtol=0.02, atol=0.05)
     assert F.cosine_similarity(found, expected, dim=0) > 0.99
     assert found.norm().item() == pytest.approx(expected.norm().item(), rel=0.05)
