@@ -52,7 +52,7 @@ def _attacks(folders: Sequence[Path]) -> list[str]:
 def course_sheet(folders: Sequence[Path]) -> Sheet:
     """A line an epoch of stage I: L_cl and L_rb, over margins and over CE, which say whether it left its course."""
     courses = {name: [_stage_one(folder / name / METRICS) for folder in folders] for name in STAGES}
-    epochs = max(len(course) for each in courses.values() for course in each)
+    epochs = max((len(course) for each in courses.values() for course in each), default=0)
     lines = [
         [str(epoch + 1)]
         + [
