@@ -114,8 +114,8 @@ PRESETS: dict[str, Config] = {
     # the paper's ε, γ, δ, β and latent are the defaults; at a higher learning rate L_rb relapses (docs/decisions.md)
     "mnist-lenet5": Config(epochs=150, classifier_epochs=20, learning_rate=1.5e-4),
     "quick": Config(epochs=3, classifier_epochs=2),
-    # stage I as grfd-robust starts from it: what it has not learnt then, the adversarial stage teaches
-    "mnist-robust": Config(epochs=9, classifier_epochs=20),
+    # for grfd-robust, which kept most with the larger of the two LVCVAEs
+    "mnist-robust": Config(autoencoder="residual", epochs=9, classifier_epochs=20),
     "cifar10-wrn28-10": Config(data="cifar10", **_WIDE),
     "cifar100-wrn28-10": Config(data="cifar100", **_WIDE),
     "cifar10-small": Config(data="cifar10", **_SMALL),

@@ -117,8 +117,8 @@ def test_gradients_are_counted_alike() -> None:
     assert gradients(pgd_at(0.1, epochs=8), config) == 8 * (3 + 1)
     assert gradients(trades(0.1, 3.0, epochs=8), config) == 8 * (3 + 2)
     assert gradients(control(0.1, epochs=8), config) == 8 * (3 + 1)
-    assert gradients(ours(0.1, epochs=8), config) == 8 * (3 + 1) + 9 * 5
-    assert gradients(ours(0.1, epochs=8, consistency=3.0, robustness=0.1), config) == 8 * (3 + 2 + 4) + 9 * 5
+    assert gradients(ours(0.1, epochs=8, start="stage_one"), config) == 8 * (3 + 1) + 9 * 5
+    assert gradients(ours(0.1, epochs=8, consistency=3.0, robustness=0.1), config) == 8 * (3 + 2 + 4)
     assert gradients(Contender("GRFD as published", "grfd"), config) == 9 * 5 + 7
 
 
@@ -134,7 +134,12 @@ def test_no_contender_spends_more_than_another_by_an_epoch(name: str) -> None:
 
 
 def test_what_a_budget_buys() -> None:
-    given = {"pgd-at": pgd_at(0.1), "trades": trades(0.1, 3.0), "ours": ours(0.1), "grfd": contenders.AS_PUBLISHED}
+    given = {
+        "pgd-at": pgd_at(0.1),
+        "trades": trades(0.1, 3.0),
+        "ours": ours(0.1, start="stage_one"),
+        "grfd": contenders.AS_PUBLISHED,
+    }
     bought = spending(60, Config(epochs=4), given)
     assert {name: each.recipe.get("epochs") for name, each in bought.items()} == {
         "pgd-at": 15, "trades": 12, "ours": 10, "grfd": None
@@ -142,5 +147,6 @@ def test_what_a_budget_buys() -> None:
 
 
 def test_a_contender_of_other_networks_has_a_stage_one_of_its_own() -> None:
-    assert robust._shares_stage_one(ours(0.1))
-    assert not robust._shares_stage_one(ours(0.1, {"latent": 8})) and not robust._shares_stage_one(control(0.1))
+    from_it = {"start": "stage_one"}
+    assert robust._shares_stage_one(ours(0.1, **from_it)) and not robust._shares_stage_one(ours(0.1))
+    assert not robust._shares_stage_one(ours(0.1, {"latent": 8}, **from_it))

@@ -1,9 +1,9 @@
 """GRFD made to hold: LVCVAE and target model are trained together against an attacker of the whole x ↦ F(x − G(x)).
 
-Ours, not the paper's: as published, GRFD falls to an attack from end to end. Stage I gives G and the RSM, from which
-F starts; then both learn from PGD's examples of the whole defense (Madry et al. 2018, arXiv:1706.06083), with the terms
-of eq. 6 kept, taken at those examples. Each idea is one weight of the objective, and 0 leaves it out. Adaptive attack:
-end to end, as for GRFD; every part has a useful gradient.
+Ours, not the paper's: as published, GRFD falls to an attack from end to end. G and F, fresh or from stage I's LVCVAE
+and RSM, learn from PGD's examples of the whole defense (Madry et al. 2018, arXiv:1706.06083), with the terms of eq. 6
+kept, taken at those examples. Each idea is one weight of the objective, and 0 leaves it out. Adaptive attack: end to
+end, as for GRFD; every part has a useful gradient.
 """
 
 from dataclasses import dataclass
@@ -55,8 +55,8 @@ class Recipe:
     """Of the adversarial stage; stage I has the configuration's."""
     learning_rate: float = 1e-3
     """AdamW's, falling to 0 along a cosine."""
-    start: Literal["stage_one", "fresh"] = "stage_one"
-    """Weights of G and F at the start: stage I's LVCVAE and RSM, or fresh ones."""
+    start: Literal["stage_one", "fresh"] = "fresh"
+    """Weights of G and F at the start: stage I's LVCVAE and RSM, or fresh ones, which at equal cost kept more."""
     latent: Literal["mean", "sampled", "sampled_in_training"] = "mean"
     """z: μ, or drawn from N(μ, σ²) in training and deployed, or in training alone (each step of PGD draws anew)."""
     adversarial: float = 1.0
