@@ -99,6 +99,9 @@ def test_comparisons_are_paired_and_over_all_attacks(folder: Path) -> None:
     assert found.difference == 10.0
     assert found.p_value == pytest.approx(binomtest(30, 40).pvalue) and found.p_value < 0.01
     assert paired.compared([folder], "a", "c").p_value == 1.0
+    said = "\n".join(report.verdict([folder]))
+    assert "beside b, the strongest PGD-AT: +10.00 points (p 0.041)" in said and "TRADES:" not in said
+    assert "beside c, the strongest control: +0.00 points (p 1.000, which may be chance)" in said
     lines = {row[0]: row for row in report.paired_sheet([folder]).rows}
     assert lines["b"][1:4] == ["+10.00", "15", "5"] and lines["c"][1] == "+0.00"
 
