@@ -161,7 +161,7 @@ _SHORT = {
     "ours-0.14-residual": ours(0.14, RESIDUAL),
     "grfd": AS_PUBLISHED,
 }
-"""By the search: the best of PGD-AT, two that held as much, and of TRADES; ours with the larger G, at its control's ε."""
+"""By the search: the best of PGD-AT (two held as much) and of TRADES; ours with the larger G, at its control's ε."""
 
 _SMALL = {
     "pgd-at-5": pgd_at(5 / 255),
