@@ -68,6 +68,16 @@ def test_from_training_to_the_page(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert all(cell.done() for cell in robust.cells(tmp_path / "kept", "quick", 1))
     assert "| control |" in "\n".join(report.section(tmp_path / "results"))
     assert [path.name for path in report.draw(tmp_path / "results", tmp_path)] == ["robust.png", "robust.pdf"]
+    assert "By all attacks" not in "\n".join(report.section(tmp_path / "results"))
+    # a seed that has met fewer attacks is compared by those, and the others by all of theirs besides
+    second = tmp_path / "results" / f"{report.FOLDERS['robust']}-1"
+    shutil.copytree(tmp_path / "results" / f"{report.FOLDERS['robust']}-0", second)
+    for path in second.glob("records/*/*/pgd.npz"):
+        path.unlink()
+    told = "\n".join(report.section(tmp_path / "results"))
+    first, last = told.split("By all attacks")
+    assert "Worst of FGSM, 2 seeds" in first and "PGD" not in first.split("All contenders")[1].split("Example")[0]
+    assert "one seed" in last and "| pgd-at |" in last and "PGD" in last.split("All contenders")[1].split("Example")[0]
 
 
 def test_validation_images_are_ones_that_no_contender_has_seen() -> None:

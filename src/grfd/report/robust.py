@@ -175,22 +175,34 @@ def _folders(results: Path, beginning: str) -> list[Path]:
 
 
 def _final(folders: Sequence[Path], figure: str) -> list[str]:
+    """All seeds by the attacks that every seed has met; where some seeds have met more, those by themselves too."""
     if not folders:
         return []
-    short = short_sheet(folders)
+    met = [len(attacks_on([folder], SOURCE)) for folder in folders]
+    most = [folder for folder, count in zip(folders, met, strict=True) if count == max(met)]
+    title = "By all attacks, some of which the other seeds have not met:"
+    more = [title, *_tables(most)] if len(most) < len(folders) else []
     return [
         f"`grfd reproduce robust`, {_told(folders)}. *Gradients*: of the whole network, that training took "
         "for each image of an epoch, all epochs together. The control is the same two networks, adversarially trained, "
         "without any term of GRFD's. What is deployed was chosen by a search on training images (below).",
-        f"{short.title}:",
+        *_tables(folders),
+        f"![Clean accuracy against the worst case]({figure}.png)",
+        *more,
+        _flags(folders),
+    ]
+
+
+def _tables(folders: Sequence[Path]) -> list[str]:
+    short = short_sheet(folders)
+    return [
+        f"{short.title}, {_seeds(folders)}:",
         markdown(short),
         *verdict(folders),
         "All contenders, under `adaptive`:",
         markdown(robust_sheet(folders)),
         "Example by example, all seeds together; p is McNemar's exact test.",
         markdown(paired_sheet(folders)),
-        f"![Clean accuracy against the worst case]({figure}.png)",
-        _flags(folders),
     ]
 
 
@@ -209,9 +221,12 @@ def _told(folders: Sequence[Path]) -> str:
     """Data set, seeds, images, schedule of stage I."""
     config = json.loads((folders[0] / "config.json").read_text())["config"]
     images = max(row.examples for row in rows(folders[0]))
-    seeds = f"{len(folders)} seeds" if len(folders) > 1 else "one seed"
     epochs = f"stage I of {config['epochs']} epochs where one starts from it"
-    return f"{DATA_NAMES[config['data']]}, {seeds}, {images:,} images, {epochs}"
+    return f"{DATA_NAMES[config['data']]}, {_seeds(folders)}, {images:,} images, {epochs}"
+
+
+def _seeds(folders: Sequence[Path]) -> str:
+    return f"{len(folders)} seeds" if len(folders) > 1 else "one seed"
 
 
 def _flags(folders: Sequence[Path]) -> str:
