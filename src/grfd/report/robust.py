@@ -229,7 +229,15 @@ def _seeds(folders: Sequence[Path]) -> str:
     return f"{len(folders)} seeds" if len(folders) > 1 else "one seed"
 
 
+TOLD = ("robust at ε = 0.5", "gradient-free beats white-box")
+"""Checks of which the page says what they saw on the finalist of ours, flagged or not."""
+
+
 def _flags(folders: Sequence[Path]) -> str:
     checks = [check for folder in folders for check in json.loads((folder / "results.json").read_text())["checks"]]
-    flagged = [f"- {each['model']}: {each['name']}: {each['detail']}" for each in checks if each["flagged"]]
-    return "\n".join([f"Masking checks: {len(checks)} made, {len(flagged)} flagged.", *flagged])
+    flagged = [check for check in checks if check["flagged"]]
+    ours = best_of(folders, OURS)
+    told = [check for check in checks if check["model"] == ours and check["name"] in TOLD and check not in flagged]
+    lines = [f"- {each['model']}: {each['name']}: {each['detail']}" for each in flagged]
+    lines += [f"- {each['model']}, not flagged: {each['detail']}" for each in told]
+    return "\n".join([f"Masking checks: {len(checks)} made, {len(flagged)} flagged.", *lines])
