@@ -94,8 +94,10 @@ def sample(mean: Latents, log_variance: Latents) -> Latents:
 
 def redundant(generator: LVCVAE, images: Images, *, sampled: bool = False) -> Features:
     """x_u = G(x), with z = μ, or z ~ N(μ, σ²) where `sampled`."""
-    mean, log_variance = generator.encode(images)
-    return generator.decode(sample(mean, log_variance) if sampled else mean)
+    if sampled:
+        return generator.decode(sample(*generator.encode(images)))
+    # log σ² would be thrown away
+    return generator.decode(generator.mean(generator.encoder(images)))
 
 
 def robust(generator: LVCVAE, images: Images, *, sampled: bool = False) -> Features:
