@@ -9,11 +9,14 @@ from rich.console import Console
 from grfd.errors import UserError
 from grfd.evaluate import records
 from grfd.evaluate.records import Record
+from grfd.report import robust as robust_page
 from grfd.report.page import page
+from grfd.report.sheets import markdown
 from grfd.report.table import Row, printed, rows
 
 RESULTS = Path(__file__).parents[2] / "results"
 PAGE = Path(__file__).parents[2] / "docs" / "reproduction.md"
+README = Path(__file__).parents[2] / "README.md"
 
 
 def record(robust: list[int], clean: int = 4) -> Record:
@@ -67,6 +70,11 @@ def test_no_records_is_one_line(tmp_path: Path) -> None:
 
 def test_the_committed_page_is_derived_from_the_committed_records() -> None:
     assert PAGE.read_text() == page(RESULTS)
+
+
+def test_the_readmes_table_is_derived_from_the_committed_records() -> None:
+    folders = sorted(RESULTS.glob(f"{robust_page.FOLDERS['robust']}-*"))
+    assert markdown(robust_page.short_sheet(robust_page.with_most_attacks(folders))) in README.read_text()
 
 
 def test_committed_results_follow_from_committed_records() -> None:

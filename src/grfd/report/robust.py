@@ -56,6 +56,12 @@ def best_of(folders: Sequence[Path], group: str) -> str | None:
     return strongest(folders, group, finalists=True)
 
 
+def with_most_attacks(folders: Sequence[Path]) -> list[Path]:
+    """The seeds whose finalists have met all that any seed's have."""
+    met = [len(attacks_on([folder], SOURCE)) for folder in folders]
+    return [folder for folder, count in zip(folders, met, strict=True) if count == max(met)]
+
+
 def short_sheet(folders: Sequence[Path]) -> Sheet:
     """A line a group, its best: clean, worst case under `transfer` and `adaptive`, by the attacks that all have met."""
     names = {group: best_of(folders, group) for group in IN_SHORT}
@@ -178,8 +184,7 @@ def _final(folders: Sequence[Path], figure: str) -> list[str]:
     """All seeds by the attacks that every seed has met; where some seeds have met more, those by themselves too."""
     if not folders:
         return []
-    met = [len(attacks_on([folder], SOURCE)) for folder in folders]
-    most = [folder for folder, count in zip(folders, met, strict=True) if count == max(met)]
+    most = with_most_attacks(folders)
     title = "By all attacks, some of which the other seeds have not met:"
     more = [title, *_tables(most)] if len(most) < len(folders) else []
     return [
