@@ -148,7 +148,7 @@ _SEARCHED = {
     # a larger G keeps more: whether GRFD's terms or the capacity does it, its own control says
     "control-0.14-residual": control(0.14, RESIDUAL),
     "ours-0.17-residual": ours(0.17, RESIDUAL),
-    # and TRADES keeps more the less its β: it shall have its best
+    # TRADES kept more at β = 3 than at 6: less still is tried, so that it has its best
     "trades-0.14-beta-1": trades(0.14, 1.0),
     "trades-0.17-beta-1": trades(0.17, 1.0),
 }
