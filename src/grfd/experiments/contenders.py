@@ -1,7 +1,7 @@
 """Who is compared with GRFD robust, under which recipes: all that spend the same gradients in training.
 
 A budget counts gradients of the whole network an image, all epochs together, stage I included where a contender starts
-from it; each has as many epochs as that buys.
+from it; each has as many epochs as that buys, but for a rival that is given more on purpose, as its name says.
 """
 
 from dataclasses import dataclass, field, replace
@@ -71,12 +71,15 @@ def gradients(contender: Contender, config: Config) -> int:
 
 
 def spending(budget: int, config: Config, contenders: dict[str, Contender]) -> dict[str, Contender]:
-    """Each with as many epochs as the budget buys behind its stage I; GRFD as published has the configuration's."""
+    """Each with as many epochs as the budget buys behind its stage I, or those of its own recipe.
+
+    GRFD as published has the configuration's.
+    """
     found = {}
     for name, each in contenders.items():
         first = GRADIENTS_OF_STAGE_ONE * config.epochs if starts_from_stage_one(each) else 0
         epochs = {} if each.defense == "grfd" else {"epochs": (budget - first) // gradients_an_epoch(each)}
-        found[name] = replace(each, recipe=each.recipe | epochs)
+        found[name] = replace(each, recipe=epochs | each.recipe)
     return found
 
 
@@ -85,8 +88,8 @@ def _attacked(eps: float, steps: int = 3) -> dict[str, Any]:
     return {"eps": eps, "step_size": eps / 2, "steps": steps, "averaging": 0.995}
 
 
-def pgd_at(eps: float, **recipe: Any) -> Contender:
-    return Contender("PGD-AT", "pgd-at", _attacked(eps) | recipe)
+def pgd_at(eps: float, changes: dict[str, Any] | None = None, **recipe: Any) -> Contender:
+    return Contender("PGD-AT", "pgd-at", _attacked(eps) | recipe, changes or {})
 
 
 def trades(eps: float, beta: float, **recipe: Any) -> Contender:
@@ -104,6 +107,8 @@ def control(eps: float, changes: dict[str, Any] | None = None, **recipe: Any) ->
 
 RESIDUAL: dict[str, Any] = {"autoencoder": "residual"}
 """G is CD-VAE's network, with batch norm, in place of LeNet5's mirror."""
+WIDE: dict[str, Any] = {"model": "wrn-10-1-dropout-0"}
+"""F is the smallest wide residual network, in place of LeNet5."""
 NO_TERMS: dict[str, Any] = {"reconstruction": 0.0, "divergence": 0.0, "rectification": 0.0}
 """No term of GRFD's."""
 AS_TRADES: dict[str, Any] = {"adversarial": 0.0, "natural": 1.0}
@@ -148,6 +153,14 @@ _SEARCHED = {
     # a larger G keeps more: whether GRFD's terms or the capacity does it, its own control says
     "control-0.14-residual": control(0.14, RESIDUAL),
     "ours-0.17-residual": ours(0.17, RESIDUAL),
+    # what each term brings on top of that control
+    "ours-0.14-residual-no-rectification": ours(0.14, RESIDUAL, rectification=0.0),
+    "ours-0.14-residual-no-reconstruction": ours(0.14, RESIDUAL, reconstruction=0.0),
+    "ours-0.14-residual-no-divergence": ours(0.14, RESIDUAL, divergence=0.0),
+    # and whether it takes a G at all, or a larger F alone does as well
+    "pgd-at-0.14-wrn-10-1": pgd_at(0.14, WIDE),
+    # a gradient of that costs what four of LeNet5's do: as much time instead of as many gradients
+    "pgd-at-0.14-four-times": pgd_at(0.14, epochs=60),
     # TRADES kept more at β = 3 than at 6: less still is tried, so that it has its best
     "trades-0.14-beta-1": trades(0.14, 1.0),
     "trades-0.17-beta-1": trades(0.17, 1.0),

@@ -239,10 +239,14 @@ TOLD = ("robust at ε = 0.5", "gradient-free beats white-box")
 
 
 def _flags(folders: Sequence[Path]) -> str:
-    checks = [check for folder in folders for check in json.loads((folder / "results.json").read_text())["checks"]]
+    checks = [
+        {"seed": f"seed {seed}: " if len(folders) > 1 else ""} | check
+        for seed, folder in enumerate(folders)
+        for check in json.loads((folder / "results.json").read_text())["checks"]
+    ]
     flagged = [check for check in checks if check["flagged"]]
     ours = best_of(folders, OURS)
     told = [check for check in checks if check["model"] == ours and check["name"] in TOLD and check not in flagged]
-    lines = [f"- {each['model']}: {each['name']}: {each['detail']}" for each in flagged]
-    lines += [f"- {each['model']}, not flagged: {each['detail']}" for each in told]
+    lines = [f"- {each['seed']}{each['model']}: {each['name']}: {each['detail']}" for each in flagged]
+    lines += [f"- {each['seed']}{each['model']}, not flagged: {each['detail']}" for each in told]
     return "\n".join([f"Masking checks: {len(checks)} made, {len(flagged)} flagged.", *lines])
