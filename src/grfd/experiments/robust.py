@@ -4,7 +4,7 @@ Claim: none of the paper's; ours to test. x ↦ F(x − G(x)), trained end to en
 several ε and β, beside a control of the same two networks under the same attack without any term of GRFD's, and beside
 itself with each term left out, at the same number of gradients in training.
 Cost: `grfd reproduce robust --scale short --dry-run` says it, cell by cell.
-Command: `grfd reproduce robust --scale short --seeds 3`.
+Command: `grfd reproduce robust --scale short --seeds 3`; `grfd reproduce robust --dataset cifar10 --scale small`.
 """
 
 import json
