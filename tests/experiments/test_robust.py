@@ -100,6 +100,7 @@ def folder(tmp_path: Path, record_of: Callable[[np.ndarray], Record]) -> Path:
     groups = {"a": report.OURS, "b": "PGD-AT", "c": "control"}
     about = {name: {"group": group, "gradients": 10, "finalist": False} for name, group in groups.items()}
     (tmp_path / report.CONTENDERS).write_text(json.dumps(about))
+    (tmp_path / "config.json").write_text(json.dumps({"config": {"data": "mnist"}}))
     return tmp_path
 
 
@@ -110,8 +111,13 @@ def test_comparisons_are_paired_and_over_all_attacks(folder: Path) -> None:
     assert found.p_value == pytest.approx(binomtest(30, 40).pvalue) and found.p_value < 0.01
     assert paired.compared([folder], "a", "c").p_value == 1.0
     said = "\n".join(report.verdict([folder]))
-    assert "beside b, the strongest PGD-AT: +10.00 points (p 0.041)" in said and "TRADES:" not in said
-    assert "beside c, the strongest control: +0.00 points (p 1.000, which may be chance)" in said
+    assert "TRADES at 98.82 % clean. a is at 100.00 % clean." in said
+    assert (
+        "beside b, the strongest PGD-AT, at 100.00 % clean: +10.00 points (p 0.041)" in said and "TRADES:" not in said
+    )
+    assert "beside c, the strongest control, at 100.00 % clean: +0.00 points (p 1.000, which may be chance)" in said
+    (folder / "config.json").write_text(json.dumps({"config": {"data": "cifar10"}}))
+    assert "TRADES. a is at" in "\n".join(report.verdict([folder]))  # the clean accuracy aimed at is MNIST's
     lines = {row[0]: row for row in report.paired_sheet([folder]).rows}
     assert lines["b"][1:4] == ["+10.00", "15", "5"] and lines["c"][1] == "+0.00"
 
