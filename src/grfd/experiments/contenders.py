@@ -157,10 +157,10 @@ _SEARCHED = {
     "ours-0.14-residual-no-rectification": ours(0.14, RESIDUAL, rectification=0.0),
     "ours-0.14-residual-no-reconstruction": ours(0.14, RESIDUAL, reconstruction=0.0),
     "ours-0.14-residual-no-divergence": ours(0.14, RESIDUAL, divergence=0.0),
+    # a gradient of such a G and F costs what four of LeNet5's do: as much time instead of as many gradients
+    "pgd-at-0.14-four-times": pgd_at(0.14, epochs=60),
     # and whether it takes a G at all, or a larger F alone does as well
     "pgd-at-0.14-wrn-10-1": pgd_at(0.14, WIDE),
-    # a gradient of that costs what four of LeNet5's do: as much time instead of as many gradients
-    "pgd-at-0.14-four-times": pgd_at(0.14, epochs=60),
     # TRADES kept more at β = 3 than at 6: less still is tried, so that it has its best
     "trades-0.14-beta-1": trades(0.14, 1.0),
     "trades-0.17-beta-1": trades(0.17, 1.0),
