@@ -226,5 +226,6 @@ SCALES: dict[str, Scale] = {
         300,
         ("fgsm", "eotpgd"),
         finalists=tuple(_SMALL),
+        minutes={"standard": 2.0, "stage I": 6.2, "train": 4.6, "attack": 0.4, "final": 27.1},
     ),
 }

@@ -28,7 +28,7 @@ from grfd.experiments import contenders, variants
 from grfd.experiments.cells import Cell
 from grfd.experiments.contenders import ATTACKS_OF_FINALISTS, Contender, Scale, gradients, starts_from_stage_one
 from grfd.opening import build_architecture, load_data, named_data
-from grfd.report.robust import CONTENDERS, PROTOCOLS, draw_curve, paired_sheet, robust_sheet
+from grfd.report.robust import CONTENDERS, PROTOCOLS, draw_curve, in_brief, paired_sheet, robust_sheet
 from grfd.report.sheets import printed, write
 
 FOLDER = "robust"
@@ -172,10 +172,14 @@ def _attacked(config: Config, scale: Scale) -> Data:
 
 
 def show(out: Path, scale: str, seeds: int) -> list[Table | str]:
-    """All contenders, paired comparisons with the best of ours, and the curve; robust.md, .tex and .csv."""
+    """All contenders in the worst case, paired comparisons with the best of ours, and the curve.
+
+    Writes the tables, each attack in them, as .md, .tex and .csv.
+    """
     folders = [folder_of(out, scale, seed) / JUDGED for seed in range(seeds)]
-    sheets = {"robust": robust_sheet(folders), "robust-paired": paired_sheet(folders)}
-    for name, sheet in sheets.items():
-        write(sheet, out / name)
+    whole, paired = robust_sheet(folders), paired_sheet(folders)
+    written = [
+        path for sheet, name in ((whole, "robust"), (paired, "robust-paired")) for path in write(sheet, out / name)
+    ]
     drawn = draw_curve(folders, out / "robust")
-    return [*(printed(sheet) for sheet in sheets.values()), f"drawn {drawn[0]}"]
+    return [printed(in_brief(whole)), printed(paired), f"each attack: {written[0]}; the curve: {drawn[0]}"]

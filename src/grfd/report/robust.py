@@ -3,6 +3,7 @@
 import json
 import statistics
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -103,6 +104,17 @@ def robust_sheet(folders: Sequence[Path]) -> Sheet:
     return Sheet([*header, "`transfer`, worst"], lines, "Adaptive")
 
 
+def in_brief(sheet: Sheet) -> Sheet:
+    """Without single attacks, and the gradients that all spend: a terminal is narrow."""
+    left_out = {"gradients", *NAMES.values()} - {NAMES["none"]}
+    kept = [index for index, name in enumerate(sheet.header) if name not in left_out]
+    return replace(
+        sheet,
+        header=[sheet.header[index] for index in kept],
+        rows=[[row[index] for index in kept] for row in sheet.rows],
+    )
+
+
 def _worst_of(attacks: Sequence[str]) -> str:
     return f"worst of {', '.join(NAMES[name] for name in attacks)}"
 
@@ -166,7 +178,8 @@ def draw_curve(folders: Sequence[Path], path: Path) -> list[Path]:
                 label=group,
             )
         axis.set_xlabel("clean accuracy, per cent")
-        axis.set_ylabel(f"{_worst_of(attacks)}, adaptive, per cent")
+        told = _worst_of(attacks) if len(attacks) < 4 else f"worst of {len(attacks)} attacks"
+        axis.set_ylabel(f"{told}, adaptive, per cent")
         axis.legend()
         return saved(figure, path)
 

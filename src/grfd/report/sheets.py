@@ -63,7 +63,8 @@ def printed(sheet: Sheet) -> Table:
     table = Table(title=sheet.title, title_style="bold", title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False,
                   collapse_padding=True)  # fmt: skip
     for index, name in enumerate(sheet.header):
-        table.add_column(name, justify="left" if index < sheet.left else "right")
+        words = index < sheet.left  # a name cut short is another's; headers can be broken
+        table.add_column(name, justify="left" if words else "right", no_wrap=words)
     for texts in sheet.rows:
         table.add_row(*texts)
     return table
