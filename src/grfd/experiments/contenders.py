@@ -169,6 +169,7 @@ _SEARCHED = {
 _SHORT = {
     "pgd-at-0.11": pgd_at(0.11),
     "pgd-at-0.17": pgd_at(0.17),
+    "pgd-at-0.14-four-times": pgd_at(0.14, epochs=20),
     "trades-0.14-beta-3": trades(0.14, 3.0),
     "control-0.14-residual": control(0.14, RESIDUAL),
     "ours-0.14-residual": ours(0.14, RESIDUAL),
