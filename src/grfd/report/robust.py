@@ -30,7 +30,7 @@ AIM, AIM_CLEAN = 0.5, {"mnist": " at 98.82 % clean"}
 """What was aimed at: so many points more than PGD-AT and TRADES in the worst case, at so high a clean accuracy."""
 CHOSEN = {
     "robust": "What is deployed was chosen by a search on training images (below).",
-    "robust-cifar10": "No search preceded it: ε is 8/255 for all, β is TRADES' own, the learning rate the small preset's.",
+    "robust-cifar10": "No search preceded it: ε is 8/255 for all, β TRADES' own, the learning rate the small preset's.",
 }
 """Figure → how its contenders were chosen."""
 IN_SHORT = ("GRFD as published", OURS, "control", "PGD-AT", "TRADES")
