@@ -87,21 +87,25 @@ def short_sheet(folders: Sequence[Path]) -> Sheet:
 def robust_sheet(folders: Sequence[Path]) -> Sheet:
     """A line a contender under `adaptive`: clean, each attack, and worst cases.
 
-    The worst case is by the attacks that all have met, then by all that this one has met; last, that of `transfer`.
+    The worst case is by the attacks that all have met, then by all that this one has met where some have met more; last,
+    that of `transfer`.
     """
     grids = [grid(rows(folder)) for folder in folders]
     common = attacks_on(folders, *contenders(folders))
     attacks = attacks_on(folders, SOURCE)
+    some_met_more = len(common) < len(attacks)
     lines = []
     for name, about in {SOURCE: {"gradients": ""}, **contenders(folders)}.items():
         mine = attacks_on(folders, name)
         seen = [spread(values(grids, "adaptive", name, attack)) for attack in ("none", *attacks)]
-        of_all = spread(held(folders, name, mine)) if len(mine) > len(common) else "–"
+        of_all = [spread(held(folders, name, mine)) if len(mine) > len(common) else "–"] if some_met_more else []
         transferred = [] if name == SOURCE else held(folders, name, mine, "transfer")
-        worsts = [spread(held(folders, name, common)), of_all, spread(transferred)]
-        lines.append([name, str(about["gradients"]), *seen, *worsts])
-    header = ["model", "gradients", "clean", *(NAMES[name] for name in attacks), _worst_of(common), "worst of all"]
-    return Sheet([*header, "`transfer`, worst"], lines, "Adaptive")
+        lines.append(
+            [name, str(about["gradients"]), *seen, spread(held(folders, name, common)), *of_all, spread(transferred)]
+        )
+    worsts = [_worst_of(common), "worst of all"] if some_met_more else [f"worst of the {len(attacks)}"]
+    header = ["model", "gradients", "clean", *(NAMES[name] for name in attacks), *worsts, "`transfer`, worst"]
+    return Sheet(header, lines, "Adaptive")
 
 
 def in_brief(sheet: Sheet) -> Sheet:
