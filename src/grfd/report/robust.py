@@ -19,7 +19,8 @@ from grfd.report.table import DATA_NAMES, NAMES, grid, rows
 
 FOLDERS = {"robust": "robust-short-seed", "robust-cifar10": "robust-cifar10-small-seed"}
 """Figure → beginning of the folder names in results/: MNIST's, and CIFAR-10's."""
-SEARCHED = "robust-search-seed"
+SEARCH = {"robust-search": "robust-search-seed"}
+"""The same of the search."""
 CONTENDERS = "contenders.json"
 """In such a folder: name → group, defense, recipe, changes of the configuration, gradients that training took for each
 image, and whether it is a finalist, chosen before the test images were looked at."""
@@ -33,6 +34,7 @@ CHOSEN = {
     "robust-cifar10": "No search preceded it: ε is 8/255 for all, β TRADES' own, the learning rate the small preset's.",
 }
 """Figure → how its contenders were chosen."""
+CURVE = "![Clean accuracy against the worst case]({figure}.png)"
 IN_SHORT = ("GRFD as published", OURS, "control", "PGD-AT", "TRADES")
 """Groups of the short table."""
 
@@ -87,8 +89,8 @@ def short_sheet(folders: Sequence[Path]) -> Sheet:
 def robust_sheet(folders: Sequence[Path]) -> Sheet:
     """A line a contender under `adaptive`: clean, each attack, and worst cases.
 
-    The worst case is by the attacks that all have met, then by all that this one has met where some have met more; last,
-    that of `transfer`.
+    The worst case is by the attacks that all have met, then, where some have met more, by all that this one has met;
+    last, that of `transfer`.
     """
     grids = [grid(rows(folder)) for folder in folders]
     common = attacks_on(folders, *contenders(folders))
@@ -162,7 +164,7 @@ def paired_sheet(folders: Sequence[Path]) -> Sheet:
 
 
 def draw_curve(folders: Sequence[Path], path: Path) -> list[Path]:
-    """Clean accuracy against the worst case under `adaptive`, a line a group. Writes `path` as .png and .pdf."""
+    """Clean accuracy against the worst case under `adaptive`, a mark a contender. Writes `path` as .png and .pdf."""
     grids = [grid(rows(folder)) for folder in folders]
     attacks = attacks_on(folders, *contenders(folders))
     groups: dict[str, list[str]] = {}
@@ -172,15 +174,10 @@ def draw_curve(folders: Sequence[Path], path: Path) -> list[Path]:
         figure = Figure(figsize=(COLUMN, 2.6), layout="constrained")
         axis = figure.subplots()
         for index, (group, names) in enumerate(groups.items()):
-            points = sorted((values(grids, "adaptive", name, "none"), held(folders, name, attacks)) for name in names)
-            clean, kept = ([each[place] for each in points] for place in (0, 1))
-            axis.errorbar(
-                [statistics.mean(each) for each in clean],
-                [statistics.mean(each) for each in kept],
-                yerr=[statistics.stdev(each) if len(each) > 1 else 0.0 for each in kept],
-                fmt="osD^vP"[index % 6] + "-",
-                label=group,
-            )
+            points = [(values(grids, "adaptive", name, "none"), held(folders, name, attacks)) for name in names]
+            clean, kept = ([statistics.mean(point[place]) for point in points] for place in (0, 1))
+            spreads = [statistics.stdev(worst) for _, worst in points] if len(folders) > 1 else None
+            axis.errorbar(clean, kept, yerr=spreads, fmt="osD^vP"[index % 6], label=group)
         axis.set_xlabel("clean accuracy, per cent")
         told = _worst_of(attacks) if len(attacks) < 4 else f"worst of {len(attacks)} attacks"
         axis.set_ylabel(f"{told}, adaptive, per cent")
@@ -190,14 +187,14 @@ def draw_curve(folders: Sequence[Path], path: Path) -> list[Path]:
 
 def draw(results: Path, out: Path) -> list[Path]:
     """The page's figures; none where no such records are committed."""
-    found = {name: _folders(results, beginning) for name, beginning in FOLDERS.items()}
+    found = {name: _folders(results, beginning) for name, beginning in (FOLDERS | SEARCH).items()}
     return [path for name, folders in found.items() if folders for path in draw_curve(folders, out / name)]
 
 
 def section(results: Path) -> list[str]:
     """The page's section; nothing where no such records are committed."""
-    finals = [line for name, beginning in FOLDERS.items() for line in _final(_folders(results, beginning), name)]
-    parts = finals + _search(_folders(results, SEARCHED))
+    parts = [line for name, beginning in FOLDERS.items() for line in _final(_folders(results, beginning), name)]
+    parts += [line for name, beginning in SEARCH.items() for line in _search(_folders(results, beginning), name)]
     return ["## Trained against its attacker: GRFD robust beside PGD-AT and TRADES", *parts] if parts else []
 
 
@@ -217,7 +214,7 @@ def _final(folders: Sequence[Path], figure: str) -> list[str]:
         "for each image of an epoch, all epochs together. The control is the same two networks, adversarially trained, "
         f"without any term of GRFD's. {CHOSEN[figure]}",
         *_tables(folders),
-        f"![Clean accuracy against the worst case]({figure}.png)",
+        CURVE.format(figure=figure),
         *more,
         _flags(folders),
     ]
@@ -236,7 +233,7 @@ def _tables(folders: Sequence[Path]) -> list[str]:
     ]
 
 
-def _search(folders: Sequence[Path]) -> list[str]:
+def _search(folders: Sequence[Path], figure: str) -> list[str]:
     if not folders:
         return []
     return [
@@ -244,6 +241,7 @@ def _search(folders: Sequence[Path]) -> list[str]:
         f"`grfd reproduce robust --scale search`, {_told(folders)}. {len(contenders(folders))} trials, judged on "
         "training images that none of them had seen; the test images chose nothing.",
         markdown(robust_sheet(folders)),
+        CURVE.format(figure=figure),
     ]
 
 
