@@ -74,6 +74,10 @@ def test_from_training_to_the_page(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     shutil.copytree(tmp_path / "results" / f"{report.FOLDERS['robust']}-0", second)
     for path in second.glob("records/*/*/pgd.npz"):
         path.unlink()
+    # where all have met the same, there is one worst case
+    alike = report.robust_sheet([second])
+    assert "worst of the 1" in alike.header and "worst of all" not in alike.header
+    assert all(len(row) == len(alike.header) for row in alike.rows)
     told = "\n".join(report.section(tmp_path / "results"))
     first, last = told.split("By all attacks")
     assert "Worst of FGSM, 2 seeds" in first and "PGD" not in first.split("All contenders")[1].split("Example")[0]
