@@ -8,7 +8,7 @@ import numpy as np
 from scipy.stats import binomtest
 
 from grfd.evaluate.protocols import Protocol
-from grfd.evaluate.records import stored, worst_case
+from grfd.evaluate.records import Record, path_of, read, worst_case
 from grfd.report.table import NAMES
 
 
@@ -34,14 +34,19 @@ class Paired:
 
 def attacks_on(folders: Sequence[Path], *models: str) -> list[str]:
     """The attacks that were run on every one of these models under `adaptive`, in every folder, in order."""
-    seen = [stored(folder) for folder in folders]
-    return [name for name in NAMES if all((model, "adaptive", name) in records for records in seen for model in models)]
+    needed = [(folder, model) for folder in folders for model in models]
+    return [name for name in NAMES if all(path_of(*each, "adaptive", name).exists() for each in needed)]
 
 
 def worst(folder: Path, model: str, attacks: Sequence[str], protocol: Protocol = "adaptive") -> np.ndarray:
     """Whether each example is right under every one of the attacks."""
-    found = stored(folder)
-    return worst_case([found[model, protocol, attack] for attack in attacks])
+    return worst_case([_record(folder, model, protocol, attack) for attack in attacks])
+
+
+def _record(folder: Path, model: str, protocol: Protocol, attack: str) -> Record:
+    found = read(path_of(folder, model, protocol, attack))
+    assert found is not None, f"{model} has not met {attack} under {protocol}"
+    return found
 
 
 def held(folders: Sequence[Path], model: str, attacks: Sequence[str], protocol: Protocol = "adaptive") -> list[float]:
