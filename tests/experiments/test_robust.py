@@ -108,6 +108,18 @@ def folder(tmp_path: Path, record_of: Callable[[np.ndarray], Record]) -> Path:
     return tmp_path
 
 
+def test_a_contender_is_shown_when_every_seed_has_it(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    fewer = tmp_path_factory.mktemp("results") / "seed"
+    shutil.copytree(folder, fewer)
+    found = json.loads((folder / report.CONTENDERS).read_text())
+    del found["c"]
+    (fewer / report.CONTENDERS).write_text(json.dumps(found))
+    assert [row[0] for row in report.paired_sheet([folder]).rows] == ["b", "c"]
+    for folders in ([folder, fewer], [fewer, folder]):
+        assert [row[0] for row in report.paired_sheet(folders).rows] == ["b"]
+        assert report.best_of(folders, "control") is None
+
+
 def test_comparisons_are_paired_and_over_all_attacks(folder: Path) -> None:
     found = paired.compared([folder, folder], "a", "b")
     assert (found.examples, found.ours_alone, found.theirs_alone) == (200, 30, 10)

@@ -174,13 +174,14 @@ _SHORT = {
     "control-0.14-residual": control(0.14, RESIDUAL),
     "ours-0.14-residual": ours(0.14, RESIDUAL),
     "grfd": AS_PUBLISHED,
+    "pgd-at-0.14-wrn-10-1": pgd_at(0.14, WIDE),
     "ours-0.14-residual-no-rectification": ours(0.14, RESIDUAL, rectification=0.0),
     "ours-0.14-residual-no-reconstruction": ours(0.14, RESIDUAL, reconstruction=0.0),
     "ours-0.14-residual-no-divergence": ours(0.14, RESIDUAL, divergence=0.0),
 }
 """By the search: the best of PGD-AT (two held as much) and of TRADES; ours with the larger G, at its control's ε.
 
-Each of its terms is left out once.
+Then PGD-AT of a larger F, which held the most of all, though it came last and is no finalist, and each term left out.
 """
 
 _FEW_EPOCHS: dict[str, Any] = {"learning_rate": PRESETS["cifar10-small"].classifier_learning_rate}

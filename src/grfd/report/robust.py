@@ -40,11 +40,9 @@ IN_SHORT = ("GRFD as published", OURS, "control", "PGD-AT", "TRADES")
 
 
 def contenders(folders: Sequence[Path]) -> dict[str, dict[str, Any]]:
-    """Those of all seeds."""
-    found: dict[str, dict[str, Any]] = {}
-    for folder in folders:
-        found |= json.loads((folder / CONTENDERS).read_text())
-    return found
+    """Those that every seed has: one that was added later is shown when the last seed has it."""
+    first, *others = [json.loads((folder / CONTENDERS).read_text()) for folder in folders]
+    return {name: about for name, about in first.items() if all(name in each for each in others)}
 
 
 def strongest(folders: Sequence[Path], group: str, *, finalists: bool = False) -> str | None:
