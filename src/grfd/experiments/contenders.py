@@ -10,7 +10,7 @@ from typing import Any
 from grfd.attacks import ATTACKS
 from grfd.config import PRESETS, Config
 from grfd.defenses import DEFENSES
-from grfd.report.robust import OURS
+from grfd.report.robust import LARGER, OURS
 
 
 @dataclass(frozen=True)
@@ -88,8 +88,13 @@ def _attacked(eps: float, steps: int = 3) -> dict[str, Any]:
     return {"eps": eps, "step_size": eps / 2, "steps": steps, "averaging": 0.995}
 
 
-def pgd_at(eps: float, changes: dict[str, Any] | None = None, **recipe: Any) -> Contender:
-    return Contender("PGD-AT", "pgd-at", _attacked(eps) | recipe, changes or {})
+def pgd_at(eps: float, **recipe: Any) -> Contender:
+    return Contender("PGD-AT", "pgd-at", _attacked(eps) | recipe)
+
+
+def wide_pgd_at(eps: float) -> Contender:
+    """Of a larger F, alone: what a G before LeNet5 is to be measured against."""
+    return Contender(LARGER, "pgd-at", _attacked(eps), WIDE)
 
 
 def trades(eps: float, beta: float, **recipe: Any) -> Contender:
@@ -160,7 +165,7 @@ _SEARCHED = {
     # a gradient of such a G and F costs what four of LeNet5's do: as much time instead of as many gradients
     "pgd-at-0.14-four-times": pgd_at(0.14, epochs=60),
     # and whether it takes a G at all, or a larger F alone does as well
-    "pgd-at-0.14-wrn-10-1": pgd_at(0.14, WIDE),
+    "pgd-at-0.14-wrn-10-1": wide_pgd_at(0.14),
     # TRADES kept more at β = 3 than at 6: less still is tried, so that it has its best
     "trades-0.14-beta-1": trades(0.14, 1.0),
     "trades-0.17-beta-1": trades(0.17, 1.0),
@@ -174,7 +179,7 @@ _SHORT = {
     "control-0.14-residual": control(0.14, RESIDUAL),
     "ours-0.14-residual": ours(0.14, RESIDUAL),
     "grfd": AS_PUBLISHED,
-    "pgd-at-0.14-wrn-10-1": pgd_at(0.14, WIDE),
+    "pgd-at-0.14-wrn-10-1": wide_pgd_at(0.14),
     "ours-0.14-residual-no-rectification": ours(0.14, RESIDUAL, rectification=0.0),
     "ours-0.14-residual-no-reconstruction": ours(0.14, RESIDUAL, reconstruction=0.0),
     "ours-0.14-residual-no-divergence": ours(0.14, RESIDUAL, divergence=0.0),

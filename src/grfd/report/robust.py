@@ -27,6 +27,8 @@ image, and whether it is a finalist, chosen before the test images were looked a
 PROTOCOLS: tuple[Protocol, ...] = ("transfer", "whitebox", "adaptive")
 OURS = "GRFD robust"
 """The group that the others are compared with."""
+LARGER = "PGD-AT, larger F"
+"""Of the target model alone, but a larger one: a group of its own."""
 AIM, AIM_CLEAN = 0.5, {"mnist": " at 98.82 % clean"}
 """What was aimed at: so many points more than PGD-AT and TRADES in the worst case, at so high a clean accuracy."""
 CHOSEN = {
@@ -135,7 +137,7 @@ def verdict(folders: Sequence[Path]) -> list[str]:
     aim_clean = AIM_CLEAN.get(_config(folders)["data"], "")
     aim = f"Aimed at: {AIM} points more than PGD-AT and TRADES{aim_clean}. {ours} is at {_clean(grids, ours)}."
     lines = []
-    for group in ("PGD-AT", "TRADES", "control"):
+    for group in ("PGD-AT", LARGER, "TRADES", "control"):
         name = strongest(folders, group)
         if name is not None:
             found = compared(folders, ours, name)
