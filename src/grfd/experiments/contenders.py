@@ -10,7 +10,7 @@ from typing import Any
 from grfd.attacks import ATTACKS
 from grfd.config import PRESETS, Config
 from grfd.defenses import DEFENSES
-from grfd.report.robust import LARGER, OURS
+from grfd.report.robust import OURS, PUBLISHED, RESIDUAL_F
 
 
 @dataclass(frozen=True)
@@ -92,9 +92,9 @@ def pgd_at(eps: float, **recipe: Any) -> Contender:
     return Contender("PGD-AT", "pgd-at", _attacked(eps) | recipe)
 
 
-def wide_pgd_at(eps: float) -> Contender:
-    """Of a larger F, alone: what a G before LeNet5 is to be measured against."""
-    return Contender(LARGER, "pgd-at", _attacked(eps), WIDE)
+def residual_pgd_at(eps: float) -> Contender:
+    """Of a residual F, alone: what a G in front of LeNet5 is to be measured against."""
+    return Contender(RESIDUAL_F, "pgd-at", _attacked(eps), WIDE)
 
 
 def trades(eps: float, beta: float, **recipe: Any) -> Contender:
@@ -118,7 +118,7 @@ NO_TERMS: dict[str, Any] = {"reconstruction": 0.0, "divergence": 0.0, "rectifica
 """No term of GRFD's."""
 AS_TRADES: dict[str, Any] = {"adversarial": 0.0, "natural": 1.0}
 """With `consistency` as β: TRADES' objective."""
-AS_PUBLISHED = Contender("GRFD as published", "grfd")
+AS_PUBLISHED = Contender(PUBLISHED, "grfd")
 
 
 _QUICK = {
@@ -164,8 +164,8 @@ _SEARCHED = {
     "ours-0.14-residual-no-divergence": ours(0.14, RESIDUAL, divergence=0.0),
     # a gradient of such a G and F costs what four of LeNet5's do: as much time instead of as many gradients
     "pgd-at-0.14-four-times": pgd_at(0.14, epochs=60),
-    # and whether it takes a G at all, or a larger F alone does as well
-    "pgd-at-0.14-wrn-10-1": wide_pgd_at(0.14),
+    # and whether it takes a G at all, or another F alone does as well
+    "pgd-at-0.14-wrn-10-1": residual_pgd_at(0.14),
     # TRADES kept more at β = 3 than at 6: less still is tried, so that it has its best
     "trades-0.14-beta-1": trades(0.14, 1.0),
     "trades-0.17-beta-1": trades(0.17, 1.0),
@@ -179,14 +179,14 @@ _SHORT = {
     "control-0.14-residual": control(0.14, RESIDUAL),
     "ours-0.14-residual": ours(0.14, RESIDUAL),
     "grfd": AS_PUBLISHED,
-    "pgd-at-0.14-wrn-10-1": wide_pgd_at(0.14),
+    "pgd-at-0.14-wrn-10-1": residual_pgd_at(0.14),
     "ours-0.14-residual-no-rectification": ours(0.14, RESIDUAL, rectification=0.0),
     "ours-0.14-residual-no-reconstruction": ours(0.14, RESIDUAL, reconstruction=0.0),
     "ours-0.14-residual-no-divergence": ours(0.14, RESIDUAL, divergence=0.0),
 }
 """By the search: the best of PGD-AT (two held as much) and of TRADES; ours with the larger G, at its control's ε.
 
-Then PGD-AT of a larger F, which held the most of all, though it came last and is no finalist, and each term left out.
+Then PGD-AT of a residual F, which held the most of all, though it came last and is no finalist; and each term left out.
 """
 
 _FEW_EPOCHS: dict[str, Any] = {"learning_rate": PRESETS["cifar10-small"].classifier_learning_rate}
