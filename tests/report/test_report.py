@@ -8,6 +8,9 @@ from rich.console import Console
 
 from grfd.errors import UserError
 from grfd.evaluate import records
+from grfd.evaluate.checks import as_rows, on_records
+from grfd.evaluate.judge import CONTROL
+from grfd.evaluate.probes import PROBES
 from grfd.evaluate.records import Record
 from grfd.report import robust as robust_page
 from grfd.report.page import page
@@ -81,4 +84,12 @@ def test_committed_results_follow_from_committed_records() -> None:
     runs = sorted(RESULTS.rglob("results.json"))
     assert runs
     for file in runs:
-        assert json.loads(file.read_text())["rows"] == [vars(row) for row in rows(file.parent)]
+        found = json.loads(file.read_text())
+        assert found["rows"] == [vars(row) for row in rows(file.parent)]
+        # all models met the same probes, and their comparisons of records are those that the records make
+        models = {row["model"] for row in found["rows"]} - {CONTROL}
+        probed = {model: {each["name"] for each in found["checks"] if each["model"] == model} for model in models}
+        compared = [each for each in found["checks"] if each["name"] not in PROBES]
+        assert len({frozenset(names & PROBES.keys()) for names in probed.values()}) == 1, file
+        derived = [check for model in models for check in as_rows(on_records(file.parent, model))]
+        assert sorted(map(str, compared)) == sorted(map(str, derived)), file

@@ -77,10 +77,11 @@ def append(path: Path, more: Record) -> None:
     write(path, Record(columns, more.settings))
 
 
-def stored(folder: Path) -> dict[tuple[str, str, str], Record]:
-    """All records of a run folder: (model, protocol, attack) → record."""
+def stored(folder: Path, model: str | None = None) -> dict[tuple[str, str, str], Record]:
+    """All records of a run folder, or those of one model: (model, protocol, attack) → record."""
     found = {}
-    for path in sorted((folder / "records").glob("*/*/*.npz")):
+    paths = (folder / "records" / model).glob("*/*.npz") if model else (folder / "records").glob("*/*/*.npz")
+    for path in sorted(paths):
         record = read(path)
         assert record is not None
         found[path.parent.parent.name, path.parent.name, path.stem] = record
