@@ -66,6 +66,11 @@ def test_from_training_to_the_page(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         tmp_path / "results" / f"{report.FOLDERS['robust']}-0", tmp_path / "kept/quick-seed-0" / robust.JUDGED
     )
     assert all(cell.done() for cell in robust.cells(tmp_path / "kept", "quick", 1))
+    # and stage I is trained where one that is waiting starts from it
+    for name, needed in (("control", False), ("grfd-robust", True)):
+        shutil.rmtree(tmp_path / "kept/quick-seed-0" / robust.JUDGED / "records" / name)
+        standards, first, *_ = robust.cells(tmp_path / "kept", "quick", 1)
+        assert not standards.done() and first.done() is not needed
     assert "| control |" in "\n".join(report.section(tmp_path / "results"))
     assert [path.name for path in report.draw(tmp_path / "results", tmp_path)] == ["robust.png", "robust.pdf"]
     assert "By all attacks" not in "\n".join(report.section(tmp_path / "results"))

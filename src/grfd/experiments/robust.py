@@ -53,10 +53,14 @@ def _of_seed(folder: Path, scale: Scale, seed: int) -> list[Cell]:
     config, minutes = replace(scale.config, seed=seed), scale.minutes
     first, waiting = folder / STAGE_ONE, partial(_waiting, folder, scale)
     second = folder / SOURCE / "second-standard.safetensors"
+
+    def starting() -> list[str]:
+        return [name for name in waiting() if _shares_stage_one(scale.contenders[name])]
+
     todo = [
         Cell("standard models", minutes.get("standard"), lambda: second.exists() or not waiting(),
              partial(variants.train_standard, folder / SOURCE, config)),
-        Cell("stage I", minutes.get("stage I"), lambda: (first / "lvcvae.safetensors").exists() or not waiting(),
+        Cell("stage I", minutes.get("stage I"), lambda: (first / "lvcvae.safetensors").exists() or not starting(),
              partial(_stage_one, first, config)),
     ]  # fmt: skip
     for name, contender in scale.contenders.items():
