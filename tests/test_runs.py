@@ -26,6 +26,18 @@ def test_another_configuration_is_refused_by_field(tmp_path: Path) -> None:
         runs.create(tmp_path, replace(Config(), gamma=0.5))
 
 
+def test_images_that_have_moved_need_one_edit(tmp_path: Path) -> None:
+    runs.create(tmp_path, Config(data_dir=Path("old")))
+    moved = Config(data_dir=Path("new"))
+    with pytest.raises(UserError, match=r"data_dir old → new.*where the same images have moved, change data_dir in"):
+        runs.create(tmp_path, moved)
+    with pytest.raises(UserError, match=r"choose another folder$"):
+        runs.create(tmp_path, replace(moved, gamma=0.5))
+    file = tmp_path / "config.json"
+    file.write_text(file.read_text().replace('"old"', '"new"'))
+    assert runs.create(tmp_path, moved).config == moved
+
+
 def test_a_folder_of_something_else_is_refused(tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").write_text("important")
     with pytest.raises(UserError, match="not empty and holds no run"):

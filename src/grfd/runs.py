@@ -56,7 +56,9 @@ def _created(path: Path, config: Config) -> Run:
         differing = [f.name for f in fields(Config) if getattr(run.config, f.name) != getattr(config, f.name)]
         if differing:
             changes = ", ".join(f"{n} {getattr(run.config, n)} → {getattr(config, n)}" for n in differing)
-            raise UserError(f"{path} holds a run of another configuration ({changes}): choose another folder")
+            moved = f", or, where the same images have moved, change data_dir in {path / 'config.json'}"
+            way_out = "choose another folder" + (moved if differing == ["data_dir"] else "")
+            raise UserError(f"{path} holds a run of another configuration ({changes}): {way_out}")
         return run
     if path.exists() and not path.is_dir():
         raise UserError(f"{path} is a file: expected a folder for the run")
