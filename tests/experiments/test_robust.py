@@ -19,7 +19,7 @@ from grfd.evaluate.records import Record
 from grfd.experiments import cells, contenders, robust
 from grfd.experiments.contenders import Contender, control, gradients, ours, pgd_at, spending, trades
 from grfd.opening import named_data
-from grfd.report import paired
+from grfd.report import paired, robust_section
 from grfd.report import robust as report
 
 TINY = replace(
@@ -58,12 +58,12 @@ def test_from_training_to_the_page(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert [row[0] for row in short.rows] == ["none", "GRFD as published", "GRFD robust", "control", "PGD-AT"]
     assert "FGSM" in short.title and "PGD" not in short.title  # the control has met FGSM alone
     assert (tmp_path / "runs/robust-paired.csv").read_text().count("\n") == 4
-    assert report.section(tmp_path / "results") == [] == report.draw(tmp_path / "results", tmp_path)
+    assert robust_section.section(tmp_path / "results") == [] == robust_section.draw(tmp_path / "results", tmp_path)
     (tmp_path / "results").mkdir()
-    (folder / robust.JUDGED).rename(tmp_path / "results" / f"{report.FOLDERS['robust']}-0")
+    (folder / robust.JUDGED).rename(tmp_path / "results" / f"{robust_section.FOLDERS['robust']}-0")
     # the records alone say what is done
     shutil.copytree(
-        tmp_path / "results" / f"{report.FOLDERS['robust']}-0", tmp_path / "kept/quick-seed-0" / robust.JUDGED
+        tmp_path / "results" / f"{robust_section.FOLDERS['robust']}-0", tmp_path / "kept/quick-seed-0" / robust.JUDGED
     )
     assert all(cell.done() for cell in robust.cells(tmp_path / "kept", "quick", 1))
     # and stage I is trained where one that is waiting starts from it
@@ -71,19 +71,19 @@ def test_from_training_to_the_page(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         shutil.rmtree(tmp_path / "kept/quick-seed-0" / robust.JUDGED / "records" / name)
         standards, first, *_ = robust.cells(tmp_path / "kept", "quick", 1)
         assert not standards.done() and first.done() is not needed
-    assert "| control |" in "\n".join(report.section(tmp_path / "results"))
-    assert [path.name for path in report.draw(tmp_path / "results", tmp_path)] == ["robust.png", "robust.pdf"]
-    assert "By all attacks" not in "\n".join(report.section(tmp_path / "results"))
+    assert "| control |" in "\n".join(robust_section.section(tmp_path / "results"))
+    assert [path.name for path in robust_section.draw(tmp_path / "results", tmp_path)] == ["robust.png", "robust.pdf"]
+    assert "By all attacks" not in "\n".join(robust_section.section(tmp_path / "results"))
     # a seed that has met fewer attacks is compared by those, and the others by all of theirs besides
-    second = tmp_path / "results" / f"{report.FOLDERS['robust']}-1"
-    shutil.copytree(tmp_path / "results" / f"{report.FOLDERS['robust']}-0", second)
+    second = tmp_path / "results" / f"{robust_section.FOLDERS['robust']}-1"
+    shutil.copytree(tmp_path / "results" / f"{robust_section.FOLDERS['robust']}-0", second)
     for path in second.glob("records/*/*/pgd.npz"):
         path.unlink()
     # where all have met the same, there is one worst case
     alike = report.robust_sheet([second])
     assert "worst of the 1" in alike.header and "worst of all" not in alike.header
     assert all(len(row) == len(alike.header) for row in alike.rows)
-    told = "\n".join(report.section(tmp_path / "results"))
+    told = "\n".join(robust_section.section(tmp_path / "results"))
     first, last = told.split("By all attacks")
     assert "Worst of FGSM, 2 seeds" in first and "PGD" not in first.split("All contenders")[1].split("Example")[0]
     assert "one seed" in last and "| pgd-at |" in last and "PGD" in last.split("All contenders")[1].split("Example")[0]
@@ -141,6 +141,10 @@ def test_comparisons_are_paired_and_over_all_attacks(folder: Path) -> None:
     assert "TRADES. a is at" in "\n".join(report.verdict([folder]))  # the clean accuracy aimed at is MNIST's
     lines = {row[0]: row for row in report.paired_sheet([folder]).rows}
     assert lines["b"][1:4] == ["+10.00", "15", "5"] and lines["c"][1] == "+0.00"
+    # the odd ones of each alone fall to PGD: 8 with ours, 3 with theirs
+    assert paired.compared([folder], "a", "b", left_out=["fgsm"]).ours_alone == 8
+    assert lines["b"][5:] == ["+5.00", "0.227"]
+    assert report.decided_by_largest([folder]) == []
 
 
 def test_the_best_is_a_finalist_where_there_is_one(folder: Path) -> None:

@@ -13,6 +13,7 @@ from grfd.evaluate.judge import CONTROL
 from grfd.evaluate.probes import PROBES
 from grfd.evaluate.records import Record
 from grfd.report import robust as robust_page
+from grfd.report import robust_section
 from grfd.report.page import page
 from grfd.report.sheets import markdown
 from grfd.report.table import Row, printed, rows
@@ -76,7 +77,7 @@ def test_the_committed_page_is_derived_from_the_committed_records() -> None:
 
 
 def test_the_readmes_table_is_derived_from_the_committed_records() -> None:
-    folders = sorted(RESULTS.glob(f"{robust_page.FOLDERS['robust']}-*"))
+    folders = sorted(RESULTS.glob(f"{robust_section.FOLDERS['robust']}-*"))
     assert markdown(robust_page.short_sheet(robust_page.with_most_attacks(folders))) in README.read_text()
 
 

@@ -9,7 +9,7 @@ from grfd import runs
 from grfd.errors import UserError
 from grfd.evaluate.protocols import PROTOCOLS
 from grfd.evaluate.records import stored
-from grfd.report import rivals, robust, rsm, variant_sections
+from grfd.report import rivals, robust_section, rsm, variant_sections
 from grfd.report.sheets import Sheet, markdown
 from grfd.report.spread import spread, values
 from grfd.report.table import MODEL_NAMES, NAMES, Row, cell, columns, grid, published, rows, usual
@@ -30,7 +30,7 @@ def write_page(results: Path, out: Path) -> None:
     """Writes the page, and beside it the figures that it shows. Raises `UserError` where the records are not there."""
     runs.write_bytes(out, page(results).encode())
     variant_sections.draw(results, out.parent)
-    robust.draw(results, out.parent)
+    robust_section.draw(results, out.parent)
 
 
 def page(results: Path) -> str:
@@ -45,7 +45,7 @@ def page(results: Path) -> str:
         parts += [_checks(folder) for folder in seeds]
     parts += rivals.section(results)
     parts += rivals.small_section(results, "cifar10") + rivals.small_section(results, "cifar100")
-    parts += variant_sections.section(results) + rsm.section(results) + robust.section(results)
+    parts += variant_sections.section(results) + rsm.section(results) + robust_section.section(results)
     if (results / STOPPED / "metrics.jsonl").exists():
         parts += ["## The paper's schedule at another learning rate, stopped", _stopped(results / STOPPED)]
         parts += [_course(results / STOPPED), _curve(results / STOPPED)]

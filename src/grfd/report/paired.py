@@ -54,9 +54,14 @@ def held(folders: Sequence[Path], model: str, attacks: Sequence[str], protocol: 
     return [100 * float(worst(folder, model, attacks, protocol).mean()) for folder in folders]
 
 
-def compared(folders: Sequence[Path], ours: str, theirs: str, protocol: Protocol = "adaptive") -> Paired:
-    """Over all seeds, by the attacks that both have met: networks of the same seed face the same images."""
-    attacks = attacks_on(folders, ours, theirs)
+def compared(
+    folders: Sequence[Path], ours: str, theirs: str, protocol: Protocol = "adaptive", *, left_out: Sequence[str] = ()
+) -> Paired:
+    """Over all seeds, by the attacks that both have met but those left out.
+
+    Networks of the same seed face the same images.
+    """
+    attacks = [name for name in attacks_on(folders, ours, theirs) if name not in left_out]
     pairs = [[worst(folder, name, attacks, protocol) for name in (ours, theirs)] for folder in folders]
     first, second = (np.concatenate(each) for each in zip(*pairs, strict=True))
     return Paired(len(first), int((first & ~second).sum()), int((second & ~first).sum()))

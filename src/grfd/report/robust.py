@@ -12,15 +12,11 @@ from matplotlib.figure import Figure
 from grfd.evaluate.judge import CONTROL, SOURCE
 from grfd.evaluate.protocols import Protocol
 from grfd.report.paired import attacks_on, compared, held, probability
-from grfd.report.sheets import Sheet, markdown
+from grfd.report.sheets import Sheet
 from grfd.report.spread import Grid, spread, values
 from grfd.report.style import COLUMN, saved, styled
-from grfd.report.table import DATA_NAMES, NAMES, grid, rows
+from grfd.report.table import NAMES, grid, rows
 
-FOLDERS = {"robust": "robust-short-seed", "robust-cifar10": "robust-cifar10-small-seed"}
-"""Figure → beginning of the folder names in results/: MNIST's, and CIFAR-10's."""
-SEARCH = {"robust-search": "robust-search-seed"}
-"""The same of the search."""
 CONTENDERS = "contenders.json"
 """In such a folder: name → group, defense, recipe, changes of the configuration, gradients that training took for each
 image, and whether it is a finalist, chosen before the test images were looked at."""
@@ -29,14 +25,10 @@ OURS = "GRFD robust"
 """The group that the others are compared with."""
 RESIDUAL_F = "PGD-AT, residual F"
 """Of another target model alone, residual in place of LeNet5: a group of its own."""
+LARGEST = "fgsm"
+"""The attack of the largest ε in Table 1: in one step it may do more than a hundred at a smaller one."""
 AIM, AIM_CLEAN = 0.5, {"mnist": " at 98.82 % clean"}
 """What was aimed at: so many points more than PGD-AT and TRADES in the worst case, at so high a clean accuracy."""
-CHOSEN = {
-    "robust": "What is deployed was chosen by a search on training images (below).",
-    "robust-cifar10": "No search preceded it: ε is 8/255 for all, β TRADES' own, the learning rate the small preset's.",
-}
-"""Figure → how its contenders were chosen."""
-CURVE = "![Clean accuracy against the worst case]({figure}.png)"
 PUBLISHED = "GRFD as published"
 IN_SHORT = (PUBLISHED, OURS, "control", "PGD-AT", "TRADES")
 """Groups of the short table."""
@@ -135,7 +127,7 @@ def verdict(folders: Sequence[Path]) -> list[str]:
     if ours is None:
         return []
     grids = [grid(rows(folder)) for folder in folders]
-    aim_clean = AIM_CLEAN.get(_config(folders)["data"], "")
+    aim_clean = AIM_CLEAN.get(config_of(folders)["data"], "")
     aim = f"Aimed at: {AIM} points more than PGD-AT and TRADES{aim_clean}. {ours} is at {_clean(grids, ours)}."
     lines = []
     for group in ("PGD-AT", RESIDUAL_F, "TRADES", "control"):
@@ -153,15 +145,33 @@ def _clean(grids: Sequence[Grid], name: str) -> str:
 
 
 def paired_sheet(folders: Sequence[Path]) -> Sheet:
-    """The best of ours against every other contender, example by example."""
+    """The best of ours against every other contender, example by example; last, without the attack of the largest ε."""
     ours, lines = best_of(folders, OURS), []
     for name in contenders(folders):
         if ours is not None and name != ours:
             found = compared(folders, ours, name)
             counts = [str(found.ours_alone), str(found.theirs_alone)]
             lines.append([name, f"{found.difference:+.2f}", *counts, probability(found.p_value)])
-    header = [f"{ours} less", "points", "right with ours alone", "right with theirs alone", "p"]
+            lines[-1] += _without_largest(folders, ours, name)
+    shown = f"without {NAMES[LARGEST]}"
+    header = [f"{ours} less", "points", "right with ours alone", "right with theirs alone", "p", f"points {shown}", "p"]
     return Sheet(header, lines, "Worst case under adaptive, example by example")
+
+
+def _without_largest(folders: Sequence[Path], ours: str, theirs: str) -> list[str]:
+    if attacks_on(folders, ours, theirs) == [LARGEST]:
+        return ["–", "–"]
+    found = compared(folders, ours, theirs, left_out=[LARGEST])
+    return [f"{found.difference:+.2f}", probability(found.p_value)]
+
+
+def decided_by_largest(folders: Sequence[Path]) -> list[str]:
+    """Contenders whose worst case is that of the attack of the largest ε, alone, on every seed."""
+    return [
+        name
+        for name in contenders(folders)
+        if held(folders, name, [LARGEST]) == held(folders, name, attacks_on(folders, name))
+    ]
 
 
 def draw_curve(folders: Sequence[Path], path: Path) -> list[Path]:
@@ -190,97 +200,7 @@ def draw_curve(folders: Sequence[Path], path: Path) -> list[Path]:
         return saved(figure, path)
 
 
-def draw(results: Path, out: Path) -> list[Path]:
-    """The page's figures; none where no such records are committed."""
-    found = {name: _folders(results, beginning) for name, beginning in (FOLDERS | SEARCH).items()}
-    return [path for name, folders in found.items() if folders for path in draw_curve(folders, out / name)]
-
-
-def section(results: Path) -> list[str]:
-    """The page's section; nothing where no such records are committed."""
-    parts = [line for name, beginning in FOLDERS.items() for line in _final(_folders(results, beginning), name)]
-    parts += [line for name, beginning in SEARCH.items() for line in _search(_folders(results, beginning), name)]
-    return ["## Trained against its attacker: GRFD robust beside PGD-AT and TRADES", *parts] if parts else []
-
-
-def _folders(results: Path, beginning: str) -> list[Path]:
-    return sorted(results.glob(f"{beginning}-*"))
-
-
-def _final(folders: Sequence[Path], figure: str) -> list[str]:
-    """All seeds by the attacks that every seed has met; where some seeds have met more, those by themselves too."""
-    if not folders:
-        return []
-    most = with_most_attacks(folders)
-    title = "By all attacks, some of which the other seeds have not met:"
-    more = [title, *_tables(most)] if len(most) < len(folders) else []
-    return [
-        f"`grfd reproduce robust`, {_told(folders)}. *Gradients*: of the whole network, that training took "
-        "for each image of an epoch, all epochs together. The control is the same two networks, adversarially trained, "
-        f"without any term of GRFD's. {CHOSEN[figure]}",
-        *_tables(folders),
-        CURVE.format(figure=figure),
-        f"{PUBLISHED}, far below the others, is not drawn.",
-        *more,
-        _flags(folders),
-    ]
-
-
-def _tables(folders: Sequence[Path]) -> list[str]:
-    short = short_sheet(folders)
-    return [
-        f"{short.title}, {_seeds(folders)}:",
-        markdown(short),
-        *verdict(folders),
-        "All contenders, under `adaptive`:",
-        markdown(robust_sheet(folders)),
-        "Example by example, all seeds together; p is McNemar's exact test.",
-        markdown(paired_sheet(folders)),
-    ]
-
-
-def _search(folders: Sequence[Path], figure: str) -> list[str]:
-    if not folders:
-        return []
-    return [
-        "### The search",
-        f"`grfd reproduce robust --scale search`, {_told(folders)}. {len(contenders(folders))} trials, judged on "
-        "training images that none of them had seen; the test images chose nothing.",
-        markdown(robust_sheet(folders)),
-        CURVE.format(figure=figure),
-    ]
-
-
-def _told(folders: Sequence[Path]) -> str:
-    """Data set, seeds, images, schedule of stage I."""
-    config = _config(folders)
-    images = max(row.examples for row in rows(folders[0]))
-    epochs = f"stage I of {config['epochs']} epochs where one starts from it"
-    return f"{DATA_NAMES[config['data']]}, {_seeds(folders)}, {images:,} images, {epochs}"
-
-
-def _config(folders: Sequence[Path]) -> dict[str, Any]:
+def config_of(folders: Sequence[Path]) -> dict[str, Any]:
+    """The configuration that all seeds share."""
     found: dict[str, Any] = json.loads((folders[0] / "config.json").read_text())["config"]
     return found
-
-
-def _seeds(folders: Sequence[Path]) -> str:
-    return f"{len(folders)} seeds" if len(folders) > 1 else "one seed"
-
-
-TOLD = ("robust at ε = 0.5", "gradient-free beats white-box")
-"""Checks of which the page says what they saw on the finalist of ours, flagged or not."""
-
-
-def _flags(folders: Sequence[Path]) -> str:
-    checks = [
-        {"seed": f"seed {seed}: " if len(folders) > 1 else ""} | check
-        for seed, folder in enumerate(folders)
-        for check in json.loads((folder / "results.json").read_text())["checks"]
-    ]
-    flagged = [check for check in checks if check["flagged"]]
-    ours = best_of(folders, OURS)
-    told = [check for check in checks if check["model"] == ours and check["name"] in TOLD and check not in flagged]
-    lines = [f"- {each['seed']}{each['model']}: {each['name']}: {each['detail']}" for each in flagged]
-    lines += [f"- {each['seed']}{each['model']}, not flagged: {each['detail']}" for each in told]
-    return "\n".join([f"Masking checks: {len(checks)} made, {len(flagged)} flagged.", *lines])
