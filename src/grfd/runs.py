@@ -52,14 +52,8 @@ def create(path: Path, config: Config) -> Run:
 
 def _created(path: Path, config: Config) -> Run:
     if (path / "config.json").exists():
-        run = load(path)
-        differing = [f.name for f in fields(Config) if getattr(run.config, f.name) != getattr(config, f.name)]
-        if differing:
-            changes = ", ".join(f"{n} {getattr(run.config, n)} → {getattr(config, n)}" for n in differing)
-            moved = f", or, where the same images have moved, change data_dir in {path / 'config.json'}"
-            way_out = "choose another folder" + (moved if differing == ["data_dir"] else "")
-            raise UserError(f"{path} holds a run of another configuration ({changes}): {way_out}")
-        return run
+        refuse_another(path, config)
+        return load(path)
     if path.exists() and not path.is_dir():
         raise UserError(f"{path} is a file: expected a folder for the run")
     if path.is_dir() and any(entry.name != ".lock" for entry in path.iterdir()):
@@ -70,6 +64,19 @@ def _created(path: Path, config: Config) -> Run:
         raise UserError(f"cannot make the run folder {path}: {error.strerror}") from error
     write_json(path / "config.json", {"config": _plain(config), **provenance()})
     return Run(path, config)
+
+
+def refuse_another(path: Path, config: Config) -> None:
+    """Raises `UserError` where the folder holds a run of another configuration."""
+    if not (path / "config.json").exists():
+        return
+    found = load(path).config
+    differing = [f.name for f in fields(Config) if getattr(found, f.name) != getattr(config, f.name)]
+    if differing:
+        changes = ", ".join(f"{n} {getattr(found, n)} → {getattr(config, n)}" for n in differing)
+        moved = f", or, where the same images have moved, change data_dir in {path / 'config.json'}"
+        way_out = "choose another folder" + (moved if differing == ["data_dir"] else "")
+        raise UserError(f"{path} holds a run of another configuration ({changes}): {way_out}")
 
 
 def load(path: Path) -> Run:

@@ -14,6 +14,7 @@ from rich.console import Console
 from scipy.stats import binomtest
 
 from grfd.config import Config
+from grfd.errors import UserError
 from grfd.evaluate import records
 from grfd.evaluate.records import Record
 from grfd.experiments import cells, contenders, robust
@@ -71,6 +72,12 @@ def test_from_training_to_the_page(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         shutil.rmtree(tmp_path / "kept/quick-seed-0" / robust.JUDGED / "records" / name)
         standards, first, *_ = robust.cells(tmp_path / "kept", "quick", 1)
         assert not standards.done() and first.done() is not needed
+    # a mistake that the last cell would meet is told before the first
+    moved = replace(TINY, config=replace(TINY.config, latent=9))
+    monkeypatch.setitem(contenders.SCALES, "quick", moved)
+    with pytest.raises(UserError, match=r"judged holds a run of another configuration \(latent 8 → 9\)"):
+        cells.run(robust.cells(tmp_path / "kept", "quick", 1))
+    assert not (tmp_path / "kept/quick-seed-0/standard").exists()
     assert "| control |" in "\n".join(robust_section.section(tmp_path / "results"))
     assert [path.name for path in robust_section.draw(tmp_path / "results", tmp_path)] == ["robust.png", "robust.pdf"]
     assert "By all attacks" not in "\n".join(robust_section.section(tmp_path / "results"))
@@ -145,6 +152,9 @@ def test_comparisons_are_paired_and_over_all_attacks(folder: Path) -> None:
     assert paired.compared([folder], "a", "b", left_out=["fgsm"]).ours_alone == 8
     assert lines["b"][5:] == ["+5.00", "0.227"]
     assert report.decided_by_largest([folder]) == []
+    (folder / "records/b/adaptive/pgd.npz").unlink()
+    assert report.decided_by_largest([folder]) == ["b"]
+    assert {row[0]: row[5:] for row in report.paired_sheet([folder]).rows}["b"] == ["–", "–"]
 
 
 def test_the_best_is_a_finalist_where_there_is_one(folder: Path) -> None:

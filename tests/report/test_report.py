@@ -13,7 +13,7 @@ from grfd.evaluate.judge import CONTROL
 from grfd.evaluate.probes import PROBES
 from grfd.evaluate.records import Record
 from grfd.report import robust as robust_page
-from grfd.report import robust_section
+from grfd.report import robust_section, sheets
 from grfd.report.page import page
 from grfd.report.sheets import markdown
 from grfd.report.table import Row, printed, rows
@@ -81,6 +81,16 @@ def test_the_readmes_table_is_derived_from_the_committed_records() -> None:
     assert markdown(robust_page.short_sheet(robust_page.with_most_attacks(folders))) in README.read_text()
 
 
+def test_a_terminal_of_eighty_columns_shows_every_contender_whole() -> None:
+    folders = sorted(RESULTS.glob(f"{robust_section.FOLDERS['robust']}-*"))
+    for sheet in (robust_page.robust_sheet(folders), robust_page.paired_sheet(folders)):
+        brief = robust_page.in_brief(sheet)
+        console = Console(width=80, record=True, file=io.StringIO())
+        console.print(sheets.printed(brief))
+        text = console.export_text()
+        assert "…" not in text and all(cell in text for row in brief.rows for cell in row)
+
+
 def test_committed_results_follow_from_committed_records() -> None:
     runs = sorted(RESULTS.rglob("results.json"))
     assert runs
@@ -92,5 +102,6 @@ def test_committed_results_follow_from_committed_records() -> None:
         probed = {model: {each["name"] for each in found["checks"] if each["model"] == model} for model in models}
         compared = [each for each in found["checks"] if each["name"] not in PROBES]
         assert len({frozenset(names & PROBES.keys()) for names in probed.values()}) == 1, file
+        assert all(names & PROBES.keys() for names in probed.values()), file
         derived = [check for model in models for check in as_rows(on_records(file.parent, model))]
         assert sorted(map(str, compared)) == sorted(map(str, derived)), file

@@ -21,6 +21,8 @@ class Cell:
     minutes: float | None
     done: Callable[[], bool]
     do: Callable[[], object]
+    check: Callable[[], None] = lambda: None
+    """Raises `UserError` where `do` would: asked of every cell before the first begins, which may take hours."""
 
 
 class Experiment(Protocol):
@@ -44,6 +46,8 @@ class Experiment(Protocol):
 def run(cells: list[Cell]) -> None:
     """Does what is not done, in order."""
     todo = [cell for cell in cells if not cell.done()]
+    for cell in todo:
+        cell.check()
     for index, cell in enumerate(todo, 1):
         side.print(f"[bold]{index}/{len(todo)}[/] {cell.name}")
         started = time.monotonic()

@@ -95,7 +95,8 @@ def _judgement(
 ) -> Cell:
     title = f"{len(attacks)} attacks on {', '.join(names)}, {scale.examples:,} images"
     done = partial(_is_judged, folder, scale, names, attacks)
-    return Cell(title, minutes, done, partial(_judge, folder, scale, config, names, attacks))
+    check = partial(runs.refuse_another, folder / JUDGED, config)
+    return Cell(title, minutes, done, partial(_judge, folder, scale, config, names, attacks), check)
 
 
 def _stage_one(path: Path, config: Config) -> None:
@@ -186,4 +187,5 @@ def show(out: Path, scale: str, seeds: int) -> list[Table | str]:
         path for sheet, name in ((whole, "robust"), (paired, "robust-paired")) for path in write(sheet, out / name)
     ]
     drawn = draw_curve(folders, out / "robust")
-    return [printed(in_brief(whole)), printed(paired), f"each attack: {written[0]}; the curve: {drawn[0]}"]
+    files = f"each attack, transfer: {written[0]}; the curve: {drawn[0]}"
+    return [printed(in_brief(whole)), printed(in_brief(paired)), files]

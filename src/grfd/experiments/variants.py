@@ -107,11 +107,13 @@ def _of_seed(folder: Path, schedule: Schedule, seed: int, variants: Sequence[Var
     standard = standard_cell(folder, schedule, seed)
     todo = [replace(standard, done=lambda: standard.done() or not waiting())]
     for name, config in _trainings(schedule, seed, variants).items():
-        done, do = partial(_is_done_with, folder, schedule, variants, name), partial(train, folder / name, config)
-        todo.append(Cell(f"seed {seed}: train {name}", schedule.training, done, do))
+        done = partial(_is_done_with, folder, schedule, variants, name)
+        todo.append(Cell(f"seed {seed}: train {name}", schedule.training, done, partial(train, folder / name, config)))
     title = f"seed {seed}: judge {len(variants)} variants, {schedule.examples} images"
     cost = None if schedule.judging is None else schedule.judging * len(variants)
-    return [*todo, Cell(title, cost, lambda: not waiting(), partial(_judge, folder, schedule, seed, variants))]
+    do = partial(_judge, folder, schedule, seed, variants)
+    check = partial(runs.refuse_another, folder / JUDGED, settled(schedule, seed, Variant()))
+    return [*todo, Cell(title, cost, lambda: not waiting(), do, check)]
 
 
 def _is_done_with(folder: Path, schedule: Schedule, variants: Sequence[Variant], name: str) -> bool:

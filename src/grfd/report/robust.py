@@ -30,6 +30,9 @@ LARGEST = "fgsm"
 AIM, AIM_CLEAN = 0.5, {"mnist": " at 98.82 % clean"}
 """What was aimed at: so many points more than PGD-AT and TRADES in the worst case, at so high a clean accuracy."""
 PUBLISHED = "GRFD as published"
+TRANSFER = "`transfer`, worst"
+ALONE = ("right with ours alone", "right with theirs alone")
+"""Columns that a terminal has no room for."""
 IN_SHORT = (PUBLISHED, OURS, "control", "PGD-AT", "TRADES")
 """Groups of the short table."""
 
@@ -99,13 +102,13 @@ def robust_sheet(folders: Sequence[Path]) -> Sheet:
             [name, str(about["gradients"]), *seen, spread(held(folders, name, common)), *of_all, spread(transferred)]
         )
     worsts = [_worst_of(common), "worst of all"] if some_met_more else [f"worst of the {len(attacks)}"]
-    header = ["model", "gradients", "clean", *(NAMES[name] for name in attacks), *worsts, "`transfer`, worst"]
+    header = ["model", "gradients", "clean", *(NAMES[name] for name in attacks), *worsts, TRANSFER]
     return Sheet(header, lines, "Adaptive")
 
 
 def in_brief(sheet: Sheet) -> Sheet:
-    """Without single attacks, and the gradients that all spend: a terminal is narrow."""
-    left_out = {"gradients", *NAMES.values()} - {NAMES["none"]}
+    """Without single attacks, `transfer`, counts, and the gradients that all spend: a terminal is narrow."""
+    left_out = {"gradients", TRANSFER, *ALONE, *NAMES.values()} - {NAMES["none"]}
     kept = [index for index, name in enumerate(sheet.header) if name not in left_out]
     return replace(
         sheet,
@@ -154,7 +157,7 @@ def paired_sheet(folders: Sequence[Path]) -> Sheet:
             lines.append([name, f"{found.difference:+.2f}", *counts, probability(found.p_value)])
             lines[-1] += _without_largest(folders, ours, name)
     shown = f"without {NAMES[LARGEST]}"
-    header = [f"{ours} less", "points", "right with ours alone", "right with theirs alone", "p", f"points {shown}", "p"]
+    header = [f"{ours} less", "points", *ALONE, "p", f"points {shown}", f"p {shown}"]
     return Sheet(header, lines, "Worst case under adaptive, example by example")
 
 

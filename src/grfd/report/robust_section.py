@@ -32,6 +32,8 @@ CHOSEN = {
     "robust-cifar10": "No search preceded it: ε is 8/255 for all, β TRADES' own, the learning rate the small preset's.",
 }
 """Figure → how its contenders were chosen."""
+TOLD = ("robust at ε = 0.5", "gradient-free beats white-box")
+"""Checks of which the page says what they saw on the finalist of ours, flagged or not."""
 CURVE = "![Clean accuracy against the worst case]({figure}.png)"
 
 
@@ -90,8 +92,9 @@ def _largest(folders: Sequence[Path]) -> list[str]:
     names = decided_by_largest(folders)
     if not names:
         return []
-    found = read(path_of(folders[0], names[0], "adaptive", LARGEST))
-    eps = f"{255 * found.settings['attack']['eps']:.0f}/255" if found else "?"
+    record = read(path_of(folders[0], names[0], "adaptive", LARGEST))
+    assert record is not None
+    eps = f"{255 * record.settings['attack']['eps']:.0f}/255"
     others = ", ".join(name for name in contenders(folders) if name not in names)
     whose = f"every contender but {others}" if others else "every contender"
     told = f"{NAMES[LARGEST]} has the largest ε of Table 1, {eps}, and alone decides the worst case of {whose}."
@@ -120,10 +123,6 @@ def _told(folders: Sequence[Path]) -> str:
 
 def _seeds(folders: Sequence[Path]) -> str:
     return f"{len(folders)} seeds" if len(folders) > 1 else "one seed"
-
-
-TOLD = ("robust at ε = 0.5", "gradient-free beats white-box")
-"""Checks of which the page says what they saw on the finalist of ours, flagged or not."""
 
 
 def _flags(folders: Sequence[Path]) -> str:
