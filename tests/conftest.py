@@ -1,6 +1,7 @@
 """Small data on which the whole runs in seconds."""
 
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -69,6 +70,19 @@ def record_of() -> Callable[[np.ndarray], Record]:
 def one_probe(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of the masking checks one alone, where something else is tested: all of them take seconds a model."""
     monkeypatch.setattr(checks, "PROBES", {"random outputs": PROBES["random outputs"]})
+
+
+@pytest.fixture
+def unprivileged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The working folder, an empty one, of a user whom permissions bind: root reads everything."""
+    tmp_path.chmod(0o777)
+    monkeypatch.chdir(tmp_path)  # its parents may not be open to that user, but the working folder is
+    root = os.geteuid() == 0
+    if root:
+        os.seteuid(65534)
+    yield Path()
+    if root:
+        os.seteuid(0)
 
 
 def write_idx(folder: Path, prefix: str, split: Split) -> None:

@@ -8,7 +8,7 @@ import pytest
 import grfd
 
 PACKAGE = Path(grfd.__file__).parent
-FOUNDATION = ("types", "errors", "config", "seeds", "processes", "runs", "progress", "memory")
+FOUNDATION = ("types", "errors", "files", "config", "seeds", "processes", "runs", "progress", "memory")
 FOLDERS = (
     "data",
     "models",
