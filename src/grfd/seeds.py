@@ -1,13 +1,26 @@
-"""Independent random streams from one seed, without state to store: a run resumes by naming the stream again."""
+"""Independent random streams from one seed, without state to store: a run resumes by naming the stream again.
+
+`left_as_found` gives the caller back its own streams, and the other settings of the process.
+"""
 
 import hashlib
+import os
+import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
+
+_SETTINGS: tuple[tuple[Callable[[], Any], Callable[[Any], None]], ...] = (
+    (torch.get_default_dtype, torch.set_default_dtype),
+    (torch.get_deterministic_debug_mode, torch.set_deterministic_debug_mode),
+    (torch.get_num_threads, torch.set_num_threads),
+)
+"""Getter and setter of PyTorch's settings that a library or a user's model may change."""
 
 
 def stream_seed(seed: int, *names: str | float) -> int:
@@ -24,9 +37,46 @@ def generator(seed: int, *names: str | float, device: torch.device | str = "cpu"
 @contextmanager
 def seeded(seed: int, *names: str | float) -> Iterator[None]:
     """PyTorch's global generators at the start of the named stream; the caller's state is restored after."""
-    with torch.random.fork_rng():
+    with _generators_restored():
         torch.manual_seed(stream_seed(seed, *names))
         yield
+
+
+def _generators_restored() -> AbstractContextManager[None]:
+    """Restores the state of the global generators, the CPU's and those of all accelerators."""
+    device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+    if device is None:
+        return torch.random.fork_rng(devices=())
+    return torch.random.fork_rng(devices=range(torch.accelerator.device_count()), device_type=device.type)
+
+
+@contextmanager
+def left_as_found() -> Iterator[None]:
+    """Restores, at the end, what the caller's process had: a library must not change its user's settings.
+
+    These are the global random generators of PyTorch, its default dtype, thread count and determinism, `os.environ`,
+    and the filters of `warnings`. Within, the default dtype is float32 and gradients are recorded, whatever the caller
+    has chosen for its own code. Enter it once a call of the API, not once a step.
+    """
+    environment = dict(os.environ)
+    settings = [(get(), get, set_to) for get, set_to in _SETTINGS]
+    with warnings.catch_warnings(), _generators_restored(), torch.inference_mode(False), torch.enable_grad():
+        torch.set_default_dtype(torch.float32)
+        try:
+            yield
+        finally:
+            for before, get, set_to in settings:
+                if get() != before:
+                    set_to(before)
+            _restore(environment)
+
+
+def _restore(environment: dict[str, str]) -> None:
+    for name in os.environ.keys() - environment.keys():
+        del os.environ[name]
+    for name, value in environment.items():
+        if os.environ.get(name) != value:
+            os.environ[name] = value
 
 
 @dataclass(frozen=True)
