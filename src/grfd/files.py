@@ -3,10 +3,10 @@
 A FIFO or a device is refused before it is opened, because opening or reading one may wait for ever.
 """
 
+import io
 import os
 import stat
 from pathlib import Path
-from typing import BinaryIO
 
 from grfd.errors import UserError
 
@@ -38,7 +38,7 @@ def listed(folder: Path) -> list[Path]:
         raise UserError(f"folder {folder} cannot be listed: {reason(error)}") from error
 
 
-def open_regular(path: Path) -> BinaryIO:
+def open_regular(path: Path) -> io.BufferedReader:
     """A regular file, opened for reading. Raises `UserError` for anything else."""
     mode = _mode(path)
     if not mode:

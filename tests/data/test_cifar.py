@@ -106,7 +106,7 @@ class Harmful:
         (lambda file: file.write_bytes(pickle.dumps({"data": Harmful()}, 2)), r"asks for .*print"),
         (lambda file: file.write_bytes(file.read_bytes()[:200]), "cannot be read"),
         (lambda file: file.write_bytes(pickle.dumps([1], 2)), "holds a list"),
-        (lambda file: file.unlink(), "cannot be read"),
+        (lambda file: file.unlink(), "data_batch_3 is not there"),
         (lambda file: file.write_bytes(pickled({"labels": [1]})), "holds no 'data'"),
         (lambda file: file.write_bytes(pickled({"data": np.zeros((2, 9), np.uint8), "labels": [0, 1]})), r"\(2, 9\)"),
         (lambda file: file.write_bytes(pickled(batch(3, 0) | {"labels": [1]})), "3 images but 1 labels"),

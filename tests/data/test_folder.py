@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 
 import numpy as np
@@ -182,10 +183,51 @@ def test_image_of_another_shape_is_named(split: Path, where: str, change: dict, 
         load("folder", split)
 
 
-def test_sixteen_bits_are_refused(split: Path) -> None:
-    Image.new("I;16", (6, 4)).save(split / "train/cat/1.png")
-    with pytest.raises(UserError, match=r"train/cat/1.png has pixels of kind 'I;16'; expected 8 bits a channel"):
+def test_sixteen_bits_become_eight(split: Path) -> None:
+    Image.new("I;16", (6, 4), 38 * 257).save(split / "train/cat/1.png")
+    assert values(load("folder", split).train.images) == [10, 38, 12, 20, 21, 22]
+
+
+def test_floats_are_refused(split: Path) -> None:
+    Image.new("F", (6, 4)).save(split / "train/cat/1.tiff")
+    with pytest.raises(UserError, match=r"train/cat/1.tiff has pixels of kind 'F'; expected 8 or 16 bits a channel"):
         load("folder", split)
+
+
+def test_an_orientation_is_applied_before_shapes_are_compared(split: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.new("L", (4, 6), 99).save(split / "train/cat/1.png", exif=exif)
+    assert values(load("folder", split).train.images)[1] == 99
+
+
+def test_a_class_folder_that_may_not_be_read_is_named(unprivileged: Path) -> None:
+    for index in range(10):
+        save(unprivileged / str(index % 2) / f"{index}.png")
+    Path("1").chmod(0)
+    with pytest.raises(UserError, match="folder 1 cannot be listed: Permission denied"):
+        load("folder", unprivileged)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [(os.mkfifo, "is a named pipe"), (lambda path: path.symlink_to("nowhere"), "is not there")],
+    ids=["FIFO", "link to nothing"],
+)
+def test_what_is_called_an_image_and_is_no_file_is_named(split: Path, make, message: str) -> None:
+    make(split / "train/cat/3.png")
+    with pytest.raises(UserError, match=f"train/cat/3.png {message}"):
+        load("folder", split)
+
+
+def test_folders_with_the_suffix_of_an_image_are_passed_over(split: Path) -> None:
+    (split / "train/cat/3.png").mkdir()
+    assert len(load("folder", split).train) == 6
+
+
+def test_a_name_that_is_too_long_is_one_line(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="cannot be opened: File name too long"):
+        load("folder", tmp_path / ("n" * 300))
 
 
 @pytest.mark.parametrize("where", ["train/cat/0.png", "train/dog/2.png", "test/cat/0.png"])
@@ -196,11 +238,11 @@ def test_truncated_image_is_named(split: Path, where: str, suffix: str) -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (4, 6), dtype=np.uint8)
     Image.fromarray(pixels).save(path)
     path.write_bytes(path.read_bytes()[: path.stat().st_size * 2 // 3])
-    with pytest.raises(UserError, match=f"{path}: cannot be read as an image"):
+    with pytest.raises(UserError, match=f"{path} cannot be read as an image: "):
         load("folder", split)
 
 
 def test_unreadable_image_is_named(split: Path) -> None:
     (split / "train/cat/1.png").write_bytes(b"no image at all")
-    with pytest.raises(UserError, match=r"train/cat/1.png: cannot be read as an image"):
+    with pytest.raises(UserError, match=r"train/cat/1.png cannot be read as an image: "):
         load("folder", split)

@@ -3,11 +3,13 @@
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from grfd.data.cifar import CIFAR10, CIFAR100, SHAPE, Archive, packed_at
 from grfd.data.idx import DIGITS
 from grfd.data.mnist import FOLDER, LICENCE, MD5, SOURCE, embedded_contents, from_contents
 from grfd.errors import UserError
+from grfd.files import is_there, open_regular
 
 
 @dataclass(frozen=True)
@@ -55,14 +57,22 @@ def _mnist() -> Available:
 def _cifar(name: str, archive: Archive) -> Available:
     """By the official archive's numbers: the file is checked as a whole, not unpacked."""
     file, (train, test), problem = packed_at(archive), archive.official, ""
-    if file.exists():
-        with file.open("rb") as handle:
-            found = hashlib.file_digest(handle, "md5").hexdigest()
-        if found != archive.md5:
-            train, test, problem = 0, 0, f"{file.name}: MD5 {found}; expected {archive.md5}"
+    there = is_there(file)
+    try:
+        if there:
+            _check_file(file, archive.md5)
+    except UserError as error:
+        train, test, problem = 0, 0, str(error)
     source = f"{archive.title} (Krizhevsky 2009), {archive.url}."
     licence = "No licence is stated; cite the report."
-    return Available(name, train, test, SHAPE, archive.classes, source, licence, str(file), problem, file.exists())
+    return Available(name, train, test, SHAPE, archive.classes, source, licence, str(file), problem, there)
+
+
+def _check_file(file: Path, md5: str) -> None:
+    with open_regular(file) as handle:
+        found = hashlib.file_digest(handle, "md5").hexdigest()
+    if found != md5:
+        raise UserError(f"{file.name}: MD5 {found}; expected {md5}")
 
 
 def _check_md5(contents: Mapping[str, bytes | bytearray]) -> None:

@@ -1,24 +1,25 @@
 """CIFAR-10 and CIFAR-100 (Krizhevsky 2009, Learning Multiple Layers of Features from Tiny Images).
 
 The official archives: read from a user's folder in torchvision's layout (unpacked, or the .tar.gz itself), or
-downloaded once from the official address. They hold Python 2 pickles, which could run code: only numpy arrays and plain
-values are allowed to be made of them.
+downloaded once from the official address. They hold Python 2 pickles, which could run code: `pickles` reads them.
 """
 
-import io
-import pickle
-import tarfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
+from grfd.data.archive import MEMBER_LIMIT, members
 from grfd.data.download import cache, downloaded
+from grfd.data.given import in_words
+from grfd.data.pickles import unpickled
 from grfd.data.record import Data, Split
 from grfd.errors import UserError
+from grfd.files import is_folder, is_there, read_regular, reason
 
 SHAPE = (3, 32, 32)
 
@@ -69,18 +70,6 @@ CIFAR100 = Archive(
 )
 
 
-class Reader(pickle.Unpickler):
-    """Makes numpy arrays and plain values (numbers, strings, lists, dictionaries), and refuses all else."""
-
-    def find_class(self, module: str, name: str) -> Any:
-        where = module.replace("numpy._core", "numpy.core")
-        if (where, name) == ("numpy.core.multiarray", "_reconstruct"):
-            return np.ndarray.__reduce__(np.empty(0))[0]
-        if (where, name) in (("numpy", "ndarray"), ("numpy", "dtype")):
-            return getattr(np, name)
-        raise pickle.UnpicklingError(f"it asks for {module}.{name}, which is no array and no plain value")
-
-
 def load_cifar10(directory: Path | None) -> Data:
     """CIFAR-10, uint8 [n, 3, 32, 32]. Raises `UserError` where it is not there and cannot be had, or is damaged."""
     return _load("cifar10", CIFAR10, directory)
@@ -96,7 +85,7 @@ def _load(name: str, archive: Archive, directory: Path | None) -> Data:
     parts = [_rows(read(member), archive, member) for member in archive.train]
     train = Split(torch.cat([part.images for part in parts]), torch.cat([part.labels for part in parts]))
     test = _rows(read(archive.test), archive, archive.test)
-    classes = tuple(_text(each) for each in _entry(read(archive.meta), archive.names, archive.meta))
+    classes = _names(read(archive.meta), archive)
     counts = (len(train), len(test))
     source = f"{archive.title}, {counts[0]:,} training and {counts[1]:,} test images, from {where.name}"
     if counts != archive.official:
@@ -117,55 +106,34 @@ def _found(archive: Archive, directory: Path | None) -> tuple[Read, Path]:
     file = packed_at(archive)
     packed = file.name
     if directory is None:
-        return _from_archive(downloaded(archive.url, archive.md5, file)), file
-    if not directory.is_dir():
+        return _from_archive(downloaded(archive.url, archive.md5, file), archive), file
+    if not is_folder(directory):
         raise UserError(f"{directory} is not a folder; expected one that holds {archive.folder}/ or {packed}")
     for folder in (directory / archive.folder, directory):
-        if (folder / archive.meta).exists() and (folder / archive.test).exists():
+        if is_there(folder / archive.meta) and is_there(folder / archive.test):
             return _from_folder(folder), folder
-    if (directory / packed).exists():
-        return _from_archive(directory / packed), directory / packed
+    if is_there(directory / packed):
+        return _from_archive(directory / packed, archive), directory / packed
     raise UserError(f"{directory} holds neither {archive.folder}/ nor {packed}, which come from {archive.url}")
 
 
 def _from_folder(folder: Path) -> Read:
-    def read(member: str) -> dict[str, Any]:
-        try:
-            return _unpickled((folder / member).read_bytes(), folder / member)
-        except OSError as error:
-            raise UserError(f"{folder / member} cannot be read: {error.strerror}") from error
-
-    return read
+    return lambda member: _batch(read_regular(folder / member, MEMBER_LIMIT), folder / member)
 
 
-def _from_archive(file: Path) -> Read:
-    """All members at once: a .tar.gz is read from its beginning for each."""
-    contents: dict[str, bytes] = {}
+def _from_archive(file: Path, archive: Archive) -> Read:
+    contents = members(file, {*archive.train, archive.test, archive.meta})
+    return lambda member: _batch(contents[member], file / member)
+
+
+def _batch(content: bytes, where: Path) -> dict[str, Any]:
     try:
-        with tarfile.open(file, "r:gz") as archive:
-            for member in archive:
-                handle = archive.extractfile(member) if member.isfile() else None
-                if handle is not None:
-                    contents[member.name.rsplit("/", 1)[-1]] = handle.read()
-    except (tarfile.TarError, EOFError, OSError) as error:
-        raise UserError(f"{file} is no whole archive ({error}): delete it, and it is had anew") from error
-
-    def read(member: str) -> dict[str, Any]:
-        if member not in contents:
-            raise UserError(f"{file} holds no {member}: delete it, and it is had anew")
-        return _unpickled(contents[member], file / member)
-
-    return read
-
-
-def _unpickled(content: bytes, where: Path) -> dict[str, Any]:
-    try:
-        found = Reader(io.BytesIO(content), encoding="bytes").load()
+        found = unpickled(content)
     except Exception as error:  # a damaged pickle may raise anything
-        raise UserError(f"{where} cannot be read: {error}") from error
+        raise UserError(f"{where} cannot be read: {reason(error)}") from error
     if not isinstance(found, dict):
         raise UserError(f"{where} holds a {type(found).__name__}: expected the dictionary of a CIFAR batch")
-    return {_text(key): value for key, value in found.items()}
+    return {_text(key): value for key, value in found.items() if isinstance(key, str | bytes)}
 
 
 def _entry(batch: dict[str, Any], key: str, member: str) -> Any:
@@ -180,10 +148,31 @@ def _rows(batch: dict[str, Any], archive: Archive, member: str) -> Split:
     if not isinstance(images, np.ndarray) or images.dtype != np.uint8 or images.ndim != 2 or images.shape[1] != size:
         shape = f"{images.dtype} {images.shape}" if isinstance(images, np.ndarray) else type(images).__name__
         raise UserError(f"{member}: data are {shape}; expected uint8 (n, {size})")
+    if not isinstance(labels, list | tuple | np.ndarray) or (isinstance(labels, np.ndarray) and labels.ndim != 1):
+        raise UserError(f"{member}: {archive.labels} are {in_words(labels)}; expected a list of class numbers")
     if len(images) != len(labels):
         raise UserError(f"{member}: {len(images)} images but {len(labels)} labels; expected as many")
-    return Split(torch.from_numpy(images.copy()).view(-1, *SHAPE), torch.tensor([int(label) for label in labels]))
+    return Split(torch.from_numpy(images.copy()).view(-1, *SHAPE), _labels(labels, archive.classes, member))
+
+
+def _labels(labels: Sequence[object] | np.ndarray, classes: int, member: str) -> Tensor:
+    for index, label in enumerate(labels):
+        whole = isinstance(label, int | np.integer) and not isinstance(label, bool)
+        if not whole or not 0 <= label < classes:
+            raise UserError(
+                f"{member}: label {index} is {in_words(label)}; expected an integer from 0 to {classes - 1}"
+            )
+    return torch.tensor(np.asarray(labels, dtype=np.int64))
+
+
+def _names(batch: dict[str, Any], archive: Archive) -> tuple[str, ...]:
+    names = _entry(batch, archive.names, archive.meta)
+    if not isinstance(names, list | tuple) or not all(isinstance(name, str | bytes) for name in names):
+        raise UserError(f"{archive.meta}: {archive.names} are {in_words(names)}; expected a list of names")
+    if len(names) != archive.classes:
+        raise UserError(f"{archive.meta}: {len(names)} {archive.names}; expected {archive.classes}")
+    return tuple(_text(name) for name in names)
 
 
 def _text(value: str | bytes) -> str:
-    return value.decode("ascii", "replace") if isinstance(value, bytes) else str(value)
+    return value.decode("ascii", "replace") if isinstance(value, bytes) else value

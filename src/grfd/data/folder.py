@@ -3,26 +3,23 @@
     DIR/train/CLASS/*.png and DIR/test/CLASS/*.png, or
     DIR/CLASS/*.png: then every fifth image of each class, in the order of file names, is the test split.
 
-Classes are numbered in the order of their names. Files whose suffix is not in `SUFFIXES`, and names that start with
-a dot, are passed over. All images have one size, and are all grey (1 channel) or all colour (3 channels); an alpha
-channel is dropped.
+Classes are numbered in the order of their names. Files whose suffix is not in `image_file.SUFFIXES`, and names that
+start with a dot, are passed over. All images have one size, and are all grey (1 channel) or all colour (3 channels);
+`image_file` says how a file becomes pixels.
 """
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import numpy as np
 import torch
-from PIL import Image
+from torch import Tensor
 
+from grfd.data.image_file import SUFFIXES, decoded, without_warnings
 from grfd.data.record import Data, Split
 from grfd.errors import UserError
+from grfd.files import is_folder, listed
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".gif", ".tif", ".tiff", ".pgm", ".ppm")
-GREY = ("1", "L", "LA")
-PALETTE = ("P", "PA")
-COLOUR = ("RGB", "RGBA", "CMYK", "YCbCr", *PALETTE)
 TEST_EVERY = 5
 
 Files = list[tuple[Path, int]]
@@ -37,7 +34,7 @@ def load_folder(directory: Path | None) -> Data:
     """
     if directory is None:
         raise UserError("dataset 'folder' needs a directory; expected one with a folder for each class")
-    if not directory.is_dir():
+    if not is_folder(directory):
         raise UserError(f"{directory} is not a folder; expected one with a folder for each class")
     train_folder, test_folder = directory / "train", directory / "test"
     if _holds_folders(train_folder) or _holds_folders(test_folder):
@@ -58,15 +55,15 @@ def load_folder(directory: Path | None) -> Data:
 
 def _holds_folders(folder: Path) -> bool:
     """Whether this is a split: a folder called train or test that holds only files may be a class of that name."""
-    return folder.is_dir() and bool(_subfolders(folder))
+    return is_folder(folder) and bool(_subfolders(folder))
 
 
 def _subfolders(folder: Path) -> list[str]:
-    return sorted(path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+    return [path.name for path in listed(folder) if not path.name.startswith(".") and path.is_dir()]
 
 
 def _class_names(folder: Path) -> list[str]:
-    names = _subfolders(folder) if folder.is_dir() else []
+    names = _subfolders(folder) if is_folder(folder) else []
     if len(names) < 2:
         found = f"one class folder ({names[0]})" if names else "no class folder"
         raise UserError(f"{folder} has {found}; expected at least two, each with the images of one class")
@@ -74,16 +71,16 @@ def _class_names(folder: Path) -> list[str]:
 
 
 def _images(folder: Path) -> list[Path]:
-    files = (path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES and not path.name.startswith("."))
-    # By name, not by Path, whose order differs between systems.
-    paths = sorted((path for path in files if path.is_file()), key=lambda path: path.name)
+    """All of them, so that one that cannot be read (a link to nothing, a FIFO) is refused and not left out."""
+    named = (path for path in listed(folder) if path.suffix.lower() in SUFFIXES and not path.name.startswith("."))
+    paths = [path for path in named if not path.is_dir()]
     if not paths:
         raise UserError(f"class folder {folder} has no image; expected files that end in {', '.join(SUFFIXES)}")
     return paths
 
 
 def _labelled(folder: Path, classes: Sequence[str]) -> Files:
-    names = _subfolders(folder) if folder.is_dir() else []
+    names = _subfolders(folder) if is_folder(folder) else []
     if not names:
         raise UserError(f"{folder} has no class folder; expected some of: {', '.join(classes)}")
     for name in names:
@@ -109,11 +106,12 @@ def _every_fifth(folder: Path, classes: Sequence[str]) -> tuple[Files, Files]:
 
 def _read(files: Files, reference: Path) -> Split:
     """The images of `files`, each of which must have the shape of `reference`."""
-    shape = _pixels(reference).shape
-    images = torch.empty((len(files), *shape), dtype=torch.uint8)
-    with ThreadPoolExecutor() as pool:  # Pillow decodes outside the interpreter's lock
-        for index, pixels in enumerate(pool.map(_pixels, (path for path, _ in files))):
+    with without_warnings(), ThreadPoolExecutor() as pool:  # Pillow decodes outside the interpreter's lock
+        shape = decoded(reference).shape
+        images = _room(len(files), shape)
+        for index, pixels in enumerate(pool.map(decoded, (path for path, _ in files))):
             if pixels.shape != shape:
+                pool.shutdown(cancel_futures=True)
                 raise UserError(
                     f"{files[index][0]} is {_in_words(pixels.shape)}; expected {_in_words(shape)}, as {reference} is"
                 )
@@ -121,20 +119,11 @@ def _read(files: Files, reference: Path) -> Split:
     return Split(images, torch.tensor([label for _, label in files], dtype=torch.int64))
 
 
-def _pixels(path: Path) -> np.ndarray:
-    """The image in one file, uint8 [1 or 3, h, w]."""
+def _room(count: int, shape: tuple[int, ...]) -> Tensor:
     try:
-        with Image.open(path) as image:
-            mode = image.mode
-            if mode in GREY:
-                return np.array(image.convert("L"))[None]
-            # Through RGBA, because Pillow warns when it drops a palette's transparency in one step.
-            coloured = image.convert("RGBA") if mode in PALETTE else image
-            if mode in COLOUR:
-                return np.array(coloured.convert("RGB")).transpose(2, 0, 1)
-    except Exception as error:  # decoders raise anything on a damaged file
-        raise UserError(f"{path}: cannot be read as an image ({error}); expected a complete image file") from error
-    raise UserError(f"{path} has pixels of kind '{mode}'; expected 8 bits a channel, grey or colour")
+        return torch.empty((count, *shape), dtype=torch.uint8)
+    except RuntimeError as error:  # what PyTorch raises where memory is short
+        raise UserError(f"{count} images of {_in_words(shape)} do not fit in memory; expected smaller ones") from error
 
 
 def _in_words(shape: tuple[int, ...]) -> str:

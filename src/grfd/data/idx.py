@@ -5,6 +5,7 @@ dimension as a big-endian 32-bit integer, then the bytes in C order.
 """
 
 import gzip
+import io
 import math
 import struct
 import zlib
@@ -16,8 +17,11 @@ from torch import Tensor
 
 from grfd.data.record import Data, Split
 from grfd.errors import UserError
+from grfd.files import is_folder, is_there, read_regular, reason
 
 GZIP_MAGIC = b"\x1f\x8b"
+LIMIT = 2**30
+"""Bytes of the largest IDX file, unpacked or not: twice the largest of EMNIST."""
 DIGITS = tuple("0123456789")
 FILES = {
     "train images": "train-images-idx3-ubyte",
@@ -34,6 +38,18 @@ def from_idx(content: bytes | bytearray, ndim: int, name: str) -> Tensor:
     The tensor shares the memory of a bytearray, and copies bytes.
     Raises UserError for a wrong magic number, a truncated header or body, and trailing bytes.
     """
+    header, expected, shape = _claim(content, ndim, name)
+    found = len(content)
+    if found != expected:
+        problem = "truncated" if found < expected else "trailing bytes"
+        raise UserError(f"{name}: {problem}, {found} bytes; expected {expected} for shape {list(shape)}")
+    # torch wants memory that can be written to; numpy, unlike torch, also accepts an empty buffer.
+    writable = content if isinstance(content, bytearray) else bytearray(content)
+    return torch.from_numpy(np.frombuffer(writable, np.uint8, found - header, header).reshape(shape))
+
+
+def _claim(content: bytes | bytearray, ndim: int, name: str) -> tuple[int, int, tuple[int, ...]]:
+    """What the header says: its own length, the length of the whole file, and the shape of the tensor."""
     magic = bytes((0, 0, 8, ndim))
     if content[:4] != magic:
         raise UserError(
@@ -43,13 +59,9 @@ def from_idx(content: bytes | bytearray, ndim: int, name: str) -> Tensor:
     if len(content) < header:
         raise UserError(f"{name}: truncated, {len(content)} bytes; expected a header of {header}")
     shape = struct.unpack(f">{ndim}I", content[4:header])
-    expected, found = header + math.prod(shape), len(content)
-    if found != expected:
-        problem = "truncated" if found < expected else "trailing bytes"
-        raise UserError(f"{name}: {problem}, {found} bytes; expected {expected} for shape {list(shape)}")
-    # torch wants memory that can be written to; numpy, unlike torch, also accepts an empty buffer.
-    writable = content if isinstance(content, bytearray) else bytearray(content)
-    return torch.from_numpy(np.frombuffer(writable, np.uint8, found - header, header).reshape(shape))
+    if math.prod(max(size, 1) for size in shape) > LIMIT:  # each of the sizes, too, even beside one that is 0
+        raise UserError(f"{name}: the header claims shape {list(shape)}; expected at most {LIMIT:,} bytes")
+    return header, header + math.prod(shape), shape
 
 
 def to_idx(values: Tensor) -> bytes:
@@ -59,19 +71,38 @@ def to_idx(values: Tensor) -> bytes:
 
 
 def read_idx(path: Path, ndim: int) -> Tensor:
-    """The uint8 tensor in an IDX file, gzipped or not. Raises UserError as `read_content` and `from_idx` do."""
-    return from_idx(read_content(path), ndim, str(path))
+    """The uint8 tensor in an IDX file, gzipped or not. Raises UserError as `read_content` and `from_idx` do.
+
+    Of a gzipped file no more is unpacked than its header claims, and one byte.
+    """
+    content = read_regular(path, LIMIT)
+    if not content.startswith(GZIP_MAGIC):
+        return from_idx(content, ndim, str(path))
+    _, expected, _ = _claim(_unzipped(path, content, 4 + 4 * ndim), ndim, str(path))
+    return from_idx(_unzipped(path, content, expected + 1), ndim, str(path))
 
 
 def read_content(path: Path) -> bytes:
-    """The bytes of a file, unpacked if it is gzipped (told by content). Raises UserError if it cannot be read."""
+    """The bytes of a file, unpacked if it is gzipped (by its content). Raises UserError for more than `LIMIT` bytes."""
+    content = read_regular(path, LIMIT)
+    if not content.startswith(GZIP_MAGIC):
+        return content
+    unpacked = _unzipped(path, content, LIMIT + 1)
+    if len(unpacked) > LIMIT:
+        raise UserError(f"{path}: unpacks to more than {LIMIT:,} bytes; expected an IDX file, gzipped or not")
+    return unpacked
+
+
+def _unzipped(path: Path, content: bytes, count: int) -> bytes:
+    """The first `count` bytes of a gzipped file, or all of them; then the checksum is verified, too."""
     try:
-        content = path.read_bytes()
-        return gzip.decompress(content) if content.startswith(GZIP_MAGIC) else content
+        with gzip.GzipFile(fileobj=io.BytesIO(content)) as stream:
+            return stream.read(count)
     except EOFError as error:
         raise UserError(f"{path}: truncated gzip file; expected a complete one") from error
-    except (OSError, zlib.error) as error:
-        raise UserError(f"{path}: cannot be read ({error}); expected an IDX file, gzipped or not") from error
+    except (OSError, zlib.error, MemoryError) as error:
+        problem = reason(error)
+        raise UserError(f"{path}: cannot be read ({problem}); expected an IDX file, gzipped or not") from error
 
 
 def find_idx(directory: Path, what: str) -> Path:
@@ -80,14 +111,15 @@ def find_idx(directory: Path, what: str) -> Path:
     names = [name + suffix for name in (base, base.replace("-idx", ".idx")) for suffix in ("", ".gz")]
     for folder in FOLDERS:
         for name in names:
-            if (directory / folder / name).is_file():
-                return directory / folder / name
+            path = directory / folder / name
+            if is_there(path) and not is_folder(path):  # some unpack each file into a folder of its name
+                return path
     raise UserError(f"no {what} in {directory}; expected {base} (or {base}.gz), there or in raw/ or MNIST/raw/")
 
 
 def load_idx(directory: Path, name: str = "mnist") -> Data:
     """The dataset in the four official files of `directory`: images uint8 [n, 1, h, w], labels int64 [n] in 0…9."""
-    if not directory.is_dir():
+    if not is_folder(directory):
         raise UserError(f"{directory} is not a folder; expected one with {', '.join(FILES.values())}")
     train, test = (_load_split(directory, split) for split in ("train", "test"))
     return Data(name, train, test, DIGITS, f"IDX files in {directory}")

@@ -27,6 +27,8 @@ MD5 = {
     "test labels": "27ae3e4e09519cfbb04c329615203637",
 }
 """Of the four official files, uncompressed."""
+LIMIT = 2**25
+"""Bytes to which a piece is unpacked at most; the largest has 24 million."""
 
 
 def load_mnist(directory: Path | None = None) -> Data:
@@ -65,9 +67,13 @@ def piece_name(what: str, piece: int) -> str:
 
 
 def _unpacked(name: str) -> bytes:
+    """One piece, unpacked to at most `LIMIT` bytes."""
+    problem = "it is no complete xz file of this size"
     try:
-        return lzma.decompress((FOLDER / name).read_bytes())
-    except (OSError, lzma.LZMAError) as error:
-        raise UserError(
-            f"{FOLDER / name}: cannot be read ({error}); expected the embedded file, reinstall grfd"
-        ) from error
+        unpacking = lzma.LZMADecompressor(lzma.FORMAT_XZ)
+        content = unpacking.decompress((FOLDER / name).read_bytes(), LIMIT)
+        if unpacking.eof and not unpacking.unused_data:
+            return content
+    except (OSError, EOFError, lzma.LZMAError) as error:
+        problem = str(error)
+    raise UserError(f"{FOLDER / name}: cannot be read ({problem}); expected the embedded file, reinstall grfd")

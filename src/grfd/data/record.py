@@ -1,15 +1,30 @@
 """What every dataset becomes: two splits of tensors, class names, and the checks that run before any training."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from grfd.data.given import as_tensor, in_words
 from grfd.errors import UserError
 from grfd.types import Images, Pixels
 
-INTEGERS = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
+INTEGERS = (
+    torch.uint8,
+    torch.int8,
+    torch.int16,
+    torch.int32,
+    torch.int64,
+    torch.uint16,
+    torch.uint32,
+    torch.uint64,
+)
+CLASSES = 2**16
+"""Classes at most: one output of a network each. The largest set in use, ImageNet-21k, has 21,841."""
+ROUNDING = 1e-6
+"""By how much float32 pixels may leave [0, 1]: eight steps of float32 beside 1."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,11 +40,14 @@ class Split:
     def __len__(self) -> int:
         return len(self.labels)
 
-    def take(self, n: int) -> "Split":
-        """The first `n` examples (all of them if there are fewer). Raises UserError if n < 1."""
+    def take(self, n: object) -> "Split":
+        """The first `n` examples (all of them if there are fewer). Raises UserError for no integer, and for n < 1."""
+        if not isinstance(n, int | np.integer) or isinstance(n, bool):
+            raise UserError(f"cannot take {in_words(n)} examples: expected an integer")
         if n < 1:
-            raise UserError(f"cannot take {n} examples: expected at least 1")
-        return Split(self.images[:n], self.labels[:n])
+            raise UserError(f"cannot take {in_words(n)} examples: expected at least 1")
+        count = min(int(n), len(self))
+        return Split(self.images[:count], self.labels[:count])
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,60 +69,97 @@ def as_images(pixels: Pixels) -> Images:
 
 
 def from_tensors(
-    train_images: Tensor,
-    train_labels: Tensor,
-    test_images: Tensor,
-    test_labels: Tensor,
+    train_images: object,
+    train_labels: object,
+    test_images: object,
+    test_labels: object,
     classes: Sequence[str] | None = None,
     name: str = "tensors",
 ) -> Data:
-    """A user's own tensors as a checked dataset.
+    """A user's own tensors (or numpy arrays, or nested lists) as a checked dataset.
 
     Images: uint8 [n, c, h, w], or float32 [n, c, h, w] in [0, 1]. Labels: [n], any integer dtype, in 0…k−1.
     `classes` are the k names; by default "0"…"k−1", k being the largest *training* label plus one, so that a test
     label that no training image has is an error. Raises UserError as `checked` does.
     """
-    train, test = Split(train_images, _as_int64(train_labels)), Split(test_images, _as_int64(test_labels))
-    if classes is None:
-        # Labels that are empty or not integers have no k; `checked` then names what is wrong with them.
-        known = int(train.labels.max()) + 1 if train.labels.dtype == torch.int64 and train.labels.numel() else 0
-        classes = [str(label) for label in range(known)]
-    return checked(Data(name, train, test, tuple(classes), "tensors given by the caller"))
+    train, test = (
+        Split(as_tensor(images, f"{where} images"), _as_int64(as_tensor(labels, f"{where} labels")))
+        for images, labels, where in (
+            (train_images, train_labels, f"dataset '{name}', train"),
+            (test_images, test_labels, f"dataset '{name}', test"),
+        )
+    )
+    names = _numbers(train.labels, f"dataset '{name}', train") if classes is None else _names(classes, name)
+    return checked(Data(name, train, test, names, "tensors given by the caller"))
 
 
 def _as_int64(labels: Tensor) -> Tensor:
     return labels.to(torch.int64) if labels.dtype in INTEGERS else labels
 
 
-def checked(data: Data) -> Data:
+def _numbers(labels: Tensor, where: str) -> tuple[str, ...]:
+    """The classes' numbers as their names. Labels that are empty or not integers have none; `checked` says why."""
+    if labels.dtype != torch.int64 or not labels.numel():
+        return ()
+    largest = int(labels.max())
+    if largest >= CLASSES:
+        first = int((labels.flatten() == largest).nonzero()[0])
+        raise UserError(f"{where} label {first} is {largest}; expected class numbers from 0 to {CLASSES - 1}")
+    return tuple(str(label) for label in range(largest + 1))
+
+
+def _names(classes: object, name: str) -> tuple[str, ...]:
+    if isinstance(classes, str) or not isinstance(classes, Sequence | np.ndarray):
+        raise UserError(f"dataset '{name}': classes are {in_words(classes)}; expected a sequence of names")
+    for index, each in enumerate(classes):
+        if not isinstance(each, str):
+            raise UserError(f"dataset '{name}': class name {index} is {in_words(each)}; expected a string")
+    return tuple(str(each) for each in classes)
+
+
+def checked(data: object) -> Data:
     """The same record, once nothing is found wrong with it.
+
+    A new one, where a tensor had to be copied: those made in inference mode, those that carry a gradient, and pixels
+    that leave [0, 1] by rounding, at most `ROUNDING`. The caller's own tensors are never changed.
 
     Raises UserError, one line that names split, index and what was expected: wrong dtype or number of dimensions,
     channels last, lengths that differ, an empty split, pixels that are not finite or lie outside [0, 1], labels that
     are not int64 or lie outside 0…classes−1, train and test images of different shape, fewer than two classes in train.
     """
-    for split_name, split in (("train", data.train), ("test", data.test)):
-        where = f"dataset '{data.name}', {split_name}"
-        _check_shapes(split, where)
-        _check_pixels(split.images, where)
-        _check_labels(split.labels, len(data.classes), where)
-    train_shape, test_shape = tuple(data.train.images.shape[1:]), tuple(data.test.images.shape[1:])
+    if not isinstance(data, Data):
+        raise UserError(f"data is {in_words(data)}; expected what grfd.from_tensors or grfd.load returns")
+    if len(_names(data.classes, data.name)) > CLASSES:
+        raise UserError(f"dataset '{data.name}' has {len(data.classes)} classes; expected at most {CLASSES}")
+    train, test = (
+        _checked_split(split, len(data.classes), f"dataset '{data.name}', {split_name}")
+        for split_name, split in (("train", data.train), ("test", data.test))
+    )
+    train_shape, test_shape = tuple(train.images.shape[1:]), tuple(test.images.shape[1:])
     if train_shape != test_shape:
         raise UserError(
             f"dataset '{data.name}': train images are {train_shape}, test images {test_shape} (channel, height, width);"
             " expected the same"
         )
-    present = data.train.labels.unique()
+    present = train.labels.unique()
     if len(present) < 2:
         raise UserError(
-            f"dataset '{data.name}', train: all {len(data.train)} labels are {int(present[0])};"
+            f"dataset '{data.name}', train: all {len(train)} labels are {int(present[0])};"
             " expected at least two classes"
         )
-    return data
+    return data if train is data.train and test is data.test else replace(data, train=train, test=test)
 
 
-def _check_shapes(split: Split, where: str) -> None:
-    images, labels = split.images, split.labels
+def _checked_split(split: Split, classes: int, where: str) -> Split:
+    """The same split, or a new one where a tensor had to be copied."""
+    images, labels = as_tensor(split.images, f"{where} images"), as_tensor(split.labels, f"{where} labels")
+    _check_shapes(images, labels, where)
+    images = _within(images, where)
+    _check_labels(labels, classes, where)
+    return split if images is split.images and labels is split.labels else Split(images, labels)
+
+
+def _check_shapes(images: Tensor, labels: Tensor, where: str) -> None:
     if images.dtype not in (torch.uint8, torch.float32):
         raise UserError(f"{where} images are {images.dtype}; expected torch.uint8 or torch.float32 in [0, 1]")
     if images.ndim != 4:
@@ -124,19 +179,31 @@ def _check_shapes(split: Split, where: str) -> None:
         raise UserError(f"{where} is empty (images have shape {tuple(images.shape)}); expected at least one image")
 
 
-def _check_pixels(images: Tensor, where: str) -> None:
+def _within(images: Tensor, where: str) -> Tensor:
+    """The same images; where rounding left [0, 1], a copy that is brought back."""
     if images.dtype == torch.uint8:
-        return
+        return images
     low, high = (float(bound) for bound in images.aminmax())
     if low >= 0 and high <= 1:  # False for NaN too, which aminmax passes on
-        return
+        return images
+    if low >= -ROUNDING and high <= 1 + ROUNDING:
+        return images.clamp(0, 1)
     flat = images.flatten(1)
     not_finite = (~flat.isfinite()).any(dim=1).nonzero()
     if len(not_finite):
         raise UserError(f"{where} image {int(not_finite[0])} has NaN or infinite pixels; expected [0, 1]")
     first = int(((flat < 0) | (flat > 1)).any(dim=1).nonzero()[0])
+    span = f"[{_digits(low)}, {_digits(high)}]"
     hint = " (images in [0, 255]? divide by 255)" if high > 2 else ""
-    raise UserError(f"{where} image {first}: pixels of this split span [{low:g}, {high:g}]; expected [0, 1]{hint}")
+    raise UserError(
+        f"{where} image {first}: pixels of this split leave the range by {max(-low, high - 1):.2g} and span {span};"
+        f" expected [0, 1]{hint}"
+    )
+
+
+def _digits(value: float) -> str:
+    """As many digits as tell a float32 from its neighbours, so that no excess is rounded away."""
+    return np.format_float_positional(np.float32(value), trim="-") if abs(value) < 1e6 else f"{value:g}"
 
 
 def _check_labels(labels: Tensor, classes: int, where: str) -> None:

@@ -1,0 +1,79 @@
+"""The wanted members of a .tar.gz: the others are passed over unread, and no size is believed beyond a limit."""
+
+import gzip
+import io
+import tarfile
+from collections.abc import Set
+from pathlib import Path
+from typing import BinaryIO
+
+from grfd.errors import UserError
+from grfd.files import open_regular, reason
+
+MEMBER_LIMIT = 2**28
+"""Bytes of the largest member that is read; the largest of the official archives has 155 million."""
+ARCHIVE_LIMIT = 2**31
+"""Bytes of the largest archive, unpacked. What is passed over has to be unpacked, too, though it is not kept."""
+MEMBERS = 10_000
+CHUNK = 2**20
+
+
+class _Stream(gzip.GzipFile):
+    """A gzipped file of which nothing is read in one piece above `MEMBER_LIMIT`, and nothing beyond `ARCHIVE_LIMIT`.
+
+    `tarfile` reads a long name whole, whatever size the archive claims for it.
+    """
+
+    def __init__(self, handle: BinaryIO) -> None:
+        super().__init__(fileobj=handle, mode="rb")
+
+    def read(self, size: int | None = -1) -> bytes:
+        if size is None or not 0 <= size <= MEMBER_LIMIT:
+            raise tarfile.ReadError(f"it asks for {size} bytes at once; expected at most {MEMBER_LIMIT:,}")
+        self._check(self.tell() + size)
+        return super().read(size)
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        self._check(offset)
+        return super().seek(offset, whence)
+
+    @staticmethod
+    def _check(position: int) -> None:
+        if position > ARCHIVE_LIMIT:
+            raise tarfile.ReadError(f"it has more than {ARCHIVE_LIMIT:,} bytes unpacked")
+
+
+def members(file: Path, wanted: Set[str]) -> dict[str, bytes]:
+    """The contents of the members whose names, without their folders, are `wanted`.
+
+    Raises `UserError` where one is missing or too large, and where the archive is damaged.
+    """
+    try:
+        with open_regular(file) as handle, _Stream(handle) as stream:
+            with tarfile.open(fileobj=stream, mode="r:") as archive:
+                contents = _wanted(file, archive, wanted)
+            while stream.read(CHUNK):  # to the end, where the checksum is
+                pass
+    except UserError:
+        raise
+    except Exception as error:  # damaged headers raise anything
+        raise UserError(f"{file} is no whole archive ({reason(error)}): delete it and download it again") from error
+    for name in sorted(wanted - contents.keys()):
+        raise UserError(f"{file} holds no {name}: delete it and download it again")
+    return contents
+
+
+def _wanted(file: Path, archive: tarfile.TarFile, wanted: Set[str]) -> dict[str, bytes]:
+    contents: dict[str, bytes] = {}
+    for count, member in enumerate(archive):
+        name = member.name.rsplit("/", 1)[-1]
+        if count == MEMBERS:
+            raise UserError(f"{file} holds more than {MEMBERS:,} members; expected a CIFAR archive")
+        if name not in wanted or name in contents or not member.isfile():
+            continue
+        if member.size > MEMBER_LIMIT:
+            raise UserError(f"{file / name} has {member.size:,} bytes; expected at most {MEMBER_LIMIT:,}")
+        handle = archive.extractfile(member)
+        if handle is not None:
+            contents[name] = handle.read()
+    return contents

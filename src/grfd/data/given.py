@@ -1,0 +1,70 @@
+"""What a caller gives where a tensor is expected: made one where that is harmless, or refused in one line."""
+
+import reprlib
+import warnings
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from grfd.errors import UserError
+
+EXPECTED = "expected a tensor, a numpy array or nested lists of numbers"
+DIGITS = 40
+
+
+def as_tensor(value: object, what: str) -> Tensor:
+    """A tensor of its own values in this machine's memory: the same object where it is one already.
+
+    Raises UserError for what holds no numbers, or rows of different lengths.
+    """
+    if isinstance(value, Tensor):
+        return _plain(value, what)
+    if isinstance(value, list | tuple) and value and all(isinstance(each, Tensor) for each in value):
+        try:
+            return torch.stack([_plain(each, what) for each in value])
+        except RuntimeError as error:
+            raise UserError(f"{what} are {in_words(value)} of tensors of different shapes; {EXPECTED}") from error
+    if not isinstance(value, list | tuple | np.ndarray | np.generic):
+        raise UserError(f"{what} are {in_words(value)}; {EXPECTED}")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")  # older versions of numpy only warn of rows of different lengths
+            array = np.array(value)
+        # Python's floats have no precision that anyone chose; an array's dtype is its owner's.
+        return torch.from_numpy(array.astype(np.float32) if _chosen(value, array) else array)
+    except (TypeError, ValueError, OverflowError, RuntimeError, Warning) as error:
+        raise UserError(
+            f"{what} are {in_words(value)} that holds more than numbers in equal rows; {EXPECTED}"
+        ) from error
+
+
+def _chosen(value: object, array: np.ndarray) -> bool:
+    return array.dtype == np.float64 and not isinstance(value, np.ndarray)
+
+
+def _plain(tensor: Tensor, what: str) -> Tensor:
+    """Without a gradient, dense, in this machine's memory, and not made in inference mode: the same if it is so."""
+    if tensor.layout != torch.strided or tensor.is_quantized or tensor.device.type == "meta":
+        kind = "quantized" if tensor.is_quantized else f"{tensor.layout} on {tensor.device}"
+        raise UserError(f"{what} are a tensor that is {kind}; expected a dense tensor with values")
+    if tensor.requires_grad or tensor.device.type != "cpu":
+        tensor = tensor.detach().cpu()
+    if not tensor.is_inference():
+        return tensor
+    with torch.inference_mode(False):  # a copy made in inference mode would be such a tensor again
+        return tensor.clone()
+
+
+def in_words(value: object) -> str:
+    """A value in a few words, whatever it is and however large."""
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, int) and abs(value) >= 10**DIGITS:  # Python refuses to print the largest
+        return f"an integer of {value.bit_length()} bits"
+    if value is None or isinstance(value, int | float | complex | str | bytes):
+        return reprlib.repr(value) if isinstance(value, str | bytes) else repr(value)
+    if isinstance(value, Tensor | np.ndarray):
+        return f"{value.dtype} {tuple(value.shape)}"
+    name = type(value).__name__
+    return f"{'an' if name[0].lower() in 'aeiou' else 'a'} {name}"
