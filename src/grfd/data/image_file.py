@@ -85,16 +85,22 @@ def _check(path: Path, image: Image.Image) -> None:
 
 
 def _pixels(image: Image.Image, channels: int | None) -> np.ndarray:
-    shift, inverted = _scale(image)
+    grey, (shift, inverted) = _is_grey(image), _scale(image)
     upright = ImageOps.exif_transpose(image)
     if upright.mode.startswith("I"):
-        grey = (np.asarray(upright).astype(np.int64).clip(0, 65535) >> shift).clip(0, 255).astype(np.uint8)
-        upright = Image.fromarray(255 - grey if inverted else grey)
+        values = (np.asarray(upright).astype(np.int64).clip(0, 65535) >> shift).clip(0, 255).astype(np.uint8)
+        upright = Image.fromarray(255 - values if inverted else values)
     if upright.mode in PALETTE:  # through RGBA, because Pillow warns when it drops a palette's transparency in one step
         upright = upright.convert("RGBA")
-    if channels == 1 or (channels is None and upright.mode in GREY):
+    if channels == 1 or (channels is None and grey):
         return np.array(upright.convert("L"))[None]
     return np.array(upright.convert("RGB")).transpose(2, 0, 1)
+
+
+def _is_grey(image: Image.Image) -> bool:
+    """By the file: Pillow opens grey of 16 bits with an alpha channel as RGBA."""
+    wide_with_alpha = any(tile.args == "LA;16B" for tile in getattr(image, "tile", ()))
+    return image.mode in (*GREY, *GREY_16, "I") or wide_with_alpha
 
 
 def _scale(image: Image.Image) -> tuple[int, bool]:
