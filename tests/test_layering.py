@@ -8,7 +8,8 @@ import pytest
 import grfd
 
 PACKAGE = Path(grfd.__file__).parent
-FOUNDATION = ("types", "errors", "files", "config", "seeds", "processes", "runs", "progress", "memory")
+FOUNDATION = ("types", "errors", "files", "schema", "config", "seeds", "processes", "folders", "tensors", "runs")
+FOUNDATION += ("progress", "memory")
 FOLDERS = (
     "data",
     "models",
@@ -21,7 +22,7 @@ FOLDERS = (
     "experiments",
 )
 USES = ("opening", "pictured", "judgement", "api")
-TOP = ("evidence", "commands", "cli", "__init__")
+TOP = ("arguments", "evidence", "commands", "cli", "__main__", "__init__")
 DOWN = [*FOLDERS[:-1], *USES, *FOLDERS[-1:], *TOP]
 ORDER = dict.fromkeys(FOUNDATION, 0) | {name: 1 + index for index, name in enumerate(DOWN)}
 

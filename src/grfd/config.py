@@ -1,65 +1,68 @@
 """Every setting of a run, typed and explained once: commands, run folders and the API all read this record."""
 
 from dataclasses import dataclass, fields, replace
-from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
+from grfd import schema
 from grfd.errors import UserError
+from grfd.schema import Count, Deviation, Examples, FilePath, Rate, Seed, Size, Text, Thirds, Weight
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(schema.Record):
     """All settings of a run. Losses and symbols are those of Li et al. 2025; ε here is eq. 6's weight, not a budget."""
 
-    data: str = "mnist"
+    LATER: ClassVar[frozenset[str]] = frozenset({"autoencoder", "augmentation", "passes", "classifier_learning_rate"})
+
+    data: Text = "mnist"
     """Data set: mnist, cifar10, cifar100, or folder (one folder of images a class)."""
-    data_dir: Path | None = None
+    data_dir: FilePath | None = None
     """Where the data set lies. MNIST comes with the package, CIFAR is downloaded where none is given."""
-    train_examples: int | None = None
+    train_examples: Examples | None = None
     """Train on the first so many images only (all where it is not given)."""
-    model: str = "lenet5"
+    model: Text = "lenet5"
     """Target model and RSM: a registered name, timm/NAME, or package.module:factory of your own."""
     autoencoder: Literal["auto", "lenet", "residual"] = "auto"
     """The LVCVAE's network: LeNet5's convolutions, or CD-VAE's residual ones; auto takes the latter for colour."""
-    latent: int = 256
+    latent: Size = 256
     """Latent dimensions d of the LVCVAE."""
 
-    epochs: int = 150
+    epochs: Count = 150
     """Epochs of stage I (LVCVAE and RSM together)."""
-    classifier_epochs: int = 20
+    classifier_epochs: Count = 20
     """Epochs of stage III (target model), and of the undefended standard models beside it."""
     augmentation: Literal["none", "crop_flip"] = "none"
     """Of every training batch: moved by up to four pixels and mirrored, the standard for CIFAR."""
-    batch: int = 256
+    batch: Count = 256
     """Images a training step, over all processes."""
-    passes: int = 1
+    passes: Count = 1
     """Passes in which a process takes its part of a batch; gradients add up, so that a large batch fits a small card.
     Batch norm sees each pass by itself."""
-    learning_rate: float = 1e-3
+    learning_rate: Rate = 1e-3
     """AdamW's in stage I, falling to 0 along a cosine."""
-    classifier_learning_rate: float = 1e-3
+    classifier_learning_rate: Rate = 1e-3
     """AdamW's for the target model and the standard models, falling to 0 along a cosine."""
-    weight_decay: float = 1e-2
+    weight_decay: Weight = 1e-2
     """AdamW's."""
-    seed: int = 0
+    seed: Seed = 0
     """Of weights, data order and noise."""
 
-    alpha: tuple[float, float, float] = (10.0, 5.0, 1.0)
+    alpha: Thirds = (10.0, 5.0, 1.0)
     """α, weight of the reconstruction L_rc, in the first, second and last third of stage I."""
-    beta: float = 0.2
+    beta: Weight = 0.2
     """β, weight of the divergence L_kl."""
-    epsilon: float = 0.6
+    epsilon: Weight = 0.6
     """ε of eq. 6, weight of the rectification L_rf."""
-    gamma: float = 0.4
+    gamma: Weight = 0.4
     """γ, weight of the classification L_cl of x_r."""
-    delta: float = 0.2
+    delta: Weight = 0.2
     """δ, weight of the robustness L_rb of x_r."""
 
     reconstruction: Literal["mean", "sum"] = "mean"
     """MSE over pixels: their mean or their sum."""
     kl: Literal["per_dimension", "sum"] = "per_dimension"
     """L_kl divided by channels · d as in CD-VAE, or the literal sum of eq. 2, under which the posterior collapses."""
-    sigma: float = 1.0
+    sigma: Deviation = 1.0
     """σ of v in eq. 5, in pixels of [0, 1]; CURE's h where v is sign_gradient."""
     perturbation: Literal["gaussian", "sign_gradient"] = "gaussian"
     """v of eq. 5: N(0, σ²I), or CURE's direction."""
@@ -86,6 +89,15 @@ class Config:
     """Of training; evaluation is always float32."""
     channels_last: bool = False
     """Memory format of images and networks: faster for wide networks, not for LeNet5."""
+
+    def __post_init__(self) -> None:
+        # not type(self): a command adds fields of its own, which are not settings of the run
+        schema.enforce(self, Config)
+
+    def conflict(self) -> str | None:
+        if self.passes > self.batch:
+            return f"passes must be at most batch, {self.batch}, got {self.passes}"
+        return None
 
 
 _WIDE: dict[str, Any] = {
@@ -124,32 +136,24 @@ PRESETS: dict[str, Config] = {
 }
 
 
-def preset(name: str, **changes: Any) -> Config:
-    """A preset with some fields changed. Raises `UserError` for an unknown preset or field."""
-    if name not in PRESETS:
-        raise UserError(f"unknown preset {name!r}: expected one of {', '.join(PRESETS)}")
+def preset(name: str, /, **changes: Any) -> Config:
+    """A preset with some fields changed. Raises `UserError` for an unknown preset or field, or an impossible value."""
+    if not isinstance(name, str) or name not in PRESETS:
+        raise UserError(f"unknown preset {schema.shown(name)}: expected one of {', '.join(PRESETS)}")
     return changed(PRESETS[name], **changes)
 
 
-def changed(config: Config, **changes: Any) -> Config:
+def changed(config: Config, /, **changes: Any) -> Config:
     """A configuration with some fields changed. Raises `UserError` for an unknown field or an impossible value."""
     known = {field.name for field in fields(Config)}
     for field in changes:
         if field not in known:
             raise UserError(f"unknown field {field!r}: expected one of {', '.join(sorted(known))}")
-    return checked(replace(config, **changes))
+    return replace(config, **changes)
 
 
 def checked(config: Config) -> Config:
-    """The same record. Raises `UserError` for a value that no run could use."""
-    for name in ("latent", "epochs", "classifier_epochs", "batch", "passes", "train_examples"):
-        value = getattr(config, name)
-        if value is not None and value < 1:
-            raise UserError(f"{name} must be at least 1, got {value}")
-    for name in ("learning_rate", "classifier_learning_rate", "sigma"):
-        if not getattr(config, name) > 0:
-            raise UserError(f"{name} must be above 0, got {getattr(config, name)}")
-    for name in ("weight_decay", "beta", "epsilon", "gamma", "delta", "seed"):
-        if not getattr(config, name) >= 0:
-            raise UserError(f"{name} must not be negative, got {getattr(config, name)}")
-    return config
+    """The same record. Raises `UserError` for what is no configuration, or for a value that no run could use."""
+    if not isinstance(config, Config):
+        raise UserError(f"expected a Config, got {schema.shown(config)}")
+    return schema.checked(config)

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -75,6 +76,64 @@ def test_trades_climbs_the_divergence_inside_the_ball() -> None:
     by_hand = (clean.softmax(1) * (clean.log_softmax(1) - net(point).log_softmax(1))).sum(1)
     assert torch.allclose(trades.divergence(clean, net(point)), by_hand)
     assert torch.allclose(trades.divergence(clean, clean), torch.zeros(len(images), dtype=torch.float64))
+
+
+@pytest.mark.parametrize("gap", [1.0, 120.0, 1e4])
+@pytest.mark.parametrize("kind", [torch.float32, torch.float64])
+def test_the_divergence_is_right_and_its_gradient_finite_at_any_gap(gap: float, kind: torch.dtype) -> None:
+    """Two classes: KL = Σ p·(log p − log q), of which each logarithm is a softplus."""
+    logits = torch.tensor([[gap, 0.0], [-gap, 0.0], [0.0, 0.0]], dtype=kind, requires_grad=True)
+    other = torch.tensor([[0.0, gap], [0.0, 0.0], [gap, 0.0]], dtype=kind, requires_grad=True)
+    first, second = ((each[:, 1] - each[:, 0]).double() for each in (logits, other))
+    expected = torch.sigmoid(-first) * (F.softplus(second) - F.softplus(first))
+    expected = expected + torch.sigmoid(first) * (F.softplus(-second) - F.softplus(-first))
+    found = trades.divergence(logits, other)
+    assert torch.allclose(found.double(), expected, rtol=1e-5, atol=1e-6)
+    gradients = torch.autograd.grad(found.sum(), (logits, other))
+    assert all(each.isfinite().all() for each in gradients)
+    assert torch.allclose(gradients[1].double(), (other.softmax(1) - logits.softmax(1)).double(), atol=1e-5)
+
+
+def test_the_divergence_s_derivatives_are_right() -> None:
+    generator = torch.Generator().manual_seed(0)
+    first, second = (torch.randn(5, 4, dtype=torch.float64, generator=generator) for _ in range(2))
+    ordinary = F.kl_div(second.log_softmax(1), first.softmax(1), reduction="none").sum(1)
+    assert torch.allclose(trades.divergence(first, second), ordinary, rtol=1e-12, atol=1e-15)
+    assert torch.autograd.gradcheck(trades.divergence, (first.requires_grad_(), second.requires_grad_()))
+    assert torch.autograd.gradgradcheck(trades.divergence, (first, second))
+
+
+@pytest.mark.parametrize("factor", [20.0, 1e4])
+def test_no_objective_of_a_confident_network_has_undefined_gradients(factor: float) -> None:
+    """Logits so far apart that softmax, cross-entropy and their gradients underflow to 0."""
+
+    class Confident(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            torch.manual_seed(0)
+            self.net = nn.Sequential(nn.Flatten(), nn.Linear(16, 5), nn.Softplus(), nn.Linear(5, CLASSES))
+
+        def forward(self, images: Tensor) -> Tensor:
+            return factor * 20 * self.net(images)
+
+    def robust() -> nn.Module:
+        defense = whole().float()
+        defense.target = Confident()
+        return grfd_robust.RobustTraining(defense, ALL, sigma=1.0)
+
+    images, labels = digits()
+    trained = (
+        lambda: trades.Trades(Confident(), trades.Recipe(eps=0.1, step_size=0.05, steps=2, beta=3.0)),
+        lambda: cure.Curvature(Confident(), cure.Recipe()),
+        lambda: gradient_regularisation.GradientRegularisation(Confident(), gradient_regularisation.Recipe()),
+        robust,
+    )
+    for make in trained:
+        objective = make()
+        terms = objective(images.float(), labels, 0.0)
+        terms["loss"].mean().backward()
+        assert all(value.isfinite().all() for value in terms.values()), type(objective)
+        assert all(weight.grad.isfinite().all() for weight in objective.parameters() if weight.grad is not None)
 
 
 def test_adversarial_training_sees_the_worst_of_the_ball() -> None:

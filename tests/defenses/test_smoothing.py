@@ -1,6 +1,7 @@
 """Randomized smoothing: its bound beside scipy's, its radius beside the closed form for a linear classifier."""
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -8,6 +9,7 @@ from scipy.stats import binomtest
 from torch import Tensor
 
 from grfd.defenses.smoothing import ABSTAIN, by_chance, certify, lower_bound, predict, votes
+from grfd.errors import UserError
 
 SIGMA = 0.5
 
@@ -46,6 +48,47 @@ def test_the_radius_of_a_linear_classifier_is_its_distance(distance: float) -> N
     label, radius = certify(halves, image, SIGMA, 2, n=20_000)
     assert label == 0
     assert 0.9 * distance - 0.02 < radius <= distance
+
+
+@pytest.mark.parametrize(
+    ("changes", "line"),
+    [
+        ({"n": 9}, r"n = 9 samples cannot certify anything at alpha = 0.001, even if all agree: expected at least 10"),
+        ({"n": 100, "alpha": 1e-40}, r"n = 100 samples cannot certify .* at alpha = 1e-40.*: expected at least 133"),
+        ({"n": 0}, "n must be at least 1, got 0"),
+        ({"n": 10.0}, "n must be a whole number, got 10.0"),
+        ({"n0": 0}, "n0 must be at least 1, got 0"),
+        ({"alpha": 0.0}, "alpha must be above 0, got 0.0"),
+        ({"alpha": 1.0}, "alpha must be below 1, got 1.0"),
+        ({"alpha": math.nan}, "alpha must be a finite number, got nan"),
+        ({"sigma": -1.0}, "sigma must be at least 1e-06, got -1.0"),
+        ({"sigma": math.inf}, "sigma must be a finite number, got inf"),
+        ({"classes": 1}, "classes must be at least 2, got 1"),
+        ({"classes": 3}, r"the classifier answers with \(100, 2\): expected logits of \(100, 3\)"),
+        ({"image": torch.zeros(2, 2)}, r"image must be a finite float tensor \[channel, height, width\], got \(2, 2\)"),
+        ({"image": torch.full((1, 2, 2), math.nan)}, "image must be a finite float tensor"),
+        ({"classifier": lambda images: halves(images) * math.nan}, "the classifier answers with NaN"),
+    ],
+)
+def test_arguments_that_can_certify_nothing_are_one_line(changes: dict[str, Any], line: str) -> None:
+    arguments = {"classifier": halves, "image": torch.zeros(1, 2, 2), "sigma": SIGMA, "classes": 2}
+    with pytest.raises(UserError, match=f"^{line}"):
+        certify(**arguments | changes)
+    if "n0" not in changes and "n" not in changes:
+        with pytest.raises(UserError, match=f"^{line}"):
+            predict(**arguments | changes)
+
+
+@pytest.mark.parametrize("alpha", [0.5, 0.25, 0.1, 0.001, 2**-10, 1e-9])
+def test_the_number_of_samples_that_is_named_suffices(alpha: float) -> None:
+    clear = torch.full((1, 2, 2), 100.0)
+    for function, wins in ((certify, lambda answer: answer[1] > 0), (predict, lambda answer: answer == 0)):
+        with pytest.raises(UserError, match="samples cannot") as caught:
+            function(halves, clear, SIGMA, 2, n=1, alpha=alpha)
+        needed = int(str(caught.value).split()[-2])
+        assert wins(function(halves, clear, SIGMA, 2, n=needed, alpha=alpha))
+        with pytest.raises(UserError, match=f"expected at least {needed} samples"):
+            function(halves, clear, SIGMA, 2, n=needed - 1, alpha=alpha)
 
 
 def test_all_votes_certify_no_more_than_their_number_allows() -> None:

@@ -44,6 +44,7 @@ from grfd.runs import Run
 class DefenseModule(Protocol):
     """A file of this folder. `FILES`: what `fit` leaves in the run folder; `Recipe`: its settings, a dataclass.
 
+    A file may also define `check(recipe, data, config)`, which raises `UserError` before anything is written.
     `GREY` and `COLOUR`: the literature's values of those settings that are None, for grey images and for colour.
     """
 

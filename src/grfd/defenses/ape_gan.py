@@ -16,10 +16,12 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from grfd.attacks import fgsm
+from grfd.config import Config
 from grfd.data.record import Data
 from grfd.defenses import recipes
 from grfd.models import Architecture
 from grfd.runs import Run, load_weights, write_tensors
+from grfd.schema import Count, Pixels, Rate, Record, Weight
 from grfd.seeds import seeded
 from grfd.training.classification import in_eval_mode, load_classifier, train_classifier, training_split
 from grfd.training.loop import Terms
@@ -36,17 +38,17 @@ SLOPE = 0.2
 
 
 @dataclass(frozen=True)
-class Recipe:
+class Recipe(Record):
     """APE-GAN. What is not given is 0.15 and 2 epochs for grey images, 0.01 and 30 for colour."""
 
-    eps: float | None = None
+    eps: Pixels | None = None
     """FGSM's, in pixels of [0, 1]."""
-    likeness: float = 0.7
+    likeness: Weight = 0.7
     """ξ₁, weight of the generator's squared error."""
-    deceit: float = 0.3
+    deceit: Weight = 0.3
     """ξ₂, weight of the generator's adversarial loss."""
-    epochs: int | None = None
-    learning_rate: float = 2e-4
+    epochs: Count | None = None
+    learning_rate: Rate = 2e-4
     """Adam's, with β₁ = 0.5, falling to 0 along a cosine."""
 
 
@@ -136,6 +138,11 @@ class APEGAN(nn.Module):
 
     def forward(self, images: Images) -> Logits:
         return self.classifier(self.seen(images))
+
+
+def check(recipe: Recipe, data: Data, config: Config) -> None:
+    """Raises `UserError` for images that the generator cannot give back in their size."""
+    recipes.require_multiples(NAME, data, 4)
 
 
 def fit(run: Run, data: Data, architecture: Architecture, recipe: Recipe) -> None:

@@ -15,6 +15,7 @@ from grfd.defenses import recipes
 from grfd.defenses.squeezers import Squeezed, reduce_bits
 from grfd.models import Architecture
 from grfd.runs import Run
+from grfd.schema import Bits, Record
 from grfd.training.classification import load_classifier, train_classifier
 
 NAME = "bit-depth"
@@ -24,10 +25,10 @@ COLOUR: dict[str, Any] = {"bits": 5}
 
 
 @dataclass(frozen=True)
-class Recipe:
+class Recipe(Record):
     """Bit-depth reduction. Where it is not given, 1 bit for grey images and 5 for colour."""
 
-    bits: int | None = None
+    bits: Bits | None = None
     """Bits a channel that are left: 2^bits levels."""
 
 

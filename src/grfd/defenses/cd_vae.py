@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from grfd.attacks import pgd
+from grfd.config import Config
 from grfd.data.record import Data, Split
 from grfd.defenses import recipes
 from grfd.disentangle.losses import kl_divergence, reconstruction_loss
@@ -24,6 +25,7 @@ from grfd.disentangle.lvcvae import lenet_lvcvae, sample
 from grfd.disentangle.residual import MAPS, residual_decoder, residual_encoder
 from grfd.models import Architecture
 from grfd.runs import Run, load_weights, write_tensors
+from grfd.schema import Count, Pixels, Rate, Record, Size, Steps, Thirds, Weight
 from grfd.seeds import seeded
 from grfd.training.classification import in_eval_mode, load_classifier, train_classifier, training_split
 from grfd.training.loop import Terms
@@ -44,38 +46,38 @@ COLOUR: dict[str, Any] = {
 
 
 @dataclass(frozen=True)
-class Recipe:
+class Recipe(Record):
     """CD-VAE. What is not given is 0.11, 0.03, 20, 8, 256 for grey images, 8/255, 2/255, 300, 150, 2048 for colour."""
 
-    reconstruction: tuple[float, float, float] = (10.0, 5.0, 1.0)
+    reconstruction: Thirds = (10.0, 5.0, 1.0)
     """Weight of the squared error over thirds of stage 1."""
-    classification: float = 0.2
+    classification: Weight = 0.2
     """Weight of D_r's cross-entropy in stage 1."""
-    kl: float = 0.2
+    kl: Weight = 0.2
     """Weight of the divergence in stage 1, per channel and latent dimension."""
-    residual: float = 0.1
+    residual: Weight = 0.1
     """Weight, in stage 2, of D_r's cross-entropy at the prediction that the attack brought about."""
-    defended: float = 0.1
+    defended: Weight = 0.1
     """Weight, in stage 2, of D_g's cross-entropy on the examples within the margin."""
-    adversarial_kl: float = 0.01
+    adversarial_kl: Weight = 0.01
     """Weight of the divergence in stage 2."""
-    margin: float = 8.0
+    margin: Weight = 8.0
     """An example whose true logit leads by less is trained on in stage 2."""
-    eps: float | None = None
+    eps: Pixels | None = None
     """Ball of the training examples, L∞, in pixels of [0, 1]."""
-    step_size: float | None = None
+    step_size: Pixels | None = None
     """PGD's, in pixels of [0, 1]."""
-    steps: int = 10
+    steps: Steps = 10
     """PGD's, on the margin."""
-    latent: int | None = None
+    latent: Size | None = None
     """Latent dimensions."""
     sampled: bool = True
     """Whether z is drawn in the deployed defense, as in the authors' code, or is μ."""
-    epochs: int | None = None
+    epochs: Count | None = None
     """Of stage 1."""
-    adversarial_epochs: int | None = None
+    adversarial_epochs: Count | None = None
     """Of stage 2."""
-    learning_rate: float = 1e-3
+    learning_rate: Rate = 1e-3
     """AdamW's, falling to 0 along a cosine, in both stages."""
 
 
@@ -189,6 +191,11 @@ def _build(data: Data, recipe: Recipe) -> nn.Module:
     if channels == 1:
         return lenet_lvcvae(channels, len(data.classes), height, width, recipe.latent)
     return ConvVAE(channels, height, width, recipe.latent)
+
+
+def check(recipe: Recipe, data: Data, config: Config) -> None:
+    """Raises `UserError` for images that the VAE cannot give back in their size."""
+    recipes.require_multiples(NAME, data, 4, least=12 if data.train.images.shape[1] == 1 else 4)
 
 
 def fit(run: Run, data: Data, architecture: Architecture, recipe: Recipe) -> None:

@@ -12,6 +12,7 @@ from grfd.data.record import Data
 from grfd.disentangle.losses import input_gradients, sign_gradient_perturbation
 from grfd.models import Architecture
 from grfd.runs import Run
+from grfd.schema import Count, Deviation, Rate, Record, Weight
 from grfd.training.classification import load_classifier, train_under
 from grfd.training.loop import Terms
 from grfd.types import Images, Labels
@@ -23,17 +24,17 @@ COLOUR: dict[str, float] = {}
 
 
 @dataclass(frozen=True)
-class Recipe:
+class Recipe(Record):
     """CURE, the authors' settings."""
 
-    weight: float = 4.0
+    weight: Weight = 4.0
     """λ of eq. 7."""
-    first_step: float = 0.1
+    first_step: Deviation = 0.1
     """h at the start: the Euclidean length of the move whose change of gradient is penalised."""
-    last_step: float = 3.0
+    last_step: Deviation = 3.0
     """h from the middle of training on; it grows linearly until then."""
-    epochs: int = 20
-    learning_rate: float = 1e-4
+    epochs: Count = 20
+    learning_rate: Rate = 1e-4
     """AdamW's, falling to 0 along a cosine."""
 
 

@@ -14,18 +14,21 @@ Needs `diffusers`: pip install "grfd[diffusion]".
 
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Annotated, Any
 
 import torch
+from annotated_types import Interval, Len, MultipleOf
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from grfd.config import Config
 from grfd.data.record import Data, Split, as_images
 from grfd.defenses import recipes
 from grfd.defenses.squeezers import Straight
 from grfd.errors import UserError
 from grfd.models import Architecture
 from grfd.runs import Run, read_tensors, write_tensors
+from grfd.schema import Count, Decay, Rate, Record, Share
 from grfd.seeds import drawn, normal_like, seeded
 from grfd.training.classification import load_classifier, train_classifier, training_split
 from grfd.training.loop import Terms
@@ -46,25 +49,32 @@ AT_ONCE = 256
 HELD_OUT = 500
 """Training images, the last ones, on which t* is chosen; the DDPM does not see them."""
 
+Levels = Annotated[tuple[Annotated[int, Interval(ge=1, le=STEPS)], ...], Len(1, STEPS), "a list of whole numbers"]
+ReverseSteps = Annotated[int, Interval(ge=1, le=STEPS)]
+GROUPS = 16
+"""Of the U-Net's group norms, so that widths are multiples of it."""
+Width = Annotated[int, Interval(ge=GROUPS, le=4096), MultipleOf(GROUPS)]
+Widths = Annotated[tuple[Width, ...], Len(1, 8), "a list of one to eight whole numbers"]
+
 
 @dataclass(frozen=True)
-class Recipe:
+class Recipe(Record):
     """DiffPure-DDPM (small). Where not given (32, 64, 64) and 5 for grey images, (64, 128, 128) and 100 for colour."""
 
-    levels: tuple[int, ...] = (150, 175, 200, 225, 250)
+    levels: Levels = (150, 175, 200, 225, 250)
     """Candidates for t*, in steps of 1,000."""
-    clean: float = 0.98
+    clean: Share = 0.98
     """The share of clean images that must stay right at t*; the first level is taken where none keeps so many."""
-    reverse_steps: int = 10
+    reverse_steps: ReverseSteps = 10
     """Strided steps of the reverse process of the deployed defense."""
-    surrogate_steps: int = 5
+    surrogate_steps: ReverseSteps = 5
     """Those of the surrogate that is differentiated."""
-    widths: tuple[int, ...] | None = None
+    widths: Widths | None = None
     """Channels of the U-Net, one level each, one layer a block."""
-    average: float = 0.999
+    average: Decay = 0.999
     """Decay of the running mean of the weights, once enough steps are taken."""
-    epochs: int | None = None
-    learning_rate: float = 1e-3
+    epochs: Count | None = None
+    learning_rate: Rate = 1e-3
     """AdamW's, falling to 0 along a cosine."""
 
 
@@ -89,7 +99,7 @@ def denoiser(channels: int, widths: tuple[int, ...]) -> nn.Module:
         block_out_channels=widths,
         down_block_types=("DownBlock2D",) * levels,
         up_block_types=("UpBlock2D",) * levels,
-        norm_num_groups=16,
+        norm_num_groups=GROUPS,
         add_attention=False,
     )
     return network
@@ -219,6 +229,16 @@ class Fixed(nn.Module):
 def strided(start: int, steps: int) -> list[int]:
     """`steps` steps of the reverse process from t* down, evenly, none twice."""
     return sorted({max(round(start * (index + 1) / steps), 1) - 1 for index in range(steps)}, reverse=True)
+
+
+def check(recipe: Recipe, data: Data, config: Config) -> None:
+    """Raises `UserError` where diffusers is missing, where images do not fit the U-Net, and where they are too few."""
+    noise_scheduler()
+    assert recipe.widths is not None
+    recipes.require_multiples(NAME, data, 2 ** (len(recipe.widths) - 1))
+    images = min(len(data.train), config.train_examples or len(data.train))
+    if images < 5:
+        raise UserError(f"{NAME} chooses t* on a fifth of the training images: expected at least 5, got {images}")
 
 
 def fit(run: Run, data: Data, architecture: Architecture, recipe: Recipe) -> None:

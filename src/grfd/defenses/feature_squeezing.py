@@ -9,11 +9,13 @@ from typing import Any
 
 from torch import nn
 
+from grfd.config import Config
 from grfd.data.record import Data
 from grfd.defenses import recipes
 from grfd.defenses.squeezers import Squeezed, Squeezer, median_2x2, non_local_means, reduce_bits
 from grfd.models import Architecture
 from grfd.runs import Run
+from grfd.schema import Bits, Record
 from grfd.training.classification import load_classifier, train_classifier
 from grfd.types import Images
 
@@ -24,10 +26,10 @@ COLOUR: dict[str, Any] = {"bits": 5, "smooth": True}
 
 
 @dataclass(frozen=True)
-class Recipe:
+class Recipe(Record):
     """Feature squeezing. Where it is not given, 1 bit for grey images, 5 bits and non-local means for colour."""
 
-    bits: int | None = None
+    bits: Bits | None = None
     """Bits a channel that are left."""
     smooth: bool | None = None
     """Whether non-local means (13-3-2) follow the median filter."""
@@ -42,6 +44,11 @@ def squeezer(recipe: Recipe) -> Squeezer:
         return non_local_means(squeezed) if recipe.smooth else squeezed
 
     return squeeze
+
+
+def check(recipe: Recipe, data: Data, config: Config) -> None:
+    """Raises `UserError` for images smaller than the window of the non-local means."""
+    recipes.require_multiples(NAME, data, 1, least=7 if recipe.smooth else 1)
 
 
 def fit(run: Run, data: Data, architecture: Architecture, recipe: Recipe) -> None:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from grfd.data.record import Data
 from grfd.models import Architecture
 from grfd.runs import Run
+from grfd.schema import Count, Rate, Record, Share, Weight
 from grfd.seeds import normal_like
 from grfd.training.classification import load_classifier, train_under
 from grfd.training.loop import Terms
@@ -28,17 +29,17 @@ COLOUR: dict[str, float] = {}
 
 
 @dataclass(frozen=True)
-class Recipe:
+class Recipe(Record):
     """Gradient regularisation."""
 
-    jacobian: float = 0.01
+    jacobian: Weight = 0.01
     """Weight of ½‖J‖²_F, Hoffman's λ."""
-    saliency: float = 0.1
+    saliency: Weight = 0.1
     """Weight of the squared input gradient on pixels of low saliency."""
-    share: float = 0.5
+    share: Share = 0.5
     """The share of an image's pixels that counts as of low saliency."""
-    epochs: int = 20
-    learning_rate: float = 1e-3
+    epochs: Count = 20
+    learning_rate: Rate = 1e-3
     """AdamW's, falling to 0 along a cosine."""
 
 

@@ -1,15 +1,19 @@
 """GRFD as published (Li et al. 2025): x ↦ F(x − G(x))."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
+from grfd.config import Config
 from grfd.data.record import Data
 from grfd.disentangle.lvcvae import LVCVAE, robust
-from grfd.disentangle.stages import load_generator, stage_one, stage_three, stage_two
+from grfd.disentangle.stages import build_generator, load_generator, stage_one, stage_three, stage_two
 from grfd.models import Architecture
 from grfd.runs import Run
+from grfd.schema import Record
 from grfd.training.classification import load_classifier
 from grfd.types import Features, Images, Logits
 
@@ -20,7 +24,7 @@ COLOUR: dict[str, Any] = {}
 
 
 @dataclass(frozen=True)
-class Recipe:
+class Recipe(Record):
     """GRFD: the run's configuration says it all."""
 
 
@@ -50,6 +54,12 @@ class GRFD(nn.Module):
 
     def forward(self, images: Images) -> Logits:
         return self.target(self.residual(images))
+
+
+def check(recipe: Recipe, data: Data, config: Config) -> None:
+    """Raises `UserError` for images that the LVCVAE cannot take."""
+    with torch.device("meta"):  # the sizes alone, without memory or random numbers
+        build_generator(Run(Path(), config), data)
 
 
 def fit(run: Run, data: Data, architecture: Architecture, recipe: Recipe | None = None) -> None:

@@ -7,6 +7,7 @@ end, as for GRFD; every part has a useful gradient.
 """
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -14,6 +15,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from grfd.attacks import pgd
+from grfd.config import Config
 from grfd.data.record import Data
 from grfd.defenses import recipes
 from grfd.defenses.grfd import GRFD
@@ -30,6 +32,7 @@ from grfd.disentangle.lvcvae import sample
 from grfd.disentangle.stages import build_generator, load_generator, stage_one
 from grfd.models import Architecture
 from grfd.runs import Run, load_weights
+from grfd.schema import Count, Decay, Pixels, Rate, Record, Steps, Weight
 from grfd.training.classification import in_eval_mode, load_classifier, train_under
 from grfd.training.loop import Terms
 from grfd.types import Features, Images, Labels, Latents, Logits, PerExample
@@ -42,40 +45,40 @@ COLOUR: dict[str, Any] = {"eps": 8 / 255, "step_size": 4 / 255, "steps": 3, "epo
 
 
 @dataclass(frozen=True)
-class Recipe:
+class Recipe(Record):
     """GRFD robust. What is not given is 0.14, 0.07, 3, 20 for grey images, 8/255, 4/255, 3, 30 for colour."""
 
-    eps: float | None = None
+    eps: Pixels | None = None
     """Ball of the training examples, L∞, in pixels of [0, 1]."""
-    step_size: float | None = None
+    step_size: Pixels | None = None
     """PGD's, in pixels of [0, 1]."""
-    steps: int | None = None
+    steps: Steps | None = None
     """PGD's."""
-    epochs: int | None = None
+    epochs: Count | None = None
     """Of the adversarial stage; stage I has the configuration's."""
-    learning_rate: float = 1e-3
+    learning_rate: Rate = 1e-3
     """AdamW's, falling to 0 along a cosine."""
     start: Literal["stage_one", "fresh"] = "fresh"
     """Weights of G and F at the start: stage I's LVCVAE and RSM, or fresh ones, which at equal cost kept more."""
     latent: Literal["mean", "sampled", "sampled_in_training"] = "mean"
     """z: μ, or drawn from N(μ, σ²) in training and deployed, or in training alone (each step of PGD draws anew)."""
-    adversarial: float = 1.0
+    adversarial: Weight = 1.0
     """Weight of the cross-entropy at x′."""
-    natural: float = 0.0
+    natural: Weight = 0.0
     """Weight of the cross-entropy at x."""
-    consistency: float = 0.0
+    consistency: Weight = 0.0
     """Weight of KL(F(x − G(x)) ‖ F(x′ − G(x′))), TRADES' β."""
-    reconstruction: float = 1.0
+    reconstruction: Weight = 1.0
     """α: weight of L_rc, MSE(x′, G(x′))."""
-    divergence: float = 0.2
+    divergence: Weight = 0.2
     """β: weight of L_kl, a latent dimension."""
-    rectification: float = 0.6
+    rectification: Weight = 0.6
     """ε of eq. 6: weight of L_rf, the cross-entropy of f_ψ(z)."""
-    robustness: float = 0.0
+    robustness: Weight = 0.0
     """δ: weight of L_rb, eq. 5's cosine at x′ − G(x′)."""
-    invariance: float = 0.0
+    invariance: Weight = 0.0
     """Weight of ‖G(x′) − G(x)‖², its mean over pixels."""
-    averaging: float = 0.0
+    averaging: Decay = 0.0
     """Decay a step of a moving average of the weights, which is what is deployed; 0: the last weights."""
 
 
@@ -147,6 +150,12 @@ class RobustTraining(nn.Module):
 
 def _build(run: Run, data: Data, architecture: Architecture, *, sampled: bool) -> GRFD:
     return GRFD(build_generator(run, data), architecture(), sampled=sampled)
+
+
+def check(recipe: Recipe, data: Data, config: Config) -> None:
+    """Raises `UserError` for images that the LVCVAE cannot take."""
+    with torch.device("meta"):  # the sizes alone, without memory or random numbers
+        build_generator(Run(Path(), config), data)
 
 
 def fit(run: Run, data: Data, architecture: Architecture, recipe: Recipe) -> None:

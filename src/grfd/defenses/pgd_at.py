@@ -6,7 +6,7 @@ is made for a larger budget than Table 1's; the default is a prototype's for 18 
 """
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch.nn.functional as F
 from torch import nn
@@ -15,6 +15,7 @@ from grfd.attacks import pgd
 from grfd.data.record import Data
 from grfd.models import Architecture
 from grfd.runs import Run
+from grfd.schema import Count, Decay, Pixels, Rate, Record, Steps
 from grfd.training.classification import in_eval_mode, load_classifier, train_under
 from grfd.training.loop import Terms
 from grfd.types import Images, Labels
@@ -27,19 +28,21 @@ COLOUR: dict[str, Any] = {"eps": 8 / 255, "step_size": 2 / 255, "steps": 10, "ep
 
 
 @dataclass(frozen=True)
-class Recipe:
+class Recipe(Record):
     """PGD-AT. What is not given is 0.11, 0.055, 3, 8 for grey images, 8/255, 2/255, 10, 100 for colour."""
 
-    eps: float | None = None
+    LATER: ClassVar[frozenset[str]] = frozenset({"averaging"})
+
+    eps: Pixels | None = None
     """Ball of the training examples, L∞, in pixels of [0, 1]."""
-    step_size: float | None = None
+    step_size: Pixels | None = None
     """PGD's, in pixels of [0, 1]."""
-    steps: int | None = None
+    steps: Steps | None = None
     """PGD's."""
-    epochs: int | None = None
-    learning_rate: float = 1e-3
+    epochs: Count | None = None
+    learning_rate: Rate = 1e-3
     """AdamW's, falling to 0 along a cosine."""
-    averaging: float = 0.0
+    averaging: Decay = 0.0
     """Decay a step of a moving average of the weights, which is what is deployed; 0: the last weights."""
 
 

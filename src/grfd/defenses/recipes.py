@@ -2,13 +2,18 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, replace
+from dataclasses import asdict, fields, replace
+from pathlib import Path
 from typing import Any, TypeVar
 
+from grfd import files, schema
+from grfd.config import Config
+from grfd.data.record import Data
 from grfd.errors import UserError
 from grfd.runs import Run, write_json
+from grfd.schema import Record
 
-Recipe = TypeVar("Recipe")
+Recipe = TypeVar("Recipe", bound=Record)
 
 
 def settled(recipe: Recipe, channels: int, grey: Mapping[str, Any], colour: Mapping[str, Any]) -> Recipe:
@@ -18,26 +23,61 @@ def settled(recipe: Recipe, channels: int, grey: Mapping[str, Any], colour: Mapp
     return replace(recipe, **missing)  # type: ignore[type-var]
 
 
-def keep(run: Run, defense: str, recipe: Any) -> None:
+def prepared(module: Any, recipe: Recipe, data: Data, config: Config) -> Recipe:
+    """The settled recipe for these images. Raises `UserError` where the defense cannot be fitted to them with it.
+
+    Nothing is written. A defense's file may define `check(recipe, data, config)`, which raises for what only it knows.
+    """
+    if type(recipe) is not module.Recipe:
+        raise UserError(f"expected a Recipe of {module.NAME}, got {schema.shown(recipe)}")
+    chosen = settled(schema.checked(recipe), data.train.images.shape[1], module.GREY, module.COLOUR)
+    if hasattr(module, "check"):
+        module.check(chosen, data, config)
+    return chosen
+
+
+def require_multiples(defense: str, data: Data, factor: int, least: int = 1) -> None:
+    """Raises `UserError` where a side of the images is no multiple of `factor`, or is below `least`."""
+    height, width = data.train.images.shape[2:]
+    if height % factor or width % factor or min(height, width) < max(least, factor):
+        multiples = f"multiples of {factor} and " if factor > 1 else ""
+        wanted = f"{multiples}at least {max(least, factor)}"
+        raise UserError(f"{defense} takes images whose sides are {wanted} pixels, got {height}×{width}")
+
+
+def keep(run: Run, defense: str, recipe: Record) -> None:
     """Writes recipes/`defense`.json. Raises `UserError` where the run holds it with another recipe."""
-    file = run.file(f"recipes/{defense}.json")
-    if file.exists():
-        # a setting that the folder does not know yet is younger than it: it was fitted as the default has it
-        stored = asdict(type(recipe)()) | json.loads(file.read_text())
-        now = json.loads(json.dumps(asdict(recipe)))
-        changes = ", ".join(f"{name} {stored[name]} → {now[name]}" for name in now if stored[name] != now[name])
-        if changes:
-            raise UserError(f"{run.path} holds {defense} with another recipe ({changes}): choose another folder")
+    file, now = _file(run, defense), asdict(recipe)  # type: ignore[call-overload]
+    if not files.is_there(file):
+        write_json(file, now)
         return
-    write_json(file, asdict(recipe))
+    stored = asdict(_read(file, defense, type(recipe)))  # type: ignore[call-overload]
+    changes = ", ".join(f"{name} {stored[name]} → {now[name]}" for name in now if stored[name] != now[name])
+    if changes:
+        raise UserError(f"{run.path} holds {defense} with another recipe ({changes}): choose another folder")
 
 
 def recall(run: Run, defense: str, kind: type[Recipe]) -> Recipe:
     """The recipe that the defense was fitted with. Raises `UserError` where there is none."""
-    file = run.file(f"recipes/{defense}.json")
+    file = _file(run, defense)
+    if not files.is_there(file):
+        raise UserError(f"{file} is not there: run grfd fit {defense} --out {run.path}")
+    return _read(file, defense, kind)
+
+
+def _file(run: Run, defense: str) -> Path:
+    return run.file(f"recipes/{defense}.json")
+
+
+def _read(file: Path, defense: str, kind: type[Recipe]) -> Recipe:
+    """A stored recipe, which is settled. Raises `UserError` for a damaged file."""
+    where = f"{file} is no recipe of {defense}"
     try:
-        return kind(**json.loads(file.read_text()))
-    except FileNotFoundError as error:
-        raise UserError(f"{file} is not there: run grfd fit {defense} --out {run.path}") from error
-    except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{file} is no recipe of {defense}: {error}") from error
+        stored = json.loads(files.read_regular(file))
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{where}: {' '.join(str(error).split())}") from error
+    recipe = schema.from_plain(kind, stored, where)
+    for field in fields(recipe):  # type: ignore[arg-type]
+        if getattr(recipe, field.name) is None:
+            raise UserError(f"{where}: {field.name} must be given, got null")
+    return recipe

@@ -8,16 +8,22 @@ the judge attacks whatever is stochastic.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import count
+from typing import Annotated
 
 import torch
 import torch.nn.functional as F
+from annotated_types import Interval
 from scipy.special import bdtr, betaincinv, ndtri
 from torch import Tensor, nn
 
+from grfd import schema
 from grfd.data.record import Data
 from grfd.defenses import recipes
+from grfd.errors import UserError
 from grfd.models import Architecture
 from grfd.runs import Run
+from grfd.schema import Count, Deviation, Examples, Level, Rate, Record
 from grfd.seeds import normal_like
 from grfd.training.classification import load_classifier, train_under
 from grfd.training.loop import Terms
@@ -36,16 +42,16 @@ AT_ONCE = 1000
 
 
 @dataclass(frozen=True)
-class Recipe:
+class Recipe(Record):
     """Randomized smoothing."""
 
-    sigma: float = 0.25
+    sigma: Deviation = 0.25
     """Deviation of the noise, in pixels of [0, 1]."""
-    votes: int = 100
+    votes: Count = 100
     """n of the deployed majority vote."""
-    epochs: int | None = None
+    epochs: Count | None = None
     """20 for grey images, the authors' 90 for colour, where it is not given."""
-    learning_rate: float = 1e-3
+    learning_rate: Rate = 1e-3
     """AdamW's, falling to 0 along a cosine."""
 
 
@@ -90,8 +96,31 @@ def votes(classifier: Callable[[Images], Logits], image: Tensor, sigma: float, n
     counts = torch.zeros(classes, dtype=torch.int64)
     for start in range(0, n, AT_ONCE):
         noisy = image + sigma * torch.randn(min(AT_ONCE, n - start), *image.shape, device=image.device)
-        counts += classifier(noisy).argmax(1).bincount(minlength=classes).cpu()
+        logits = classifier(noisy)
+        _check_logits(logits, len(noisy), classes)
+        counts += logits.argmax(1).bincount(minlength=classes).cpu()
     return counts
+
+
+def _check_logits(logits: Logits, images: int, classes: int) -> None:
+    """Raises `UserError` for logits that elect nobody: of another shape, or undefined."""
+    if not isinstance(logits, Tensor) or logits.shape != (images, classes):
+        found = tuple(logits.shape) if isinstance(logits, Tensor) else schema.shown(logits)
+        raise UserError(f"the classifier answers with {found}: expected logits of {(images, classes)}")
+    if logits.isnan().any():
+        raise UserError("the classifier answers with NaN: expected finite logits")
+
+
+def _check_settings(image: Tensor, sigma: float, classes: int, alpha: float, **samples: int) -> None:
+    """Raises `UserError` for an argument of `predict` or `certify` that is of another type or out of its range."""
+    if not isinstance(image, Tensor) or image.ndim != 3 or not image.is_floating_point() or not image.isfinite().all():
+        found = tuple(image.shape) if isinstance(image, Tensor) else schema.shown(image)
+        raise UserError(f"image must be a finite float tensor [channel, height, width], got {found}")
+    schema.value("sigma", Deviation, sigma)
+    schema.value("classes", Annotated[int, Interval(ge=2, le=1_000_000)], classes)
+    schema.value("alpha", Level, alpha)
+    for name, number in samples.items():
+        schema.value(name, Examples, number)
 
 
 def predict(
@@ -102,7 +131,12 @@ def predict(
     n: int = 100,
     alpha: float = 0.001,
 ) -> int:
-    """The class that wins, or `ABSTAIN` where its lead over the second may be chance at level α (PREDICT, fig. 3)."""
+    """The class that wins, or `ABSTAIN` where its lead over the second may be chance at level α (PREDICT, fig. 3).
+
+    Raises `UserError` for arguments out of range, and where n is so small that even n equal votes would decide nothing.
+    """
+    _check_settings(image, sigma, classes, alpha, n=n)
+    _check_enough(n, alpha, lambda votes: by_chance(votes, 0) <= alpha, "decide")
     counts = votes(classifier, image, sigma, n, classes).sort(descending=True)
     first, second = counts.values[:2].tolist()
     return int(counts.indices[0]) if by_chance(first, second) <= alpha else ABSTAIN
@@ -121,11 +155,24 @@ def certify(
 
     CERTIFY of fig. 3: n0 noises choose the class, n others bound its probability from below (Clopper–Pearson, exact);
     radius σ·Φ⁻¹(bound), or (`ABSTAIN`, 0) where the bound is not above ½.
+    Raises `UserError` for arguments out of range, and where n is so small that even n equal votes certify nothing.
     """
+    _check_settings(image, sigma, classes, alpha, n0=n0, n=n)
+    _check_enough(n, alpha, lambda votes: lower_bound(votes, votes, alpha) > 0.5, "certify")
     chosen = int(votes(classifier, image, sigma, n0, classes).argmax())
     won = int(votes(classifier, image, sigma, n, classes)[chosen])
     lower = lower_bound(won, n, alpha)
     return (chosen, float(sigma * ndtri(lower))) if lower > 0.5 else (ABSTAIN, 0.0)
+
+
+def _check_enough(n: int, alpha: float, suffices: Callable[[int], bool], purpose: str) -> None:
+    """Raises `UserError` where n samples are too few even if all of them vote for one class."""
+    if not suffices(n):
+        needed = next(votes for votes in count(n + 1) if suffices(votes))
+        raise UserError(
+            f"n = {n} samples cannot {purpose} anything at alpha = {alpha:g}, even if all agree: "
+            f"expected at least {needed} samples"
+        )
 
 
 def lower_bound(won: int, n: int, alpha: float) -> float:

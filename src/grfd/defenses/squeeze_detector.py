@@ -9,17 +9,20 @@ threshold − score, the detector's term; BPDA, the identity's gradient through 
 
 import json
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import torch
+from annotated_types import Interval
 from torch import nn
 
 from grfd import processes
+from grfd.config import Config
 from grfd.data.record import Data, as_images
 from grfd.defenses import recipes
 from grfd.defenses.squeezers import Squeezer, Straight, median_2x2, non_local_means, reduce_bits
 from grfd.models import Architecture
 from grfd.runs import Run, write_json
+from grfd.schema import Bits, Count, Record
 from grfd.training.classification import load_classifier, train_classifier, training_split
 from grfd.types import Images, Logits, PerExample
 
@@ -33,16 +36,16 @@ AT_ONCE = 500
 
 
 @dataclass(frozen=True)
-class Recipe:
+class Recipe(Record):
     """F.S. as a detector. Where it is not given, 1 bit for grey images, 5 bits and non-local means for colour."""
 
-    bits: int | None = None
+    bits: Bits | None = None
     """Bits a channel that the first squeezer leaves."""
     smooth: bool | None = None
     """Whether non-local means (13-3-2) are a squeezer."""
-    false_positives: float = 0.05
+    false_positives: Annotated[float, Interval(ge=0, lt=1)] = 0.05
     """The share of clean training images that the threshold rejects."""
-    examples: int = 10_000
+    examples: Count = 10_000
     """Training images on which the threshold is chosen, the first ones."""
 
 
@@ -84,6 +87,11 @@ class Detector(nn.Module):
         answer = logits.softmax(1)
         squeezed = [Straight.apply(images, each) if self.straight else each(images) for each in self.squeezers]
         return torch.stack([(answer - self.classifier(each).softmax(1)).abs().sum(1) for each in squeezed]).amax(0)
+
+
+def check(recipe: Recipe, data: Data, config: Config) -> None:
+    """Raises `UserError` for images smaller than the window of the non-local means."""
+    recipes.require_multiples(NAME, data, 1, least=7 if recipe.smooth else 1)
 
 
 @torch.no_grad()

@@ -8,6 +8,7 @@ from torch import nn
 from grfd.data.record import Data
 from grfd.models import Architecture
 from grfd.runs import Run
+from grfd.schema import Record
 from grfd.training.classification import load_classifier, train_classifier
 
 NAME = "standard"
@@ -17,7 +18,7 @@ COLOUR: dict[str, Any] = {}
 
 
 @dataclass(frozen=True)
-class Recipe:
+class Recipe(Record):
     """No defense: the run's configuration says it all."""
 
 

@@ -4,7 +4,7 @@ Not in the paper's table; a yardstick beside PGD adversarial training. Adaptive 
 """
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -13,6 +13,7 @@ from torch import nn
 from grfd.data.record import Data
 from grfd.models import Architecture
 from grfd.runs import Run
+from grfd.schema import Count, Decay, Pixels, Rate, Record, Steps, Weight
 from grfd.seeds import normal_like
 from grfd.training.classification import in_eval_mode, load_classifier, train_under
 from grfd.training.loop import Terms
@@ -29,27 +30,33 @@ START = 0.001
 
 
 @dataclass(frozen=True)
-class Recipe:
+class Recipe(Record):
     """TRADES. What is not given is 0.11, 0.04, 5, 3, 8 for grey images, 8/255, 2/255, 10, 6, 100 for colour."""
 
-    eps: float | None = None
+    LATER: ClassVar[frozenset[str]] = frozenset({"averaging"})
+
+    eps: Pixels | None = None
     """Ball of the training examples, L∞, in pixels of [0, 1]."""
-    step_size: float | None = None
+    step_size: Pixels | None = None
     """Of the ascent, in pixels of [0, 1]."""
-    steps: int | None = None
+    steps: Steps | None = None
     """Of the ascent."""
-    beta: float | None = None
+    beta: Weight | None = None
     """Weight of the divergence, 1/λ of eq. 5; the authors' 1 on MNIST is for ε 0.3."""
-    epochs: int | None = None
-    learning_rate: float = 1e-3
+    epochs: Count | None = None
+    learning_rate: Rate = 1e-3
     """AdamW's, falling to 0 along a cosine."""
-    averaging: float = 0.0
+    averaging: Decay = 0.0
     """Decay a step of a moving average of the weights, which is what is deployed; 0: the last weights."""
 
 
 def divergence(logits: Logits, other: Logits) -> PerExample:
-    """KL(softmax(logits) ‖ softmax(other)), one value an example."""
-    return F.kl_div(other.log_softmax(1), logits.softmax(1), reduction="none").sum(1)
+    """KL(softmax(logits) ‖ softmax(other)), one value an example.
+
+    From logarithms alone: a probability that underflows to 0 would have the gradient 0 · log 0, which is NaN.
+    """
+    first, second = logits.log_softmax(1), other.log_softmax(1)
+    return (first.exp() * (first - second)).sum(1)
 
 
 def furthest(model: nn.Module, images: Images, eps: float, step_size: float, steps: int) -> Images:

@@ -1,0 +1,225 @@
+"""Type, choices and range of every setting, checked in one place.
+
+A settings record (`Config`, and each defense's `Recipe`) is a frozen dataclass that derives from `Record`. Its
+annotations are the schema: they are checked whenever such a record is made, whether by the command line, the Python
+API or a stored file. So no record with an impossible value exists.
+"""
+
+import os
+from collections.abc import Mapping
+from dataclasses import fields
+from functools import cache
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, TypeVar, get_args, get_type_hints
+
+import numpy as np
+from annotated_types import Interval, Len
+from pydantic import BeforeValidator, ConfigDict, TypeAdapter, ValidationError
+
+from grfd.errors import UserError
+
+Checked = TypeVar("Checked", bound="Record")
+
+
+def _as_path(value: object) -> Path:
+    """Text becomes a path. Empty text would mean the current folder, which nobody types on purpose."""
+    text = os.fspath(value) if isinstance(value, str | os.PathLike) else ""
+    if not isinstance(text, str) or not text or "\0" in text:
+        raise ValueError("a path")
+    return Path(text)
+
+
+def _one_line(value: object) -> object:
+    if isinstance(value, str) and not value.isprintable():
+        raise ValueError("one line of printable text")
+    return value
+
+
+Count = Annotated[int, Interval(ge=1, le=1_000_000)]
+Size = Annotated[int, Interval(ge=1, le=100_000)]
+Examples = Annotated[int, Interval(ge=1, le=1_000_000_000)]
+Seed = Annotated[int, Interval(ge=0, le=2**63 - 1)]
+Steps = Annotated[int, Interval(ge=1, le=10_000)]
+Bits = Annotated[int, Interval(ge=1, le=16)]
+Rate = Annotated[float, Interval(ge=1e-12, le=1e30)]
+"""A learning rate. Training that diverges is noticed there; beyond this bound float32 itself would overflow."""
+Weight = Annotated[float, Interval(ge=0, le=1e6)]
+"""Of a term of a loss, or of the weight decay."""
+Deviation = Annotated[float, Interval(ge=1e-6, le=1000)]
+"""Of noise in pixels, or the length of a move."""
+Pixels = Annotated[float, Interval(ge=1e-12, le=1)]
+"""A distance in pixels of [0, 1]."""
+Share = Annotated[float, Interval(ge=0, le=1)]
+Decay = Annotated[float, Interval(ge=0, lt=1)]
+"""Of a moving average, a step."""
+Level = Annotated[float, Interval(gt=0, lt=1)]
+"""The significance level of a test."""
+Thirds = Annotated[tuple[Weight, Weight, Weight], "three numbers"]
+"""A weight for each third of the training."""
+Text = Annotated[str, Len(1, 10_000), BeforeValidator(_one_line)]
+FilePath = Annotated[Path, BeforeValidator(_as_path)]
+
+_STRICT = ConfigDict(strict=True, allow_inf_nan=False)
+
+_PHRASES = {
+    "greater_than_equal": "at least {ge}",
+    "greater_than": "above {gt}",
+    "less_than_equal": "at most {le}",
+    "less_than": "below {lt}",
+    "multiple_of": "a multiple of {multiple_of}",
+    "finite_number": "a finite number",
+    "int_type": "a whole number",
+    "float_type": "a number",
+    "bool_type": "True or False",
+    "string_type": "text",
+    "string_unicode": "text",
+    "string_too_short": "text that is not empty",
+    "string_too_long": "text of at most {max_length} characters",
+    "literal_error": "{expected}",
+    "value_error": "{error}",
+}
+"""pydantic's kinds of error, in words that follow "must be"."""
+
+
+class Record:
+    """What a settings dataclass derives from: its values are checked, and brought to their types, when it is made."""
+
+    LATER: ClassVar[frozenset[str]] = frozenset()
+    """Settings that came later than some stored files. A file without them was made with their defaults."""
+
+    def __post_init__(self) -> None:
+        enforce(self, type(self))
+
+    def conflict(self) -> str | None:
+        """What is wrong with settings that are right one by one but do not fit each other; None where nothing is."""
+        return None
+
+
+def enforce(record: Record, kind: type[Record]) -> None:
+    """Checks the fields of `kind` in a record, and brings NumPy scalars, lists and text to the types of the fields.
+
+    Raises `UserError` for the first value that is wrong.
+    """
+    for name, hint in _hints(kind).items():
+        given = getattr(record, name)
+        right = value(name, hint, given)
+        if right is not given:
+            object.__setattr__(record, name, right)
+    if problem := record.conflict():
+        raise UserError(problem)
+
+
+def checked(record: Checked) -> Checked:
+    """The same record, with the values of the types that its fields have. Raises `UserError` for an impossible value.
+
+    A record is checked when it is made; this is for those whose origin is unknown.
+    """
+    if not isinstance(record, Record):
+        raise UserError(f"expected a record of settings, got {shown(record)}")
+    enforce(record, type(record))
+    return record
+
+
+def built(kind: type[Checked], given: Mapping[str, Any], where: str) -> Checked:
+    """A record with some fields given, and the defaults for the others.
+
+    Raises `UserError`, beginning with `where`, for unknown fields and impossible values.
+    """
+    known = sorted(_hints(kind))
+    if not isinstance(given, Mapping):
+        raise UserError(f"{where}: expected fields with their values, got {shown(given)}")
+    for name in given:
+        if name not in known:
+            allowed = f"expected one of {', '.join(known)}" if known else "there is nothing to set"
+            raise UserError(f"{where}: unknown field {shown(name)}: {allowed}")
+    try:
+        return kind(**given)
+    except UserError as error:
+        raise UserError(f"{where}: {error}") from error
+
+
+def from_plain(kind: type[Checked], stored: object, where: str) -> Checked:
+    """A record from what JSON holds of it, which must be whole: only fields in `LATER` may be missing.
+
+    Raises `UserError`, beginning with `where`, for unknown and missing fields and for impossible values.
+    """
+    if not isinstance(stored, Mapping):
+        raise UserError(f"{where}: expected fields with their values, got {shown(stored)}")
+    for name in _hints(kind):
+        if name not in stored and name not in kind.LATER:
+            raise UserError(f"{where}: {name} is missing")
+    return built(kind, stored, where)
+
+
+def value(name: str, hint: Any, given: object) -> Any:
+    """One value, brought to the type that `hint` asks for. Raises `UserError` where it is not of that type and range.
+
+    Text is no number, True is no whole number, and no number may be infinite or undefined. NumPy scalars count as the
+    numbers that they are, and lists as tuples.
+    """
+    try:
+        return _adapter(hint).validate_python(_plain(given))
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        raise UserError(f"{_place(name, first)} must be {_expected(hint, first)}, got {shown(given)}") from None
+
+
+def shown(given: object) -> str:
+    """A value in at most sixty characters of one line, for a message."""
+    try:
+        text = " ".join(repr(given).split())
+    except Exception:  # a caller's own class, or an integer of more digits than Python prints
+        text = f"an object of type {type(given).__name__}"
+    return text if len(text) <= 60 else text[:59] + "…"
+
+
+def _plain(given: object) -> object:
+    if isinstance(given, np.generic):
+        return given.item()
+    if isinstance(given, np.ndarray):
+        return _plain(given.tolist())
+    return tuple(map(_plain, given)) if isinstance(given, list | tuple) else given
+
+
+def _place(name: str, error: Any) -> str:
+    """The field, and which of its elements it is where one of them alone is wrong."""
+    whole = error["type"] in ("missing", "too_long", "too_short")
+    return name if whole else name + "".join(f"[{index}]" for index in error["loc"])
+
+
+def _expected(hint: Any, error: Any) -> str:
+    context = {name: _number(limit) for name, limit in error.get("ctx", {}).items()}
+    too_large = error["type"] == "float_type" and type(error["input"]) is int
+    phrase = _PHRASES.get("finite_number" if too_large else error["type"])
+    return phrase.format(**context) if phrase else _description(hint) or error["msg"]
+
+
+def _number(limit: object) -> str:
+    if isinstance(limit, float):
+        return f"{int(limit):,}" if limit.is_integer() and limit < 1e15 else f"{limit:g}"
+    return f"{limit:,}" if isinstance(limit, int) else str(limit)
+
+
+def _description(hint: Any) -> str | None:
+    """The words that an annotation gives to its type; they may stand inside a union with None."""
+    for part in (hint, *get_args(hint)):
+        for extra in getattr(part, "__metadata__", ()):
+            if isinstance(extra, str):
+                return extra
+    return None
+
+
+def _hints(kind: Any) -> dict[str, Any]:
+    """The fields of a record, and their annotations."""
+    return _hints_of(kind)
+
+
+@cache
+def _hints_of(kind: Any) -> dict[str, Any]:
+    hints = get_type_hints(kind, include_extras=True)
+    return {field.name: hints[field.name] for field in fields(kind)}
+
+
+@cache
+def _adapter(hint: Any) -> TypeAdapter[Any]:
+    return TypeAdapter(hint, config=_STRICT)
