@@ -1,7 +1,6 @@
 """What a run is attacked with and what came of it: of grfd's own runs, and of any classifier."""
 
-import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +8,10 @@ import torch
 from torch import nn
 
 from grfd import data as datasets
-from grfd import processes, runs
+from grfd import processes, runs, schema
 from grfd.attacks import ATTACKS
 from grfd.config import Config
-from grfd.data.record import Data, as_images, checked
+from grfd.data.record import Data, as_images
 from grfd.defenses import DEFENSES, is_fitted, standard
 from grfd.errors import UserError
 from grfd.evaluate.attacker import may_reject
@@ -20,11 +19,26 @@ from grfd.evaluate.checks import as_rows, run_checks
 from grfd.evaluate.judge import Case, budgets_for, check_names
 from grfd.evaluate.judge import evaluate as run_attacks
 from grfd.evaluate.protocols import PROTOCOLS
-from grfd.models import Architecture, imported
-from grfd.opening import Source, build_architecture, load_data, named_data, open_run
+from grfd.models import Architecture
+from grfd.models.checks import as_module, check_answers, check_declarations, check_folder_name, check_numbers
+from grfd.models.own import factory, imported, in_one_line, made
+from grfd.models.state import IMAGES, identity_of, is_quantised, left_as_they_were
+from grfd.opening import (
+    OwnModel,
+    Source,
+    as_names,
+    as_path,
+    build_architecture,
+    load_data,
+    named_data,
+    open_run,
+    own_data,
+    read_results,
+)
 from grfd.pictured import write_figures
 from grfd.report.table import results as table_results
-from grfd.runs import Run, fingerprint
+from grfd.runs import Run
+from grfd.seeds import left_as_found
 from grfd.training.loop import accelerator_for, best_device
 
 
@@ -48,20 +62,25 @@ def models_of(
     return {name: model.to(device) for name, model in models.items()}
 
 
-@torch.no_grad()
-def check_answers(model: nn.Module, data: Data, device: torch.device, name: str) -> None:
-    """Raises `UserError` where a model does not take the images, or answers with something else than logits."""
-    images = as_images(data.test.images[:2].to(device))
-    try:
-        logits = model(images)
-    except Exception as error:  # a user's own code may raise anything
-        raise UserError(f"{name} cannot take images of {tuple(images.shape[1:])}: {error}") from error
-    wanted = len(data.classes) + may_reject(model)
-    if not isinstance(logits, torch.Tensor) or logits.shape != (len(images), wanted):
-        found = tuple(logits.shape) if isinstance(logits, torch.Tensor) else type(logits).__name__
+def check_own(model: nn.Module, data: Data, device: torch.device, name: str) -> None:
+    """Raises `UserError` where a user's model does not answer as it must, or says wrong things of itself.
+
+    It is put into eval mode, and its weights are moved to the device.
+    """
+    with in_one_line(f"{name}: eval()"):
+        model.eval()
+        model.to(device)
+    images = as_images(data.test.images[:3].to(device))
+    classes = len(data.classes)
+    check_numbers(model, name, classes)
+    logits = classes + may_reject(model)
+    check_answers(model, images, name, logits, hint="; an adapter can make it so")
+    check_declarations(model, images, name, classes)
+    surrogate = getattr(model, "surrogate", None)
+    if is_quantised(model) and surrogate is None:
         raise UserError(
-            f"{name} answers with {found} for {len(images)} images: expected a tensor of {wanted} logits "
-            "for each; an adapter can make it so"
+            f"{name} is quantised, so that attacks have no gradient to follow and it would look too robust: "
+            "judge the network before quantisation, or give it a surrogate() that returns that network"
         )
 
 
@@ -71,54 +90,64 @@ def evaluate(
     attacks: Iterable[str] = tuple(ATTACKS),
     examples: int = 1000,
     data: Data | None = None,
-    model: Architecture | None = None,
+    model: OwnModel | None = None,
     defenses: Iterable[str] = (),
+    *,
+    trust: bool = False,
 ) -> dict[str, list[dict[str, Any]]]:
     """Attacks the run's models on the first `examples` test images; writes records, results.json and figures.
 
-    `defenses`: those to attack, the standard models besides; all that are fitted where none is named.
+    `defenses`: those to attack, the standard models besides; all that are fitted where none is named. `model` or
+    `trust=True`: a run of your own model imports no code without one of them (see `load_defense`).
     Returns {"rows": [...], "checks": [...]}, as `grfd show --json` prints. What is recorded already is kept; a killed
     evaluation continues. Raises `UserError` for unknown names and missing weights.
     """
     run = open_run(source)
-    if examples < 1:
-        raise UserError(f"examples must be at least 1, got {examples}")
-    with runs.locked(run.path):
+    wanted, chosen = as_names(protocols, "protocols"), as_names(attacks, "attacks")
+    examples = schema.value("examples", schema.Examples, examples)
+    check_names(wanted, chosen)
+    with left_as_found(), runs.locked(run.path):
         loaded = load_data(run, data)
+        target = build_architecture(run.config, loaded, model, trust=trust)
         device = accelerator_for(run).device
-        models = models_of(run, loaded, build_architecture(run.config, loaded, model), device, tuple(defenses))
+        models = models_of(run, loaded, target, device, tuple(as_names(defenses, "defenses")))
+        if model is not None or ":" in run.config.model:
+            check_own(models["standard"], loaded, device, f"model {run.config.model!r}")
         budgets = budgets_for(loaded.test.images.shape[1])
         case = Case(run.path, models, loaded.test, budgets, run.config.seed, device)
-        found = _judge(run, case, list(protocols), list(attacks), examples, loaded.source)
+        found = _judge(run, case, wanted, chosen, examples, loaded.source)
         if processes.is_main():
             write_figures(case)
     return found
 
 
 def evaluate_model(
-    model: nn.Module,
+    model: nn.Module | Callable[[torch.Tensor], torch.Tensor],
     out: Path | str,
     data: Data | str = "mnist",
     *,
-    sources: dict[str, nn.Module] | None = None,
+    sources: Mapping[str, nn.Module | Callable[[torch.Tensor], torch.Tensor]] | None = None,
     protocols: Iterable[str] = ("transfer", "whitebox", "adaptive"),
     attacks: Iterable[str] = tuple(ATTACKS),
     examples: int = 1000,
     eps: float | None = None,
     config: Config | None = None,
 ) -> dict[str, list[dict[str, Any]]]:
-    """Judges any classifier, with no GRFD in it: images [n, channel, height, width] in [0, 1] → logits.
+    """Judges any classifier, a module or a function: images [n, channel, height, width] in [0, 1] → logits.
 
     `out`: the folder for records, results.json and evaluation.json. `sources`: models by name on which `transfer` makes
     its examples; they are judged beside it. `model` may say of itself what a defense says (`grfd.defenses`):
     stochastic, surrogate(), deterministic(). `eps`: one budget for all attacks, in pixels of [0, 1], in place of Table
-    1's. Every model is put into eval mode. Returns what `evaluate` returns; records of other weights are made anew.
+    1's. Every model is asked in eval mode, and given back as it was; the networks that a function calls keep their
+    mode. Returns what `evaluate` returns; records of other weights are made anew.
     Raises `UserError` for unknown names, wrong shapes, and transfer alone without a source.
     """
+    if not isinstance(sources, Mapping | None):
+        raise UserError(f"sources is a {type(sources).__name__}: expected a dict of models by name")
     if "model" in (sources or {}):
         raise UserError("a source cannot be named 'model': that is the model that is judged")
     named = {**(sources or {}), "model": model}
-    wanted = [name for name in protocols if name != "transfer" or sources]
+    wanted = [name for name in as_names(protocols, "protocols") if name != "transfer" or sources]
     return evaluate_models(
         named,
         out,
@@ -133,7 +162,7 @@ def evaluate_model(
 
 
 def evaluate_models(
-    models: dict[str, nn.Module],
+    models: Mapping[str, nn.Module | Callable[[torch.Tensor], torch.Tensor]],
     out: Path | str,
     data: Data | str = "mnist",
     *,
@@ -149,25 +178,29 @@ def evaluate_models(
     `sources`: those of them on which `transfer` makes its examples. Other arguments, result and errors are those of
     `evaluate_model`. A model named second-standard is judged under `transfer` alone.
     """
-    wanted, attacks = list(protocols), list(attacks)
+    wanted, chosen, folder = as_names(protocols, "protocols"), as_names(attacks, "attacks"), as_path(out, "out")
     if not wanted:
         raise UserError("transfer needs a model to make its examples on: give a source")
-    if examples < 1:
-        raise UserError(f"examples must be at least 1, got {examples}")
-    check_names(wanted, attacks)
-    loaded = datasets.load(data) if isinstance(data, str) else checked(data)
-    kinds = sorted({type(each).__qualname__ for each in models.values()})
-    settings = config or Config(data=loaded.name, model=" + ".join(kinds))
-    with runs.locked(Path(out)):
-        device = torch.device("cpu") if settings.device == "cpu" else best_device()
-        placed = {name: each.eval().to(device) for name, each in models.items()}
-        for name, each in placed.items():
-            check_answers(each, loaded, device, name)
-        run = runs.create(Path(out), settings)
-        budgets = budgets_for(loaded.test.images.shape[1], eps)
-        fingerprints = {name: fingerprint(each) for name, each in placed.items()}
-        case = Case(run.path, placed, loaded.test, budgets, settings.seed, device, sources, fingerprints)
-        return _judge(run, case, wanted, attacks, examples, loaded.source)
+    examples = schema.value("examples", schema.Examples, examples)
+    eps = schema.value("eps", schema.Pixels | None, eps)
+    check_names(wanted, chosen)
+    for name in models:
+        check_folder_name(name)
+    given = {name: as_module(each, name) for name, each in models.items()}
+    with left_as_found(), left_as_they_were(*given.values()):
+        loaded = datasets.load(data) if isinstance(data, str) else own_data(data)
+        kinds = sorted({type(each).__qualname__ for each in given.values()})
+        settings = config or Config(data=loaded.name, model=" + ".join(kinds))
+        with runs.locked(folder):
+            device = torch.device("cpu") if settings.device == "cpu" else best_device()
+            for name, each in given.items():
+                check_own(each, loaded, device, name)
+            run = runs.create(folder, settings)
+            budgets = budgets_for(loaded.test.images.shape[1], eps)
+            shown = as_images(loaded.test.images[:IMAGES].to(device))
+            fingerprints = {name: identity_of(each, shown) for name, each in given.items()}
+            case = Case(run.path, given, loaded.test, budgets, settings.seed, device, sources, fingerprints)
+            return _judge(run, case, wanted, chosen, examples, loaded.source)
 
 
 def evaluate_named(
@@ -193,30 +226,18 @@ def own_model(name: str, weights: Path | None = None, adapter: str | None = None
         raise UserError(f"model {name!r}: expected package.module:factory")
     if weights is not None and not weights.exists():
         raise UserError(f"{weights} is not there: expected the safetensors file of {name}'s weights")
-    network = _called(name)
-    if weights is not None and isinstance(network, nn.Module):
+    network = factory(name, imported(name))()
+    if weights is not None:
         runs.load_weights(network, weights)
-    wrapped = _called(adapter, network) if adapter is not None else network
-    if not isinstance(wrapped, nn.Module):
-        raise UserError(f"{adapter or name} makes a {type(wrapped).__name__}: expected a torch.nn.Module")
-    return wrapped
-
-
-def _called(name: str, *arguments: Any) -> Any:
-    """What a function of the user's makes; whatever it raises becomes one line."""
-    made = imported(name)
-    try:
-        return made(*arguments)
-    except Exception as error:
-        raise UserError(f"{name} raised {type(error).__name__}: {error}") from error
+    return made(adapter, imported(adapter), network) if adapter is not None else network
 
 
 def _judge(
     run: Run, case: Case, protocols: list[str], attacks: list[str], examples: int, images: str
 ) -> dict[str, Any]:
     """Attacks, checks, results.json, and evaluation.json: what was asked, of which images, by which revision."""
+    earlier = read_results(run)["checks"] if run.has("results.json") else []
     run_attacks(case, protocols, attacks, examples)
-    earlier = results(run)["checks"] if run.has("results.json") else []
     kept = [check for check in earlier if check["model"] not in case.models]
     found = table_results(run.path, kept + processes.of_main(lambda: as_rows(run_checks(case))))
     asked: dict[str, Any] = {"protocols": protocols, "attacks": attacks, "examples": examples, "images": images}
@@ -227,8 +248,8 @@ def _judge(
 
 
 def results(source: Source) -> dict[str, list[dict[str, Any]]]:
-    """What `evaluate` returned. Raises `UserError` where the run is not evaluated yet."""
+    """What `evaluate` returned. Raises `UserError` where the run is not evaluated yet, or results.json is damaged."""
     run = open_run(source)
     if not run.has("results.json"):
         raise UserError(f"{run.path} holds no results yet: run grfd evaluate {run.path}")
-    return json.loads(run.file("results.json").read_text())
+    return read_results(run)

@@ -1,23 +1,36 @@
-"""What a command begins with: a run folder, its data set, its architecture."""
+"""What a command begins with: a run folder, its data set, its architecture, and the caller's arguments, checked."""
 
 import io
+import json
+import math
+from collections.abc import Iterable
+from dataclasses import fields, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from torch import Tensor
 
 from grfd import data as datasets
 from grfd import runs
 from grfd.config import Config
-from grfd.data.record import Data, checked
+from grfd.data.record import Data, Split, checked
 from grfd.errors import UserError
+from grfd.evaluate.checks import Check
+from grfd.files import read_regular
 from grfd.models import Architecture, architecture
+from grfd.models.own import factory
+from grfd.report.table import Row
 from grfd.runs import Run
 
 Source = Path | str | Run
+OwnModel = Architecture | str
+"""What makes the target model: a function or class, or the name of one that the caller wants to be imported."""
 
 
 def open_run(source: Source) -> Run:
-    return source if isinstance(source, Run) else runs.load(Path(source))
+    """A run, from its folder. Raises `UserError` where there is none."""
+    return source if isinstance(source, Run) else runs.load(as_path(source, "the run folder"))
 
 
 def load_data(run: Run, data: Data | None = None) -> Data:
@@ -29,15 +42,100 @@ def load_data(run: Run, data: Data | None = None) -> Data:
 
 def named_data(config: Config, data: Data | None = None) -> Data:
     """The data set that a configuration names, or `data` itself, checked."""
-    return datasets.load(config.data, config.data_dir) if data is None else checked(data)
+    return datasets.load(config.data, config.data_dir) if data is None else own_data(data)
 
 
-def build_architecture(config: Config, data: Data, model: Architecture | None = None) -> Architecture:
-    """The target's constructor: the registered one, or the user's own."""
-    if model is not None:
-        return model
+def own_data(data: object) -> Data:
+    """A caller's data, checked. Tensors made under `torch.inference_mode` are copied, since they take no gradient."""
+    if not isinstance(data, Data):
+        raise UserError(f"data is a {type(data).__name__}: expected what grfd.from_tensors or grfd.load returns")
+    return checked(replace(data, train=_plain(data.train), test=_plain(data.test)))
+
+
+def _plain(split: Split) -> Split:
+    images, labels = (
+        each.clone() if isinstance(each, Tensor) and each.is_inference() else each
+        for each in (split.images, split.labels)
+    )
+    return Split(images, labels)
+
+
+def build_architecture(
+    config: Config, data: Data, model: OwnModel | None = None, *, trust: bool = False
+) -> Architecture:
+    """The target's constructor: the registered one, or the user's own.
+
+    `trust`: whether the user has asked for the code that `config` names. Without it no code is imported by a name that
+    only a run folder says, because that folder may come from somebody else. Raises `UserError`.
+    """
+    if model is not None and not isinstance(model, str):
+        return factory(repr(config.model), model)
+    name = config.model if model is None else model
+    if ":" in name and model is None and not trust:
+        raise UserError(
+            f"the run folder names code, the model {name!r}, which is not imported without your consent: if you trust "
+            "that code, add --trust, or name it again with --model where a command has it (in Python: trust=True or "
+            "model=)"
+        )
     channels, height, width = data.train.images.shape[1:]
-    return architecture(config.model, channels=channels, classes=len(data.classes), height=height, width=width)
+    return architecture(name, channels=channels, classes=len(data.classes), height=height, width=width)
+
+
+def as_path(value: object, name: str) -> Path:
+    """A path that the caller gives. Raises `UserError` for what is no path, and for an empty one."""
+    if not isinstance(value, str | Path) or not str(value) or "\0" in str(value):
+        raise UserError(f"{name} is {value!r}: expected a path")
+    return Path(value)
+
+
+def as_names(values: object, name: str) -> list[str]:
+    """Names that the caller gives, one alone too. Raises `UserError` for what is no text."""
+    given = [values] if isinstance(values, str) else values
+    if not isinstance(given, Iterable) or isinstance(given, bytes | Tensor):
+        raise UserError(f"{name} is {values!r}: expected a list of names")
+    listed = list(given)
+    for each in listed:
+        if not isinstance(each, str):
+            raise UserError(f"{name} holds {each!r}: expected names")
+    return listed
+
+
+def read_results(run: Run) -> dict[str, list[dict[str, Any]]]:
+    """The content of results.json. Raises `UserError` where it is damaged."""
+    file = run.file("results.json")
+    try:
+        found = json.loads(read_regular(file))
+        kinds = {"rows": Row, "checks": Check}
+        if not isinstance(found, dict) or set(found) != set(kinds):
+            raise ValueError("expected rows and checks")
+        for part, kind in kinds.items():
+            for index, row in enumerate(_list_of(found[part], part)):
+                _check_row(row, kind, f"{part}[{index}]")
+    except (UserError, ValueError, RecursionError) as error:
+        way_out = f"delete it and run grfd evaluate {run.path} again, which keeps the records"
+        raise UserError(f"{file} is damaged ({error}): {way_out}") from error
+    return found
+
+
+def _list_of(found: object, part: str) -> list[object]:
+    if not isinstance(found, list):
+        raise ValueError(f"{part} is no list")
+    return found
+
+
+def _check_row(row: object, kind: type[Row] | type[Check], where: str) -> None:
+    """Raises `ValueError` where a row has not the fields of `kind`, with values of their types."""
+    if not isinstance(row, dict) or set(row) != {field.name for field in fields(kind)}:
+        raise ValueError(f"{where} has not the fields {', '.join(field.name for field in fields(kind))}")
+    for field in fields(kind):
+        value = row[field.name]
+        number = field.type is float and type(value) is int
+        if type(value) is not field.type and not number:
+            raise ValueError(f"{where}: {field.name} is {value!r}")
+        if field.name == "accuracy" and not (math.isfinite(value) and 0 <= value <= 1):
+            raise ValueError(f"{where}: accuracy is {value!r}, not in [0, 1]")
+        if field.name == "examples" and value < 1:
+            raise ValueError(f"{where}: examples is {value!r}")
 
 
 def write_npz(path: Path, arrays: dict[str, np.ndarray]) -> None:

@@ -1,15 +1,13 @@
 """Target classifiers, images → logits. A model normalises in its own first layer: its caller deals in [0, 1] pixels."""
 
-import importlib
-import sys
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 
 from torch import nn
 
 from grfd.errors import UserError
 from grfd.models.lenet import LeNet5
+from grfd.models.own import described, factory, imported
 from grfd.models.resnet import SmallResNet
 from grfd.models.wide_resnet import NAME as WIDE_RESNET
 from grfd.models.wide_resnet import wide_resnet
@@ -28,9 +26,10 @@ def architecture(name: str, *, channels: int, classes: int, height: int, width: 
     """The constructor of a registered model, of timm/NAME, or of `package.module:factory`, which takes no argument.
 
     Raises `UserError` for an unknown name, a module that cannot be imported and a size that the model cannot take.
+    Call it only with a name that the user has asked for: it imports that code.
     """
     if ":" in name:
-        return imported(name)
+        return factory(name, imported(name))
     if name.startswith("timm/"):
         return partial(_from_timm, name, channels, classes)
     known = [*MODELS, "wrn-DEPTH-WIDTH[-dropout-RATE]", "timm/NAME"]
@@ -55,19 +54,5 @@ def _from_timm(name: str, channels: int, classes: int) -> nn.Module:
         raise UserError(f'model {name!r} needs timm and torchvision ({error}): pip install "grfd[timm]"') from error
     try:
         return timm.create_model(name.removeprefix("timm/"), pretrained=False, in_chans=channels, num_classes=classes)
-    except RuntimeError as error:
-        raise UserError(f"model {name!r}: {error}") from error
-
-
-def imported(name: str) -> Callable[..., nn.Module]:
-    """What `package.module:attribute` names; the current folder is looked in too. Raises `UserError`."""
-    if str(Path.cwd()) not in sys.path:
-        sys.path.append(str(Path.cwd()))  # an installed command does not look there, `python -m` does
-    module_name, _, attribute = name.partition(":")
-    try:
-        factory = getattr(importlib.import_module(module_name), attribute)
-    except (ImportError, AttributeError) as error:
-        raise UserError(f"model {name!r}: {error}") from error
-    if not callable(factory):
-        raise UserError(f"model {name!r}: {attribute} is no function or class that makes a model")
-    return factory
+    except Exception as error:  # its constructors refuse sizes, each in its own way
+        raise UserError(f"model {name!r}: {described(error)}") from error

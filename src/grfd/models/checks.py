@@ -1,0 +1,197 @@
+"""What a model answers and says of itself, looked at before any work starts: each fault is one line."""
+
+import re
+from collections.abc import Callable
+from numbers import Integral
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from grfd.errors import UserError
+from grfd.models.own import described
+from grfd.types import Images, Logits
+
+SIZES = (2, 1, 3, 2)
+"""Batches that a model is asked with: one image and three find a fixed batch size, two twice a changing answer."""
+UNDER_TRAINING = "more than 1 value per channel when training"
+"""What PyTorch's batch norm says to a batch of one."""
+
+
+FOLDER_NAME = re.compile(r"(?![. ])[A-Za-z0-9 ._+=:-]{1,100}(?<! )")
+"""Names of models become names of folders."""
+
+
+class Function(nn.Module):
+    """A function images → logits, as a module. What it closes over keeps its mode and its device."""
+
+    def __init__(self, function: Callable[[Any], Any]) -> None:
+        super().__init__()
+        self.function = function
+
+    def forward(self, images: Tensor) -> Any:
+        return self.function(images)
+
+
+def check_folder_name(name: object) -> None:
+    """Raises `UserError` where a model's name is no name for a folder."""
+    if not isinstance(name, str) or not FOLDER_NAME.fullmatch(name):
+        raise UserError(
+            f"the model's name {_short(name)} cannot name a folder: expected 1 to 100 letters (a to z), digits, spaces "
+            "and ._-+=: without a dot or space in front"
+        )
+
+
+def as_module(model: object, name: str) -> nn.Module:
+    """A module, or a function images → logits wrapped as one. Raises `UserError` for a class and for all else."""
+    if isinstance(model, nn.Module):
+        return model
+    if isinstance(model, type):
+        raise UserError(f"{name} is the class {model.__name__}: expected a network, say {model.__name__}()")
+    if not callable(model):
+        kind = type(model).__name__
+        raise UserError(f"{name} is a {kind}: expected a torch.nn.Module, or a function from images to logits")
+    return Function(model)
+
+
+def answer_of(model: nn.Module, images: Images, who: str, classes: int, hint: str = "") -> Logits:
+    """The logits of some images, [n, classes]. Raises `UserError` for anything else. The model sees a copy.
+
+    `who`: the model's name in that line; `hint`: what may be done about it.
+    """
+    count = "1 image" if len(images) == 1 else f"{len(images)} images"
+    with torch.no_grad():
+        logits = _told(lambda: model(images.clone()), f"{who} cannot take {_sizes(images)}")
+    if not isinstance(logits, Tensor) or tuple(logits.shape) != (len(images), classes):
+        found = tuple(logits.shape) if isinstance(logits, Tensor) else _kind(logits)
+        one = " (one logit for two classes? give two: 0 and that logit)" if _is_one_column(logits) else ""
+        wanted = f"expected one logit for each of the {classes} classes, a tensor of {(len(images), classes)}"
+        raise UserError(f"{who} answers with {found} for {count}: {wanted}{one}{hint}")
+    if not logits.is_floating_point():
+        raise UserError(f"{who} answers with {logits.dtype} numbers: expected floating-point logits{hint}")
+    return logits
+
+
+def check_answers(model: nn.Module, images: Images, who: str, classes: int, hint: str = "") -> None:
+    """Raises `UserError` where a model does not answer batches of every size, and each time, with logits.
+
+    `classes`: how many logits there must be for an image.
+    """
+    plenty = images[torch.arange(max(SIZES)) % len(images)]
+    answer_of(model, plenty[: SIZES[0]], who, classes, hint)
+    for size in SIZES[1:]:
+        try:
+            answer_of(model, plenty[:size], who, classes, hint)
+        except UserError as error:
+            raise UserError(f"{_when(size)} {error}{_cause(str(error))}") from error
+
+
+def check_declarations(model: nn.Module, images: Images, who: str, classes: int) -> None:
+    """Raises `UserError` where what a model says of itself (`grfd.defenses`) is not what it must be.
+
+    `classes`: of the data; a model that may reject answers with one logit more.
+    """
+    check_numbers(model, who, classes)
+    logits = classes + says(model, "rejection", who)
+    some = images[torch.arange(2) % len(images)]
+    for name in ("surrogate", "deterministic"):
+        if says(model, name, who):
+            other = _module(_call(model, name, who), f"{who}'s {name}()")
+            answer_of(other, some, f"{who}'s {name}()", logits)
+    if says(model, "stand_ins", who):
+        _check_stand_ins(_call(model, "stand_ins", who), some, f"{who}'s stand_ins()", logits)
+    for name in ("seen", "residual"):
+        if says(model, name, who) and not isinstance(getattr(model, name), nn.Module):
+            _check_shown(_call(model, name, who, some.clone()), some, f"{who}'s {name}(images)")
+
+
+def check_numbers(model: nn.Module, who: str, classes: int) -> None:
+    """`stochastic`, `votes` and `rejection` alone. Raises `UserError`."""
+    if says(model, "stochastic", who) and not isinstance(model.stochastic, bool | np.bool_):
+        raise UserError(f"{who}'s stochastic is {_short(model.stochastic)}: expected True or False")
+    if says(model, "votes", who) and not (_is_count(model.votes) and int(model.votes) > 0):  # type: ignore[arg-type]
+        raise UserError(f"{who}'s votes is {_short(model.votes)}: expected a whole number of at least 1")
+    if says(model, "rejection", who) and not (_is_count(model.rejection) and model.rejection == classes):
+        raise UserError(
+            f"{who}'s rejection is {_short(model.rejection)}: expected {classes}, the index of the logit behind those "
+            f"of the {classes} classes (a model that never rejects has no such attribute)"
+        )
+
+
+def says(model: nn.Module, name: str, who: str) -> bool:
+    """Whether a model has an attribute. Raises `UserError` where looking at it fails."""
+    return bool(_told(lambda: hasattr(model, name), f"{who}'s {name}"))
+
+
+def _call(model: nn.Module, name: str, who: str, *arguments: Tensor) -> Any:
+    method = getattr(model, name)
+    if not callable(method):
+        raise UserError(f"{who}'s {name} is {_short(method)}: expected a method")
+    with torch.no_grad():
+        return _told(lambda: method(*arguments), f"{who}'s {name}()")
+
+
+def _check_stand_ins(found: object, images: Images, who: str, classes: int) -> None:
+    if not isinstance(found, dict) or not all(isinstance(name, str) for name in found):
+        raise UserError(f"{who} gives {_kind(found)}: expected a dict of torch.nn.Module by name")
+    for name, other in found.items():
+        answer_of(_module(other, f"{who}[{name!r}]"), images, f"{who}[{name!r}]", classes)
+
+
+def _check_shown(found: object, images: Images, who: str) -> None:
+    if not isinstance(found, Tensor) or not found.is_floating_point() or found.shape != images.shape:
+        kind = f"{found.dtype} {tuple(found.shape)}" if isinstance(found, Tensor) else _kind(found)
+        raise UserError(f"{who} gives {kind}: expected a floating-point tensor of {tuple(images.shape)}")
+
+
+def _module(found: object, who: str) -> nn.Module:
+    if not isinstance(found, nn.Module):
+        raise UserError(f"{who} gives {_kind(found)}: expected a torch.nn.Module")
+    return found
+
+
+def _told(ask: Callable[[], Any], who: str) -> Any:
+    """What a user's code answers. Raises `UserError` for anything that it raises, but Ctrl-C."""
+    try:
+        return ask()
+    except (KeyboardInterrupt, UserError):
+        raise
+    except BaseException as error:
+        raise UserError(f"{who}: {described(error)}") from error
+
+
+def _sizes(images: Images) -> str:
+    return f"images of {tuple(images.shape[1:])}"
+
+
+def _when(size: int) -> str:
+    """Two images together were right before."""
+    return "asked a second time:" if size == SIZES[0] else f"asked with {size} image{'s' * (size > 1)}, not with 2:"
+
+
+def _cause(message: str) -> str:
+    return " (batch norm in training mode? eval() must reach it)" if UNDER_TRAINING in message else ""
+
+
+def _kind(found: object) -> str:
+    """The type of an answer; of a tuple, list or dictionary also what it holds."""
+    if isinstance(found, type):
+        return f"the class {found.__name__}"
+    if isinstance(found, tuple | list | dict):
+        parts = [type(part).__name__ for part in (found.values() if isinstance(found, dict) else found)]
+        return f"{type(found).__name__} ({', '.join(parts[:4])}{', …' if len(parts) > 4 else ''})"
+    return type(found).__name__
+
+
+def _is_one_column(found: object) -> bool:
+    return isinstance(found, Tensor) and (found.ndim == 1 or (found.ndim == 2 and found.shape[1] == 1))
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, Integral) and not isinstance(value, bool)
+
+
+def _short(value: object) -> str:
+    text = " ".join(repr(value).split())
+    return text if len(text) <= 60 else text[:60] + " …"

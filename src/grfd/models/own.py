@@ -1,0 +1,106 @@
+"""A user's own network: the code that `package.module:factory` names is imported here, and nowhere else.
+
+Whoever calls these functions says that the user asked for that code. `opening.build_architecture` refuses a name that
+only a run folder says.
+"""
+
+import importlib
+import re
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from grfd.errors import UserError
+
+WORD = r"[^\W\d]\w*"
+NAME = re.compile(rf"{WORD}(\.{WORD})*:{WORD}(\.{WORD})*")
+LONGEST_REASON = 500
+"""Characters of another library's message that are repeated."""
+
+
+def imported(name: str) -> Callable[..., Any]:
+    """What `package.module:attribute` names; the current folder is searched too. Raises `UserError`."""
+    if not NAME.fullmatch(name):
+        raise UserError(f"model {name!r}: expected package.module:factory, names that Python can import")
+    module_name, _, attribute = name.partition(":")
+    with current_folder_searched(), in_one_line(f"model {name!r}: the import of {module_name}"):
+        found: Any = importlib.import_module(module_name)
+    for part in attribute.split("."):
+        if not hasattr(found, part):
+            raise UserError(f"model {name!r}: {module_name} has no {attribute}")
+        found = getattr(found, part)
+    if not callable(found):
+        raise UserError(f"model {name!r}: {attribute} is no function or class that makes a model")
+    return found
+
+
+def made(name: str, make: Callable[..., Any], *arguments: Any) -> nn.Module:
+    """The network that a user's function makes. Raises `UserError` for all that it raises, and for another result."""
+    with current_folder_searched(), in_one_line(name):
+        found = make(*arguments)
+    if isinstance(found, type):
+        raise UserError(
+            f"{name} makes the class {found.__name__} itself: expected a torch.nn.Module, say {found.__name__}()"
+        )
+    if not isinstance(found, nn.Module):
+        raise UserError(f"{name} makes a {type(found).__name__}: expected a torch.nn.Module")
+    return found
+
+
+def factory(name: str, make: object) -> Callable[[], nn.Module]:
+    """`make`, as an architecture: called without arguments, it makes a network, or raises `UserError`."""
+    if isinstance(make, nn.Module):
+        kind = type(make).__name__
+        raise UserError(f"model {name} is one network ({kind}): expected a function or class that makes a new one")
+    if not callable(make):
+        raise UserError(f"model is a {type(make).__name__}: expected a function or class that makes a torch.nn.Module")
+    return lambda: made(f"model {name}", make)
+
+
+def name_of(make: object) -> str:
+    """How a configuration names what makes a model: as it can be imported, where it can be."""
+    while isinstance(make, partial):
+        make = make.func
+    kind = make if hasattr(make, "__qualname__") else type(make)
+    return f"{getattr(kind, '__module__', '?')}:{getattr(kind, '__qualname__', '?')}"
+
+
+@contextmanager
+def current_folder_searched() -> Iterator[None]:
+    """Imports also look into the current folder: an installed command does not look there, `python -m` does."""
+    try:
+        here = str(Path.cwd())
+    except OSError:  # a folder that was deleted
+        here = ""
+    added = bool(here) and here not in sys.path
+    if added:
+        sys.path.append(here)
+    importlib.invalidate_caches()
+    try:
+        yield
+    finally:
+        if added and here in sys.path:
+            sys.path.remove(here)
+
+
+@contextmanager
+def in_one_line(who: str) -> Iterator[None]:
+    """A user's own code may raise anything, SystemExit too: all but Ctrl-C becomes a `UserError` of one line."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
+        raise UserError(f"{who} raised {described(error)}") from error
+
+
+def described(error: BaseException) -> str:
+    """An exception in one line: its kind and the start of its message."""
+    text = " ".join(str(error).split())
+    shortened = text if len(text) <= LONGEST_REASON else text[:LONGEST_REASON] + " …"
+    return f"{type(error).__name__}: {shortened}" if shortened else type(error).__name__
