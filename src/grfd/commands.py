@@ -1,6 +1,5 @@
 """What each command does. Options are the fields of typed records; what they mean is said there, once."""
 
-import json as json_format
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, fields
@@ -9,19 +8,24 @@ from typing import Any, Literal
 
 import tyro
 from rich.table import Table
+from rich.text import Text
 
 from grfd import api, judgement, runs
+from grfd.arguments import Mode
 from grfd.attacks import ATTACKS
 from grfd.config import PRESETS, Config, checked
 from grfd.data.available import describe
 from grfd.defenses import standard
 from grfd.disentangle.stages import stage_one, stage_three, stage_two
 from grfd.errors import UserError
+from grfd.evaluate.judge import check_names
 from grfd.evaluate.protocols import PROTOCOLS, Protocol
+from grfd.evidence import MODES as EVIDENCE_MODES
 from grfd.evidence import bench, bench_train, page, reproduce, sweep
-from grfd.progress import console
+from grfd.progress import answer_alone, console, print_json, titled
 from grfd.report.table import Row, printed
 from grfd.runs import Run
+from grfd.schema import Examples, Pixels
 
 RunFolder = tyro.conf.Positional[Path]
 
@@ -37,7 +41,15 @@ class Training(Config):
         return checked(Config(**{field.name: getattr(self, field.name) for field in fields(Config)}))
 
 
-def demo(*, out: Path = Path("runs/demo"), examples: int = 100) -> None:
+@dataclass(frozen=True, kw_only=True)
+class Fitting(Training):
+    """The settings of a run that a defense joins."""
+
+    trust: bool = False
+    """Import the code that the run folder names as its model; --model with that name says the same."""
+
+
+def demo(*, out: Path = Path("runs/demo"), examples: Examples = 100) -> None:
     """The main job in five minutes on two cores: train on MNIST, attack, print the table.
 
     Trains a standard LeNet5, GRFD's three stages and a second standard model with the quick preset, attacks all of
@@ -51,24 +63,24 @@ def demo(*, out: Path = Path("runs/demo"), examples: int = 100) -> None:
     started = time.monotonic()
     _train(Training(**vars(PRESETS["quick"]), out=out))
     evaluate(out, protocols=("transfer", "whitebox", "adaptive"), examples=examples)
-    console.print(f"[dim]{time.monotonic() - started:.0f} s. The same numbers: grfd show {out} --json[/]")
+    console.print(Text(f"{time.monotonic() - started:.0f} s. The same numbers: grfd show {out} --json", "dim"))
 
 
 def _train(settings: Training) -> None:
-    console.print(f"[bold]train[/] {settings.out}: {settings.data}, {settings.model}, {settings.epochs} epochs")
-    api.train_run(settings.out, settings.config())
+    console.print(titled("train", f" {settings.out}: {settings.data}, {settings.model}, {settings.epochs} epochs"))
+    api.train_run(settings.out, settings.config(), trust=True)  # the model is a preset's, or was typed
 
 
-def fit(name: str, settings: Training, recipe: Any) -> None:
-    """What `grfd fit` does."""
-    console.print(f"[bold]fit[/] {name} in {settings.out}: {settings.data}, {settings.model}")
-    api.fit_run(name, settings.out, settings.config(), recipe)
+def fit(name: str, settings: Training, recipe: Any, *, trust: bool = False) -> None:
+    """What `grfd fit` does. `trust`: whether the code that the run folder names as its model may be imported."""
+    console.print(titled("fit", f" {name} in {settings.out}: {settings.data}, {settings.model}"))
+    api.fit_run(name, settings.out, settings.config(), recipe, trust=trust)
     console.print(f"Attack it: grfd evaluate {settings.out}")
 
 
 def _stage(settings: Training, stage: Callable[..., None], *, takes_model: bool) -> None:
     with runs.locked(settings.out):
-        run, data, target = api.prepare(settings.out, settings.config())
+        run, data, target = api.prepare(settings.out, settings.config(), trust=True)
         stage(run, data, target) if takes_model else stage(run, data)
     console.print(f"written to {settings.out}")
 
@@ -78,7 +90,7 @@ def evaluate(
     *,
     protocols: tuple[Protocol, ...] = tuple(PROTOCOLS),
     attacks: tuple[str, ...] = tuple(ATTACKS),
-    examples: int = 1000,
+    examples: Examples = 1000,
     defenses: tuple[str, ...] = (),
     model: str | None = None,
     weights: Path | None = None,
@@ -86,8 +98,9 @@ def evaluate(
     sources: tuple[str, ...] = (),
     data: str = "mnist",
     data_dir: Path | None = None,
-    eps: float | None = None,
+    eps: Pixels | None = None,
     out: Path | None = None,
+    trust: bool = False,
     json: bool = False,
 ) -> None:
     """Attack the models of a run, or any model of your own; print the table and the masking checks.
@@ -115,21 +128,24 @@ def evaluate(
         data_dir: Where the data set lies.
         eps: One ε for all attacks, in pixels of [0, 1], in place of Table 1's; step sizes change with it.
         out: Folder for what is judged of your own model.
+        trust: Import the code that the run folder names as its model; without it, a run folder imports none.
         json: Print {"rows": [...], "checks": [...]}, as grfd show does.
     """
     if (run is None) == (model is None):
         raise UserError("expected a run folder, or --model package.module:factory, and not both")
-    if run is not None:
-        found, folder = judgement.evaluate(run, protocols, attacks, examples, defenses=defenses), run
-    else:
-        assert model is not None
-        if out is None:
-            raise UserError("expected --out FOLDER, where the records of your model go")
-        config = checked(Config(data=data, data_dir=data_dir, model=model))
-        asked = {"protocols": protocols, "attacks": attacks, "examples": examples, "eps": eps}
-        found, folder = judgement.evaluate_named(config, weights, adapter, sources, out, **asked), out
+    check_names(list(protocols), list(attacks))
+    with answer_alone(json):
+        if run is not None:
+            found, folder = judgement.evaluate(run, protocols, attacks, examples, defenses=defenses, trust=trust), run
+        else:
+            assert model is not None
+            if out is None:
+                raise UserError("expected --out FOLDER, where the records of your model go")
+            config = checked(Config(data=data, data_dir=data_dir, model=model))
+            asked = {"protocols": protocols, "attacks": attacks, "examples": examples, "eps": eps}
+            found, folder = judgement.evaluate_named(config, weights, adapter, sources, out, **asked), out
     if json:
-        print(json_format.dumps(found, indent=2, ensure_ascii=False))
+        print_json(found)
     else:
         _print_results(runs.load(folder), found)
 
@@ -143,7 +159,7 @@ def show(run: RunFolder, *, json: bool = False) -> None:
     """
     found = judgement.results(run)
     if json:
-        print(json_format.dumps(found, indent=2, ensure_ascii=False))
+        print_json(found)
     else:
         _print_results(runs.load(run), found)
 
@@ -154,11 +170,11 @@ def _print_results(run: Run, found: dict[str, list[dict[str, Any]]]) -> None:
     console.print(printed(rows, papers))
     for name, meaning in PROTOCOLS.items():
         if any(row["protocol"] == name for row in found["rows"]):
-            console.print(f"  [bold]{name}[/]: {meaning}")
+            console.print(titled(f"  {name}", f": {meaning}"))
     flagged = [check for check in found["checks"] if check["flagged"]]
     console.print(f"Masking checks: {len(found['checks'])} made, {len(flagged)} flagged")
     for check in flagged:
-        console.print(f"  [bold red]![/] {check['model']}: {check['name']}: {check['detail']}")
+        console.print(Text.assemble(("  !", "bold red"), f" {check['model']}: {check['name']}: {check['detail']}"))
     if run.has("fig3.png"):
         console.print(f"Figure: {run.file('fig3.png')}")
 
@@ -174,14 +190,15 @@ def disentangle(run: RunFolder, *, split: Literal["train", "test"] = "test", out
     console.print(f"written {api.disentangle(run, split, out)}")
 
 
-def predict(run: RunFolder, images: tyro.conf.Positional[tuple[Path, ...]]) -> None:
+def predict(run: RunFolder, images: tyro.conf.Positional[tuple[Path, ...]], *, trust: bool = False) -> None:
     """Classify PNG or JPEG files with the run's defense: file, label, probability.
 
     Args:
         run: The run folder.
         images: Files of the size that the run was trained on; MNIST's are 28×28, white on black.
+        trust: Import the code that the run folder names as its model; without it, a run folder imports none.
     """
-    for file, label, probability in api.predict(run, list(images)):
+    for file, label, probability in api.predict(run, list(images), trust=trust):
         console.print(f"{file}  {label}  {probability:.3f}")
 
 
@@ -191,9 +208,9 @@ def data() -> None:
     notes = []
     for row in describe():
         shape = "×".join(map(str, row.shape))
-        state = "right" if row.checksum_right else f"[red]{row.problem}[/]"
-        told = state if row.there else "not here yet"
-        table.add_row(row.name, f"{row.train:,}", f"{row.test:,}", shape, str(row.classes), told, row.location)
+        state = Text("right") if row.checksum_right else Text(row.problem, "red")
+        shown = state if row.there else Text("not here yet")
+        table.add_row(row.name, f"{row.train:,}", f"{row.test:,}", shape, str(row.classes), shown, row.location)
         notes.append(f"{row.name}: {row.source} {row.licence}")
     console.print(table)
     console.print("\n".join(notes))
@@ -214,6 +231,31 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "sweep": sweep,
     "page": page,
 }
+
+MODES: dict[str, tuple[Mode, ...]] = {
+    "evaluate": (
+        Mode(
+            "grfd evaluate RUN",
+            lambda asked: asked["run"] is not None and asked["model"] is None,
+            ("weights", "adapter", "sources", "data", "data_dir", "eps", "out"),
+            "it is for a model of your own, given as --model",
+        ),
+        Mode(
+            "grfd evaluate --model",
+            lambda asked: asked["model"] is not None and asked["run"] is None,
+            ("defenses",),
+            "it is for the defenses of a run folder",
+        ),
+        Mode(
+            "grfd evaluate --model",
+            lambda asked: asked["model"] is not None and asked["run"] is None,
+            ("trust",),
+            "a model that you name yourself is imported without it",
+        ),
+    ),
+    **EVIDENCE_MODES,
+}
+"""Command → how it can be called, and which of its options do nothing then."""
 
 TRAINING: dict[str, tuple[str, Callable[[Training], None]]] = {
     "train": ("Train the standard models and GRFD's stages I to III.", _train),

@@ -1,5 +1,15 @@
 """The exceptions that become one line."""
 
+import re
+
+PASSWORD = re.compile(r"(://[^\s:/@]*:)\S*(?=@)|([?&][^\s=&]*(?:pass|secret|token)[^\s=&]*=)[^\s&]*", re.IGNORECASE)
+"""In a URL, behind the user's name or in the query."""
+
+
+def masked(text: str) -> str:
+    """The same text with three asterisks for the password of any URL in it."""
+    return PASSWORD.sub(lambda found: f"{found[1] or found[2]}***", text)
+
 
 class UserError(Exception):
     """What a user can mend: one line that names the file, key or shape, and what was expected.
@@ -8,8 +18,11 @@ class UserError(Exception):
     """
 
     def __str__(self) -> str:
-        """The message on one line, whatever is quoted in it: a library's error, or a file name with odd characters."""
-        words = " ".join(super().__str__().split("\n"))
+        """The message on one line, whatever is quoted in it: a library's error, or a file name with odd characters.
+
+        Passwords in it are masked.
+        """
+        words = masked(" ".join(super().__str__().split("\n")))
         return "".join(each if each.isprintable() else each.encode("unicode_escape").decode("ascii") for each in words)
 
 

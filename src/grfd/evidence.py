@@ -1,19 +1,47 @@
 """The commands by which a reader checks our numbers: benchmarks, the paper's tables and figures, and the pages."""
 
-import json as json_format
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import tyro
+from annotated_types import Interval
 
+from grfd.arguments import Mode
 from grfd.config import preset
-from grfd.errors import UserError
+from grfd.errors import UserError, masked
 from grfd.experiments import EXPERIMENTS, attack_bench, cells, train_bench
 from grfd.experiments.victims import VICTIMS
-from grfd.progress import console
+from grfd.progress import answer_alone, console, print_json
 from grfd.report.attacks_page import write_attacks_page
 from grfd.report.page import write_page
 from grfd.report.sheets import printed
+from grfd.schema import Count, Examples, Seed, Steps
+
+MODES: dict[str, tuple[Mode, ...]] = {
+    "reproduce": (
+        Mode(
+            "grfd reproduce --list",
+            lambda asked: asked["list"] or asked["name"] is None,
+            ("dataset", "data_dir", "out", "dry_run"),
+            "name an experiment to run, without --list",
+        ),
+        Mode(
+            "grfd reproduce on MNIST",
+            lambda asked: asked["dataset"] == "mnist",
+            ("data_dir",),
+            "MNIST comes with the package",
+        ),
+    ),
+    "sweep": (
+        Mode(
+            "grfd sweep --dry-run",
+            lambda asked: asked["dry_run"],
+            ("trials", "pruner"),
+            "it is for a worker that takes points",
+        ),
+    ),
+}
+"""Command → how it can be called, and which of its options do nothing then."""
 
 
 def page(*, results: Path = Path("results"), out: Path = Path("docs")) -> None:
@@ -35,8 +63,8 @@ def bench(
     *,
     attacks: tuple[str, ...] = (),
     models: tuple[str, ...] = tuple(VICTIMS),
-    examples: int = 500,
-    repeats: int = 3,
+    examples: Examples = 500,
+    repeats: Count = 3,
     out: Path = Path("runs/bench"),
     save: Path | None = None,
     json: bool = False,
@@ -53,10 +81,14 @@ def bench(
         save: A JSON file for the rows, with machine and versions; it grows, and what is in it is not measured again.
         json: Print the rows instead: library, attack, model, examples, repeats, seconds, robust.
     """
+    for name in models:
+        if name not in VICTIMS:
+            raise UserError(f"unknown model {name!r}: expected one of {', '.join(VICTIMS)}")
     budgets = attack_bench.BENCHED if what == "attacks" else attack_bench.PARITY
-    measured = attack_bench.bench(out, attacks, models, examples, repeats, budgets, save)
+    with answer_alone(json):
+        measured = attack_bench.bench(out, attacks, models, examples, repeats, budgets, save)
     if json:
-        print(json_format.dumps(attack_bench.as_rows(measured), indent=2))
+        print_json(attack_bench.as_rows(measured))
     else:
         console.print(attack_bench.printed(measured))
 
@@ -64,8 +96,8 @@ def bench(
 def bench_train(
     name: tyro.conf.Positional[str],
     *,
-    batch: int | None = None,
-    steps: int = 10,
+    batch: Count | None = None,
+    steps: Steps = 10,
     precision: Literal["float32", "bfloat16"] = "float32",
     device: Literal["auto", "cpu"] = "auto",
     json: bool = False,
@@ -81,9 +113,10 @@ def bench_train(
         json: Print the row instead.
     """
     config = preset(name, precision=precision, device=device, **({} if batch is None else {"batch": batch}))
-    rate = train_bench.bench(config, steps)
+    with answer_alone(json):
+        rate = train_bench.bench(config, steps)
     if json:
-        print(json_format.dumps(train_bench.as_row(rate), indent=2))
+        print_json(train_bench.as_row(rate))
     else:
         console.print(train_bench.printed(rate))
 
@@ -94,7 +127,7 @@ def reproduce(
     dataset: Literal["mnist", "cifar10", "cifar100"] = "mnist",
     data_dir: Path | None = None,
     scale: str = "quick",
-    seeds: int = 1,
+    seeds: Annotated[int, Interval(ge=1, le=1000)] = 1,
     out: Path | None = None,
     dry_run: bool = False,
     list: bool = False,
@@ -111,17 +144,15 @@ def reproduce(
         dry_run: Print its cells, what they cost and which are done, and do nothing.
         list: Print the experiments with claim, cost and state at that scale, and do nothing.
     """
-    if list or name is None:
-        for paragraph in cells.listed(EXPERIMENTS, scale, seeds):
-            console.print(paragraph, markup=True)
-        return
-    if name not in EXPERIMENTS:
+    if name is not None and name not in EXPERIMENTS:
         raise UserError(f"unknown experiment {name!r}: expected one of {', '.join(EXPERIMENTS)}")
+    if list or name is None:
+        for paragraph in cells.listed(EXPERIMENTS if name is None else {name: EXPERIMENTS[name]}, scale, seeds):
+            console.print(paragraph)
+        return
     experiment, folder = EXPERIMENTS[name], out or Path("runs") / EXPERIMENTS[name].FOLDER
     scale = scale if dataset == "mnist" else f"{dataset}-{scale}"
     cells.check(experiment, scale, seeds)
-    if data_dir is not None and dataset == "mnist":
-        raise UserError("--data-dir is for CIFAR: MNIST comes with the package")
     todo = experiment.cells(folder, scale, seeds, **({} if data_dir is None else {"data_dir": data_dir}))
     if dry_run:
         console.print(cells.plan(todo))
@@ -134,7 +165,7 @@ def reproduce(
 def sweep(
     *,
     scale: str = "quick",
-    seed: int = 0,
+    seed: Seed = 0,
     epsilon: tuple[float, ...] = (),
     gamma: tuple[float, ...] = (),
     delta: tuple[float, ...] = (),
@@ -143,7 +174,7 @@ def sweep(
     study: str = "table2",
     objective: Literal["worst", "clean-and-worst"] = "worst",
     pruner: Literal["none", "median"] = "none",
-    trials: int | None = None,
+    trials: Count | None = None,
     dry_run: bool = False,
 ) -> None:
     """Try the grid of Table 2, or a part of it; the same command on more machines shares the work (docs/sweeps.md).
@@ -162,15 +193,18 @@ def sweep(
         trials: Points that this worker takes at most (until none is left where it is not given).
         dry_run: Count the points and those that are done, and do nothing.
     """
-    from grfd.experiments import sweep as sweeping  # optuna takes a second to import
+    from grfd.experiments import database  # optuna takes a second to import
+    from grfd.experiments import sweep as sweeping
 
     todo = sweeping.points(epsilon=epsilon, gamma=gamma, delta=delta)
     url = storage or sweeping.default_storage(out)
     settings = sweeping.checked(sweeping.Sweep(out, scale, seed, url, study, objective, pruner))
-    if dry_run:
-        console.print(f"{len(todo)} points at {scale}; in {url}: {sweeping.known(settings)}")
-        return
-    opened = sweeping.opened(settings, todo)
-    sweeping.work(settings, opened, todo, trials)
-    console.print(printed(sweeping.best(opened, objective)))
-    console.print(", ".join(f"{count} {name}" for name, count in sweeping.state(opened).items() if count))
+    with database.errors_of(url):
+        if dry_run:
+            asked = f"{len(todo)} points at {scale}, seed {seed}, for {objective}"
+            console.print(f"{asked}; in {masked(url)}: {sweeping.known(settings)}")
+            return
+        opened = sweeping.opened(settings, todo)
+        sweeping.work(settings, opened, todo, trials)
+        console.print(printed(sweeping.best(opened, objective)))
+        console.print(", ".join(f"{count} {name}" for name, count in sweeping.state(opened).items() if count))

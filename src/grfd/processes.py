@@ -12,21 +12,43 @@ import torch
 from accelerate import PartialState
 from accelerate.utils import broadcast_object_list, gather_object, parse_flag_from_env
 
+from grfd.errors import UserError
+
 Content = TypeVar("Content")
 
 PATIENCE = timedelta(days=1)
 """So long one process waits for the others before it gives up: an attack's batch may take hours."""
 
-_CPU = parse_flag_from_env("ACCELERATE_USE_CPU")
-"""Set by `accelerate launch --cpu`."""
-
 
 def count() -> int:
-    return int(os.environ.get("WORLD_SIZE", "1"))
+    return _variable("WORLD_SIZE", 1)
 
 
 def index() -> int:
-    return int(os.environ.get("RANK", "0"))
+    return _variable("RANK", 0)
+
+
+def _variable(name: str, least: int) -> int:
+    """A number from the environment, the least one where it is not set. Raises `UserError` for anything else."""
+    value = os.environ.get(name) or str(least)
+    if not value.isdecimal() or int(value) < least:
+        raise UserError(f"environment variable {name}={value}: expected a whole number of at least {least}")
+    return int(value)
+
+
+def check() -> None:
+    """Raises `UserError` where the environment describes no process of a job."""
+    if index() >= count():
+        raise UserError(f"environment variable RANK={index()}: expected less than WORLD_SIZE, which is {count()}")
+    _on_cpu()
+
+
+def _on_cpu() -> bool:
+    """Whether `accelerate launch --cpu` was asked for. Raises `UserError` for what is neither yes nor no."""
+    try:
+        return bool(parse_flag_from_env("ACCELERATE_USE_CPU"))
+    except ValueError as error:
+        raise UserError(f"environment variable ACCELERATE_USE_CPU: {error}") from error
 
 
 def is_main() -> bool:
@@ -35,9 +57,15 @@ def is_main() -> bool:
 
 
 def join() -> None:
-    """Meets the other processes: over NCCL where there are accelerators, else over gloo. Collective."""
+    """Meets the other processes: over NCCL where there are accelerators, else over gloo. Collective.
+
+    Raises `UserError` where the environment does not say how to reach them.
+    """
     if count() > 1:
-        PartialState(cpu=_CPU or not torch.accelerator.is_available(), timeout=PATIENCE)
+        try:
+            PartialState(cpu=_on_cpu() or not torch.accelerator.is_available(), timeout=PATIENCE)
+        except (ValueError, KeyError) as error:
+            raise UserError(f"cannot join the {count() - 1} other processes of the job: {error}") from error
 
 
 def wait() -> None:

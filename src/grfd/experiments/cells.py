@@ -8,9 +8,10 @@ from typing import Protocol
 
 from rich import box
 from rich.table import Table
+from rich.text import Text
 
 from grfd.errors import UserError
-from grfd.progress import side
+from grfd.progress import side, titled
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ def run(cells: list[Cell]) -> None:
     for cell in todo:
         cell.check()
     for index, cell in enumerate(todo, 1):
-        side.print(f"[bold]{index}/{len(todo)}[/] {cell.name}")
+        side.print(titled(f"{index}/{len(todo)}", f" {cell.name}"))
         started = time.monotonic()
         cell.do()
         side.print(f"{(time.monotonic() - started) / 60:.1f} minutes")
@@ -72,17 +73,20 @@ def check(experiment: Experiment, scale: str, seeds: int) -> None:
         raise UserError(f"seeds must be at least 1, got {seeds}")
 
 
-def listed(experiments: dict[str, Experiment], scale: str, seeds: int) -> list[str]:
+def listed(experiments: dict[str, Experiment], scale: str, seeds: int) -> list[Text]:
     """A paragraph each: name, how much is done, cost where it was measured, claim.
 
-    At the last scale of an experiment that has none of that name.
+    At the last scale of an experiment that has none of that name. Raises `UserError` for a scale that none has.
     """
+    known = list(dict.fromkeys(each for experiment in experiments.values() for each in experiment.SCALES))
+    if scale not in known:
+        raise UserError(f"unknown scale {scale!r}: expected one of {', '.join(known)}")
     found = []
     for name, experiment in experiments.items():
         chosen = scale if scale in experiment.SCALES else experiment.SCALES[-1]
         todo = experiment.cells(Path("runs") / experiment.FOLDER, chosen, seeds)
         state = f"{sum(cell.done() for cell in todo)} of {len(todo)} cells done in runs/{experiment.FOLDER}"
-        found.append(f"[bold]{name}[/] --scale {chosen}: {state}; {_cost(todo)}\n  {claim(experiment)}\n")
+        found.append(titled(name, f" --scale {chosen}: {state}; {_cost(todo)}\n  {claim(experiment)}\n"))
     return found
 
 

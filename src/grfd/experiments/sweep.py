@@ -10,10 +10,8 @@ worker takes the next one. GridSampler would hand the same point to two workers 
 
 import itertools
 import time
-import warnings
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -26,10 +24,10 @@ from grfd import runs
 from grfd.errors import Busy, UserError
 from grfd.evaluate.judge import PASSES, SOURCE, Case, budgets_for
 from grfd.evaluate.judge import evaluate as run_attacks
-from grfd.experiments import variants
+from grfd.experiments import database, variants
 from grfd.experiments.variants import Schedule, Variant, differing, folder_of, name_of, settled
 from grfd.opening import load_data
-from grfd.progress import side
+from grfd.progress import side, titled
 from grfd.report.sheets import Sheet
 from grfd.report.table import grid, rows
 from grfd.runs import fingerprint
@@ -98,8 +96,9 @@ def opened(sweep: Sweep, todo: list[Point]) -> optuna.Study:
     """The study; whoever makes it puts the points in, the others wait for that. Raises `UserError`."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     optuna.logging.disable_propagation()
-    sweep.out.mkdir(parents=True, exist_ok=True)
-    storage = _storage(sweep)
+    if sweep.storage == default_storage(sweep.out):
+        _make(sweep.out)
+    storage = database.connected(sweep.storage, sweep.beat)
     wanted: Any = {"study_name": sweep.study, "storage": storage}
     pruner = optuna.pruners.MedianPruner() if sweep.pruner == "median" else optuna.pruners.NopPruner()
     common: Any = {"pruner": pruner, "sampler": optuna.samplers.RandomSampler()}
@@ -112,6 +111,17 @@ def opened(sweep: Sweep, todo: list[Point]) -> optuna.Study:
         study.set_user_attr("settings", _settings(sweep))
         _enqueue(study, todo)
         study.set_user_attr("filled", True)
+    return _of_these_settings(sweep, study)
+
+
+def _make(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"cannot make the folder {folder}: {error.strerror}") from error
+
+
+def _of_these_settings(sweep: Sweep, study: optuna.Study) -> optuna.Study:
     if study.user_attrs.get("settings", _settings(sweep)) != _settings(sweep):
         raise UserError(f"study {sweep.study!r} is of {study.user_attrs['settings']}: choose another --study")
     return study
@@ -122,40 +132,15 @@ def known(sweep: Sweep) -> str:
     if sweep.storage.startswith("sqlite:///") and not Path(sweep.storage.removeprefix("sqlite:///")).exists():
         return "no study yet"
     try:
-        study = optuna.load_study(study_name=sweep.study, storage=_storage(sweep))
+        study = optuna.load_study(study_name=sweep.study, storage=database.connected(sweep.storage, sweep.beat))
     except KeyError:
         return "no study yet"
-    return ", ".join(f"{count} {name}" for name, count in state(study).items() if count) or "no points yet"
+    counted = state(_of_these_settings(sweep, study))
+    return ", ".join(f"{count} {name}" for name, count in counted.items() if count) or "no points yet"
 
 
 def _settings(sweep: Sweep) -> dict[str, Any]:
     return {"scale": sweep.scale, "seed": sweep.seed, "objective": sweep.objective}
-
-
-def _storage(sweep: Sweep) -> optuna.storages.RDBStorage:
-    """Raises `UserError` where the database cannot be reached."""
-    try:
-        with _experimental():
-            return optuna.storages.RDBStorage(
-                sweep.storage,
-                heartbeat_interval=sweep.beat,
-                grace_period=4 * sweep.beat,
-                heartbeat_stale_trial_callback=optuna.storages.RetryHeartbeatStaleTrialCallback(),
-            )
-    except ImportError as error:
-        raise UserError(
-            f"{sweep.storage}: its driver is not installed ({error}): pip install grfd[postgresql]"
-        ) from error
-    except Exception as error:  # whatever a driver raises
-        raise UserError(f"{sweep.storage} cannot be opened: {str(error).splitlines()[0]}") from error
-
-
-@contextmanager
-def _experimental() -> Iterator[None]:
-    """Signs of life are an experiment of optuna's, which it says again and again."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        yield
 
 
 def _wait_until_filled(study: optuna.Study, beat: int) -> None:
@@ -189,7 +174,7 @@ def work(sweep: Sweep, study: optuna.Study, todo: list[Point], trials: int | Non
     """
     done = 0
     while trials is None or done < trials:
-        with _experimental():
+        with database.experimental():
             optuna.storages.fail_stale_trials(study)
         states = Counter(trial.state for trial in study.get_trials(deepcopy=False))
         missing = [point for point in todo if tuple(point.values()) not in ended(study)]
@@ -215,7 +200,8 @@ def _tried(sweep: Sweep, study: optuna.Study, trial: optuna.Trial) -> float | tu
     if not point_of(mine) or point_of(mine) in taken:
         raise Surplus
     point = {name: float(trial.suggest_categorical(name, values)) for name, values in GRID.items()}
-    side.print(f"[bold]point {trial.number}[/] " + ", ".join(f"{name} {value:g}" for name, value in point.items()))
+    told = ", ".join(f"{name} {value:g}" for name, value in point.items())
+    side.print(titled(f"point {trial.number}", f" {told}"))
     variant = Variant(dict(point))
     run = sweep.folder / name_of(sweep.schedule, variant)
     _alone(lambda: variants.train_standard(sweep.folder / SOURCE, settled(sweep.schedule, sweep.seed, Variant())))
@@ -252,7 +238,7 @@ def _judged(sweep: Sweep, trial: optuna.Trial, run: Path) -> dict[str, dict[str,
     case = Case(folder, models, data.test, budgets, sweep.seed, torch.device("cpu"), (SOURCE,), fingerprints)
     attacks = sorted(sweep.schedule.attacks, key=lambda name: PASSES.get(name, max(PASSES.values())))
     for step, attack in enumerate(attacks):
-        with runs.locked(folder):
+        with runs.locked(folder, run=False):
             run_attacks(case, list(variants.PROTOCOLS), [attack], sweep.schedule.examples)
         if sweep.pruner != "none":
             trial.report(_numbers(folder)["adaptive"]["worst"], step)

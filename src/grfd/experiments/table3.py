@@ -173,7 +173,7 @@ def show(out: Path, scale: str, seeds: int) -> list[Table | str]:
     shown: list[Table | str] = []
     for seed in range(seeds):
         folder = folder_of(out, scale, seed)
-        shown += [f"[bold]Seed {seed}[/]", printed(rows(folder), _SCALES[scale].config.data)]
+        shown += [f"Seed {seed}", printed(rows(folder), _SCALES[scale].config.data)]
         if (folder / "certified.npz").exists():
             shown.append(
                 f"R.S., per cent certified (and left by an attack) within a Euclidean radius of {told(folder)}"

@@ -1,0 +1,178 @@
+"""What was typed becomes the arguments of a function or a record, or one line about what is wrong with it."""
+
+import difflib
+import inspect
+import io
+import re
+from collections.abc import Callable
+from contextlib import redirect_stderr
+from dataclasses import dataclass, field, fields, is_dataclass
+from functools import wraps
+from typing import Any, get_type_hints
+
+import tyro
+
+from grfd import schema
+from grfd.errors import UserError
+
+HELP = ("-h", "--help")
+REWORDED = {
+    r"Error parsing (\S+): invalid literal for int\(\) with base 10: ('.*')": r"\1 must be a whole number, got \2",
+    r"Error parsing (\S+): could not convert string to float: ('.*')": r"\1 must be a number, got \2",
+    r"Error parsing (\S+): no type matching \{None\}\|INT .* from \[(.*)\]\.": r"\1 must be a whole number, got \2",
+    r"Error parsing (\S+): no type matching \{None\}\|FLOAT .* from \[(.*)\]\.": r"\1 must be a number, got \2",
+    r"Error parsing (\S+): Could not find valid parse for arguments: \[(.*)\]": r"\1 cannot be read: \2",
+}
+"""What tyro says, in the words of our own checks."""
+COLOUR = re.compile(r"\x1b\[[0-9;]*m")
+RULE = re.compile(r"^[─-]+$")
+
+
+@dataclass(frozen=True)
+class Options:
+    """The options of a command, without the dashes in front. Flags take no value."""
+
+    names: set[str] = field(default_factory=set)
+    flags: set[str] = field(default_factory=set)
+
+
+@dataclass(frozen=True)
+class Mode:
+    """A way to call a command in which some of its options would do nothing: they are refused there."""
+
+    title: str
+    holds: Callable[[dict[str, Any]], bool]
+    """(the command's arguments by name) → whether it is called in this way."""
+    ignored: tuple[str, ...]
+    reason: str
+
+
+def options_of(what: Any) -> Options:
+    """Of a function, its keyword arguments; of a record, its fields, those of a record in it behind a dot."""
+    found = Options()
+    for name, kind in _kinds(what).items():
+        shown = name.replace("_", "-")
+        if is_dataclass(kind):
+            inner = options_of(kind)
+            found.names.update(f"{shown}.{each}" for each in inner.names)
+            found.flags.update(f"{shown}.{each}" for each in inner.flags)
+        else:
+            found.names.add(shown)
+            found.flags.update({shown} if kind is bool else ())
+    return found
+
+
+def _kinds(what: Any) -> dict[str, Any]:
+    hints = get_type_hints(what, include_extras=True)
+    if is_dataclass(what):
+        return {each.name: hints[each.name] for each in fields(what)}
+    parameters = inspect.signature(what).parameters.values()
+    return {each.name: hints[each.name] for each in parameters if each.kind is inspect.Parameter.KEYWORD_ONLY}
+
+
+def given(options: Options, tokens: list[str], usage: str) -> dict[str, list[str]]:
+    """The options that were typed, with their values. Raises `UserError` for what cannot be meant.
+
+    That is an unknown option, one without a value or with an empty one, and one that is given twice.
+    """
+    found: dict[str, list[str]] = {}
+    values: list[str] = []
+    last = "an argument"
+    for token in tokens:
+        if "\0" in token:
+            raise UserError(f"{last} holds a null character: expected text")
+        if token.startswith("--") and len(token) > 2:
+            typed, equals, value = token[2:].partition("=")
+            name = _known(options, typed, usage)
+            if name in found:
+                raise UserError(f"--{name} is given twice: expected it once")
+            if equals and name in options.flags:
+                raise UserError(f"--{name} takes no value, got {value!r}")
+            last, values = f"--{name}", [value] if equals else []
+            found[name] = values
+        else:
+            values.append(token)
+        if token.strip() == "" or (token.startswith("--") and token.endswith("=")):
+            raise UserError(f"{last} is empty: expected a value")
+    for name, listed in found.items():
+        if not listed and name not in options.flags and name != "help":
+            raise UserError(f"--{name} has no value: expected one")
+    return found
+
+
+def _known(options: Options, typed: str, usage: str) -> str:
+    """The option's name. `--no-NAME` is a flag's other side; an underscore stands for a dash."""
+    name = typed.replace("_", "-")
+    positive = name.removeprefix("no-")
+    prefix, dot, last = name.rpartition(".")
+    if dot and last.startswith("no-"):
+        positive = f"{prefix}.{last.removeprefix('no-')}"
+    if name in options.names or name == "help":
+        return name
+    if positive in options.flags:
+        return positive
+    close = difflib.get_close_matches(name, options.names, 1)
+    meant = f" (did you mean --{close[0]}?)" if close else ""
+    raise UserError(f"unknown option --{typed}{meant}: {usage} lists the options")
+
+
+def check_modes(modes: tuple[Mode, ...], arguments: dict[str, Any], typed: dict[str, list[str]]) -> None:
+    """Raises `UserError` for an option that would do nothing."""
+    for mode in modes:
+        if mode.holds(arguments):
+            for name in typed:
+                if name.replace("-", "_") in mode.ignored:
+                    raise UserError(f"--{name} does not apply to {mode.title}: {mode.reason}")
+
+
+def call_of(
+    function: Callable[..., None], program: str, tokens: list[str], modes: tuple[Mode, ...]
+) -> Callable[[], None]:
+    """The call that was typed, to be made later. Raises `UserError` where it cannot be made."""
+    typed = given(options_of(function), tokens, f"{program} --help")
+
+    @wraps(function)
+    def bound(*arguments: Any, **keywords: Any) -> inspect.BoundArguments:
+        return inspect.signature(function).bind(*arguments, **keywords)
+
+    call: inspect.BoundArguments = parsed(bound, program, tokens)
+    call.apply_defaults()
+    _check_values(function, call.arguments)
+    check_modes(modes, call.arguments, typed)
+    return lambda: function(*call.args, **call.kwargs)
+
+
+def _check_values(function: Callable[..., None], arguments: dict[str, Any]) -> None:
+    """Raises `UserError` for a value out of its range, and for one that is named twice in a list of them."""
+    for name, kind in _kinds(function).items():
+        shown, value = f"--{name.replace('_', '-')}", arguments[name]
+        schema.value(shown, kind, value)
+        if isinstance(value, tuple):
+            twice = [each for index, each in enumerate(value) if each in value[:index]]
+            if twice:
+                raise UserError(f"{shown}: {twice[0]} is named twice")
+
+
+def parsed(what: Any, program: str, tokens: list[str], **keywords: Any) -> Any:
+    """tyro's answer. What it says of a mistake, in a box of many lines, becomes the one line of a `UserError`."""
+    said = io.StringIO()
+    try:
+        with redirect_stderr(said):
+            return tyro.cli(what, prog=program, args=tokens, **keywords)
+    except SystemExit as stop:
+        if not stop.code:
+            raise
+        lines = [RULE.sub("", line.strip("│|╭╮╰╯ ")) for line in COLOUR.sub("", said.getvalue()).splitlines()]
+        words = " ".join(line for line in lines[1 : _end_of_message(lines)] if line)
+        raise UserError(f"{_reworded(words or lines[0])} (see {program} --help)") from None
+
+
+def _reworded(words: str) -> str:
+    for pattern, ours in REWORDED.items():
+        words = re.sub(pattern, ours, words)
+    return words
+
+
+def _end_of_message(lines: list[str]) -> int:
+    """tyro rules a line, which is empty here, between what is wrong and the help."""
+    return next((index for index, line in enumerate(lines[1:], 1) if not line), len(lines))
