@@ -60,13 +60,15 @@ def read_regular(path: Path, limit: int = LIMIT) -> bytes:
     """The bytes of a regular file. Raises `UserError` for anything else, and for a file of more than `limit` bytes."""
     try:
         with open_regular(path) as handle:
-            # The size is asked first, so that nothing is read of a file that is too large; it may have grown since.
+            # The size is asked first, so that nothing is read of a file that is too large, nor memory kept for more.
             size = os.fstat(handle.fileno()).st_size
-            content = handle.read(limit + 1) if size <= limit else b""
+            content = handle.read(size + 1) if size <= limit else b""
     except (OSError, MemoryError) as error:
         raise UserError(f"{path} cannot be read: {reason(error)}") from error
-    if max(size, len(content)) > limit:
-        raise UserError(f"{path} has {max(size, len(content)):,} bytes; expected at most {limit:,}")
+    if size > limit:
+        raise UserError(f"{path} has {size:,} bytes; expected at most {limit:,}")
+    if len(content) > size:
+        raise UserError(f"{path} grows while it is read; expected a file that nobody writes to")
     return content
 
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import os
 import pickle
 import runpy
 import struct
@@ -120,6 +121,67 @@ def test_damage_is_one_line(folder: Path, damage, message: str, capsys: pytest.C
     assert capsys.readouterr().out == ""
 
 
+LABELS = {
+    "None": ([0, None, 2], "label 1 is None"),
+    "float": ([0, 1, 2.0], "label 2 is 2.0"),
+    "NaN": ([float("nan"), 1, 2], "label 0 is nan"),
+    "huge": ([0, 10**30, 2], f"label 1 is {10**30}"),
+    "too huge to print": ([0, 10**5000, 2], "label 1 is an integer of 16610 bits"),
+    "string": ([0, "1", 2], "label 1 is '1'"),
+    "truth": ([0, True, 2], "label 1 is True"),
+    "list": ([0, [1], 2], "label 1 is a list"),
+    "negative": ([0, -1, 2], "label 1 is -1"),
+    "eleventh class": ([0, 1, 10], "label 2 is 10; expected an integer from 0 to 9"),
+    "array of floats": (np.array([0.0, 1, 2]), "label 0 is 0.0"),
+    "matrix": (np.zeros((3, 1), int), r"labels are int64 \(3, 1\); expected a list"),
+    "no list": (7, "labels are 7; expected a list"),
+    "nothing": (None, "labels are None; expected a list"),
+    "dictionary": ({0: 1, 1: 1, 2: 1}, "labels are a dict; expected a list"),
+}
+
+
+@pytest.mark.parametrize(("labels", "message"), LABELS.values(), ids=LABELS.keys())
+def test_odd_labels_are_one_line_that_names_the_member(folder: Path, labels: object, message: str) -> None:
+    member = folder / "cifar-10-batches-py" / "data_batch_3"
+    member.write_bytes(pickled(batch(3, 0) | {"labels": labels}))
+    with pytest.raises(UserError, match=f"^data_batch_3: {message}"):
+        load("cifar10", folder)
+
+
+def test_labels_may_be_an_array(folder: Path) -> None:
+    member = folder / "cifar-10-batches-py" / "test_batch"
+    member.write_bytes(pickled(batch(3, 0) | {"labels": np.array([3, 1, 2], dtype=">i2")}))
+    assert load("cifar10", folder).test.labels.tolist() == [3, 1, 2]
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (None, "label_names are None"),
+        (b"airplane", "label_names are b'airplane'"),
+        ([1, 2], "label_names are a list"),
+        (NAMES[:3], "3 label_names; expected 10"),
+    ],
+)
+def test_odd_names_are_one_line(folder: Path, names: object, message: str) -> None:
+    (folder / "cifar-10-batches-py" / "batches.meta").write_bytes(pickled({"label_names": names}))
+    with pytest.raises(UserError, match=f"^batches.meta: {message}"):
+        load("cifar10", folder)
+
+
+def test_what_is_no_file_is_refused(folder: Path, tmp_path: Path) -> None:
+    member = folder / "cifar-10-batches-py" / "test_batch"
+    member.unlink()
+    os.mkfifo(member)
+    with pytest.raises(UserError, match="test_batch is a named pipe"):
+        load("cifar10", folder)
+    os.mkfifo(tmp_path / "cifar-100-python.tar.gz")
+    with pytest.raises(UserError, match=r"cifar-100-python.tar.gz is a named pipe"):
+        load("cifar100", tmp_path)
+    with pytest.raises(UserError, match="cannot be opened: File name too long"):
+        load("cifar10", tmp_path / ("n" * 300))
+
+
 def test_half_an_archive_and_no_archive(folder: Path, tmp_path: Path) -> None:
     whole = packed(folder, tmp_path / "cifar-10-python.tar.gz")
     whole.write_bytes(whole.read_bytes()[:3000])
@@ -216,6 +278,9 @@ def test_describe_says_what_is_not_here_yet_and_what_is_damaged(
     monkeypatch.setattr(cifar, "cache", lambda: tmp_path)
     absent = {row.name: row for row in describe()}
     assert not absent["cifar10"].there and absent["cifar100"].classes == 100 and absent["cifar10"].train == 50_000
+    os.mkfifo(tmp_path / "cifar-100-python.tar.gz")
     (tmp_path / "cifar-10-python.tar.gz").write_bytes(b"half an archive")
-    damaged = {row.name: row for row in describe()}["cifar10"]
+    rows = {row.name: row for row in describe()}
+    assert "is a named pipe" in rows["cifar100"].problem
+    damaged = rows["cifar10"]
     assert damaged.there and damaged.train == 0 and "MD5" in damaged.problem and cifar.CIFAR10.md5 in damaged.problem

@@ -1,12 +1,15 @@
 import gzip
+import os
+import struct
+import tracemalloc
 from pathlib import Path
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from grfd.data import load
+from grfd.data import idx, load
 from grfd.data.idx import FILES, from_idx, to_idx
 from grfd.errors import UserError
 
@@ -147,3 +150,87 @@ def test_label_above_nine_is_refused(tmp_path: Path) -> None:
     (write(tmp_path) / FILES["test labels"]).write_bytes(to_idx(torch.tensor([0, 1, 2, 10, 3])))
     with pytest.raises(UserError, match="test label 3 is 10; expected 0…9"):
         load("mnist", tmp_path)
+
+
+def header(*shape: int) -> bytes:
+    return bytes((0, 0, 8, len(shape))) + struct.pack(f">{len(shape)}I", *shape)
+
+
+@pytest.mark.parametrize(
+    "shape",
+    [(2**32 - 1, 28, 28), (60000, 2**31, 28), (2**32 - 1, 0, 2**32 - 1), (0, 2**31, 1)],
+    ids=["-1 images", "negative rows", "zero among huge", "huge among zero"],
+)
+@pytest.mark.parametrize("pack", [bytes, gzip.compress], ids=["plain", "gzip"])
+def test_a_header_that_claims_too_much_is_refused(tmp_path: Path, shape: tuple[int, ...], pack) -> None:
+    (write(tmp_path) / FILES["train images"]).write_bytes(pack(header(*shape) + bytes(100)))
+    with pytest.raises(UserError, match=r"the header claims shape \[\d+, \d+, \d+\]; expected at most 1,073,741,824"):
+        load("mnist", tmp_path)
+
+
+@pytest.mark.parametrize("shape", [(0, 28, 28), (12, 0, 6), (12, 7, 0)])
+def test_images_without_pixels_are_refused(tmp_path: Path, shape: tuple[int, ...]) -> None:
+    (write(tmp_path) / FILES["train images"]).write_bytes(header(*shape))
+    (tmp_path / FILES["train labels"]).write_bytes(to_idx(PARTS["train labels"][: shape[0]]))
+    with pytest.raises(UserError, match="train is empty"):
+        load("mnist", tmp_path)
+
+
+def test_no_more_is_unpacked_than_the_header_claims(tmp_path: Path) -> None:
+    bomb = gzip.compress(header(12, 7, 6) + bytes(2**26), compresslevel=1)
+    (write(tmp_path) / FILES["train images"]).write_bytes(bomb)
+    tracemalloc.start()
+    with pytest.raises(UserError, match=r"train-images-idx3-ubyte: trailing bytes, .*expected 520 for shape"):
+        load("mnist", tmp_path)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 2**24
+
+
+def test_the_files_for_building_the_package_are_limited(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(idx, "LIMIT", 1000)
+    (tmp_path / "a.gz").write_bytes(gzip.compress(bytes(1001)))
+    with pytest.raises(UserError, match=r"a.gz: unpacks to more than 1,000 bytes"):
+        idx.read_content(tmp_path / "a.gz")
+
+
+def test_a_fifo_is_refused_and_a_folder_of_the_name_is_passed_over(tmp_path: Path) -> None:
+    write(tmp_path)
+    path = tmp_path / FILES["test labels"]
+    path.rename(tmp_path / "t10k-labels.idx1-ubyte")
+    path.mkdir()
+    assert len(load("mnist", tmp_path).test) == 5
+    path.rmdir()
+    os.mkfifo(path)
+    with pytest.raises(UserError, match="t10k-labels-idx1-ubyte is a named pipe"):
+        load("mnist", tmp_path)
+
+
+def test_a_name_that_is_too_long_is_one_line(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="cannot be opened: File name too long"):
+        load("mnist", tmp_path / ("n" * 300))
+
+
+@st.composite
+def spoilt(draw: st.DrawFn) -> bytes:
+    """An IDX file, plain or packed, of which a few bytes are others, or that is cut or prolonged."""
+    whole = to_idx(pixels(3, 2, 2))
+    content = bytearray(draw(st.sampled_from([whole, gzip.compress(whole, mtime=0), gzip.compress(whole * 2)])))
+    for position in draw(st.lists(st.integers(0, len(content) - 1), max_size=3)):
+        content[position] = draw(st.integers(0, 255))
+    return bytes(content[: draw(st.integers(0, len(content)))]) + draw(st.binary(max_size=4))
+
+
+@settings(deadline=None, max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(content=st.binary(max_size=60) | spoilt())
+def test_any_bytes_are_a_tensor_or_one_line(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(content)
+    try:
+        found = idx.read_idx(path, 3)
+    except UserError as error:
+        assert str(path) in str(error) and str(error).isprintable()
+    else:
+        unpacked = gzip.decompress(content) if content.startswith(idx.GZIP_MAGIC) else content
+        assert to_idx(found) == unpacked
+    assert path.read_bytes() == content

@@ -9,10 +9,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
+from grfd.api import read_image
 from grfd.data import image_file
 from grfd.data.image_file import FORMATS, PIXELS, SUFFIXES, read_pixels
 from grfd.errors import UserError
@@ -202,6 +204,18 @@ def test_the_filters_of_warnings_are_given_back(tmp_path: Path) -> None:
     before = list(warnings.filters)
     read_pixels(saved(Image.fromarray(GREY), tmp_path / "a.png"))
     assert warnings.filters == before
+
+
+def test_predict_reads_as_the_folder_does(tmp_path: Path) -> None:
+    (tmp_path / "wide.png").write_bytes(png(np.full((4, 5, 1), 38 * 257), 0))
+    Image.new("L", (5, 4), 38).save(tmp_path / "a.png")
+    for shape in ((1, 4, 5), (3, 4, 5)):
+        wide, narrow = (read_image(tmp_path / name, shape) for name in ("wide.png", "a.png"))
+        assert torch.equal(wide, narrow) and torch.equal(narrow, torch.full(shape, 38 / 255))
+    with pytest.raises(UserError, match=r"a.png is 4×5: expected 5×4"):
+        read_image(tmp_path / "a.png", (1, 5, 4))
+    with pytest.raises(UserError, match="takes images of 2 channels"):
+        read_image(tmp_path / "a.png", (2, 4, 5))
 
 
 @st.composite

@@ -116,3 +116,10 @@ def test_describe_sees_one_changed_label(labels_only: Path) -> None:
     path.write_bytes(lzma.compress(content, preset=0))
     row = describe()[0]
     assert not row.checksum_right and row.problem.startswith("test labels: MD5")
+
+
+def test_no_more_of_a_piece_is_unpacked_than_one_can_hold(labels_only: Path) -> None:
+    path = labels_only / "t10k-labels-idx1-ubyte.0.xz"
+    path.write_bytes(lzma.compress(bytes(mnist.LIMIT + 1), preset=0))
+    with pytest.raises(UserError, match=r"t10k-labels-idx1-ubyte.0.xz: cannot be read \(it is no complete xz file"):
+        load("mnist")

@@ -34,9 +34,7 @@ def as_tensor(value: object, what: str) -> Tensor:
         # Python's floats have no precision that anyone chose; an array's dtype is its owner's.
         return torch.from_numpy(array.astype(np.float32) if _chosen(value, array) else array)
     except (TypeError, ValueError, OverflowError, RuntimeError, Warning) as error:
-        raise UserError(
-            f"{what} are {in_words(value)} that holds more than numbers in equal rows; {EXPECTED}"
-        ) from error
+        raise UserError(f"{what} are {in_words(value)}, not all equal rows of 64-bit numbers; {EXPECTED}") from error
 
 
 def _chosen(value: object, array: np.ndarray) -> bool:

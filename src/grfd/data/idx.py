@@ -19,6 +19,7 @@ from grfd.data.record import Data, Split
 from grfd.errors import UserError
 from grfd.files import is_folder, is_there, read_regular, reason
 
+CHUNK = 2**20
 GZIP_MAGIC = b"\x1f\x8b"
 LIMIT = 2**30
 """Bytes of the largest IDX file, unpacked or not: twice the largest of EMNIST."""
@@ -97,7 +98,8 @@ def _unzipped(path: Path, content: bytes, count: int) -> bytes:
     """The first `count` bytes of a gzipped file, or all of them; then the checksum is verified, too."""
     try:
         with gzip.GzipFile(fileobj=io.BytesIO(content)) as stream:
-            return stream.read(count)
+            # in parts, because one read would reserve the whole count first
+            return b"".join(stream.read(min(CHUNK, count - start)) for start in range(0, count, CHUNK))
     except EOFError as error:
         raise UserError(f"{path}: truncated gzip file; expected a complete one") from error
     except (OSError, zlib.error, MemoryError) as error:

@@ -73,8 +73,8 @@ def from_tensors(
     train_labels: object,
     test_images: object,
     test_labels: object,
-    classes: Sequence[str] | None = None,
-    name: str = "tensors",
+    classes: object = None,
+    name: object = "tensors",
 ) -> Data:
     """A user's own tensors (or numpy arrays, or nested lists) as a checked dataset.
 
@@ -82,6 +82,8 @@ def from_tensors(
     `classes` are the k names; by default "0"…"k−1", k being the largest *training* label plus one, so that a test
     label that no training image has is an error. Raises UserError as `checked` does.
     """
+    if not isinstance(name, str) or not name:
+        raise UserError(f"the name of the dataset is {in_words(name)}; expected some letters")
     train, test = (
         Split(as_tensor(images, f"{where} images"), _as_int64(as_tensor(labels, f"{where} labels")))
         for images, labels, where in (
