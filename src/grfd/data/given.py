@@ -31,14 +31,11 @@ def as_tensor(value: object, what: str) -> Tensor:
         with warnings.catch_warnings():
             warnings.simplefilter("error")  # older versions of numpy only warn of rows of different lengths
             array = np.array(value)
-        # Python's floats have no precision that anyone chose; an array's dtype is its owner's.
-        return torch.from_numpy(array.astype(np.float32) if _chosen(value, array) else array)
+        # Nobody chose the precision of Python's floats; that of an array is its owner's.
+        single = array.dtype == np.float64 and not isinstance(value, np.ndarray)
+        return torch.from_numpy(array.astype(np.float32) if single else array)
     except (TypeError, ValueError, OverflowError, RuntimeError, Warning) as error:
         raise UserError(f"{what} are {in_words(value)}, not all equal rows of 64-bit numbers; {EXPECTED}") from error
-
-
-def _chosen(value: object, array: np.ndarray) -> bool:
-    return array.dtype == np.float64 and not isinstance(value, np.ndarray)
 
 
 def _plain(tensor: Tensor, what: str) -> Tensor:
