@@ -1,9 +1,12 @@
 """The commands as a user runs them: a whole small run, its output, and one clear line for each mistake."""
 
 import json
+import os
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -220,6 +223,113 @@ def test_truncated_weights(trained: Path, tmp_path: Path) -> None:
         (tmp_path / file).write_bytes((trained / file).read_bytes())
     (tmp_path / "target.safetensors").write_bytes((trained / "target.safetensors").read_bytes()[:-10])
     assert "target.safetensors is no whole safetensors file" in refused("predict", tmp_path, tmp_path / "a.png")
+
+
+def grfd_command(tmp_path: Path, *arguments: str, **options: object) -> subprocess.Popen:
+    """The installed command, with a light entry point, in an empty folder."""
+    program = str(Path(sys.executable).with_name("grfd"))
+    environment = os.environ | {"OMP_NUM_THREADS": "1"} | options.pop("environment", {})
+    kept = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | options
+    return subprocess.Popen([program, *arguments], env=environment, cwd=tmp_path, **kept)
+
+
+def test_output_that_cannot_be_written(tmp_path: Path) -> None:
+    with Path("/dev/full").open("w") as full:
+        for unbuffered in ("", "1"):
+            environment = {"PYTHONUNBUFFERED": unbuffered}
+            done = grfd_command(tmp_path, "--help", stdout=full, environment=environment)
+            assert done.communicate()[1].decode() == "grfd: cannot write to standard output: No space left on device\n"
+            assert done.returncode == 2
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_reader_that_leaves_is_no_error(tmp_path: Path, unbuffered: str) -> None:
+    for arguments in (["--help"], ["reproduce"]):
+        done = grfd_command(tmp_path, *arguments, environment={"PYTHONUNBUFFERED": unbuffered})
+        done.stdout.close()
+        assert done.stderr.read() == b""
+        assert done.wait() == 0
+
+
+def test_any_encoding_will_do(tmp_path: Path) -> None:
+    done = grfd_command(tmp_path, "evaluate", "--help", environment={"PYTHONIOENCODING": "ascii"})
+    said, wrong = done.communicate()
+    assert done.returncode == 0 and wrong == b""
+    assert "eps in pixels" in said.decode("ascii")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("part", ["numpy", "torch.nn", "grfd.commands"])
+def test_a_signal_during_the_import_is_one_line(tmp_path: Path, number: int, part: str) -> None:
+    """The signal comes when a module is looked for, so at the same moment on any machine."""
+    code = f"""
+import os, sys
+class Stop:
+    def find_spec(self, name, path, target=None):
+        if name == {part!r}:
+            os.kill(os.getpid(), {int(number)})
+sys.meta_path.insert(0, Stop())
+sys.argv = ["grfd", "--help"]
+from grfd_command import main
+main()
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (128 + number, "")
+    assert done.stderr == "grfd: stopped; the same command continues from here\n"
+
+
+def test_a_schedulers_signal_stops_a_training_that_then_continues(trained: Path, tmp_path: Path) -> None:
+    arguments = ["train", "quick", "--out", str(tmp_path / "run"), *SMALL]
+    process = grfd_command(tmp_path, *arguments)
+    while process.poll() is None and not (tmp_path / "run/standard.safetensors").exists():
+        time.sleep(0.01)
+    process.terminate()
+    said = process.communicate()[1].decode().splitlines()
+    assert process.returncode == 143
+    assert said[-1] == "grfd: stopped; the same command continues from here"
+    assert sum(line.startswith("grfd:") for line in said) == 1 and "Traceback" not in "".join(said)
+    run(*arguments)
+    for name in ("standard", "lvcvae", "target"):
+        assert (tmp_path / f"run/{name}.safetensors").read_bytes() == (trained / f"{name}.safetensors").read_bytes()
+
+
+TALKATIVE = """
+import atexit, os
+from torch import nn
+print("imported")
+atexit.register(lambda: print("ended"))
+class Network(nn.Module):
+    def __init__(self):
+        super().__init__()
+        print("made")
+        self.inner = nn.Linear(784, 10)
+    def forward(self, x):
+        print("called")
+        os.system("echo from a program")
+        return self.inner(x.flatten(1))
+"""
+
+
+def test_json_stands_alone_whatever_a_model_prints(tmp_path: Path) -> None:
+    (tmp_path / "talkative.py").write_text(TALKATIVE)
+    asked = ["--attacks", "fgsm", "--protocols", "whitebox", "--examples", "4", "--json"]
+    done = grfd_command(tmp_path, "evaluate", "--model", "talkative:Network", "--out", "judged", *asked)
+    said, beside = done.communicate()
+    assert done.returncode == 0, beside.decode()
+    assert json.loads(said).keys() == {"rows", "checks"}
+    for word in ("imported", "made", "called", "from a program", "ended"):
+        assert word in beside.decode()
+
+
+def test_square_brackets_are_no_markup_and_lines_stay_whole(trained: Path, tmp_path: Path, mnist: Data) -> None:
+    names = ["[red]x.png", ":cat:.png", "x" * 150 + ".png", "[/]"]
+    for name in names:
+        Image.fromarray(mnist.test.images[0, 0].numpy()).save(tmp_path / name, format="png")
+    lines = run("predict", trained, *(tmp_path / name for name in names)).stdout.splitlines()
+    assert [line.rsplit("  ", 2)[0] for line in lines] == [str(tmp_path / name) for name in names]
+    shutil.copytree(trained, tmp_path / "[/x] [bold]")
+    said = run("train", "quick", "--out", tmp_path / "[/x] [bold]", *SMALL).stdout
+    assert said.startswith(f"train {tmp_path / '[/x] [bold]'}: mnist")
 
 
 def test_a_mistake_leaves_no_run_behind(tmp_path: Path) -> None:

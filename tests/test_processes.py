@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from grfd import seeds
+from grfd import UserError, processes, seeds
 
 ALONE = [sys.executable, "-m", "grfd.cli"]
 TOGETHER = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "grfd.cli"]
@@ -103,3 +103,30 @@ def test_parts_of_a_draw_make_the_whole() -> None:
     assert torch.equal(torch.cat(parts), whole)
     torch.manual_seed(3)
     assert torch.equal(seeds.normal_like(torch.empty(7, 2)), whole)
+
+
+@pytest.mark.parametrize(
+    ("variables", "expected"),
+    [
+        ({"RANK": "x"}, "RANK=x: expected a whole number of at least 0"),
+        ({"RANK": "-1"}, "RANK=-1: expected a whole number"),
+        ({"WORLD_SIZE": "x"}, "WORLD_SIZE=x: expected a whole number of at least 1"),
+        ({"WORLD_SIZE": "0"}, "WORLD_SIZE=0: expected a whole number of at least 1"),
+        ({"RANK": "2", "WORLD_SIZE": "2"}, "RANK=2: expected less than WORLD_SIZE, which is 2"),
+        ({"RANK": "1"}, "RANK=1: expected less than WORLD_SIZE, which is 1"),
+        ({"ACCELERATE_USE_CPU": "perhaps"}, "ACCELERATE_USE_CPU"),
+    ],
+)
+def test_an_environment_of_no_job_is_refused(
+    variables: dict[str, str], expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(UserError, match=expected):
+        processes.check()
+
+
+def test_an_environment_of_no_job_is_one_line() -> None:
+    environment = ENVIRONMENT | {"WORLD_SIZE": "x"}
+    done = subprocess.run([*ALONE, "data"], capture_output=True, text=True, check=False, env=environment)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1) and "WORLD_SIZE=x" in done.stderr

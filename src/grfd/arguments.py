@@ -7,7 +7,8 @@ import re
 from collections.abc import Callable
 from contextlib import redirect_stderr
 from dataclasses import dataclass, field, fields, is_dataclass
-from functools import wraps
+from functools import cache, wraps
+from itertools import dropwhile, takewhile
 from typing import Any, get_type_hints
 
 import tyro
@@ -47,6 +48,7 @@ class Mode:
     reason: str
 
 
+@cache
 def options_of(what: Any) -> Options:
     """Of a function, its keyword arguments; of a record, its fields, those of a record in it behind a dot."""
     found = Options()
@@ -163,16 +165,17 @@ def parsed(what: Any, program: str, tokens: list[str], **keywords: Any) -> Any:
         if not stop.code:
             raise
         lines = [RULE.sub("", line.strip("│|╭╮╰╯ ")) for line in COLOUR.sub("", said.getvalue()).splitlines()]
-        words = " ".join(line for line in lines[1 : _end_of_message(lines)] if line)
-        raise UserError(f"{_reworded(words or lines[0])} (see {program} --help)") from None
+        words = " ".join(_message(lines)) or lines[0]
+        raise UserError(f"{_reworded(words)} (see {program} --help)") from None
+
+
+def _message(lines: list[str]) -> list[str]:
+    """What stands between the title and the next rule, which is an empty line here, as a rule below the title is."""
+    below = list(dropwhile(lambda line: not line, lines[1:]))
+    return list(takewhile(bool, below))
 
 
 def _reworded(words: str) -> str:
     for pattern, ours in REWORDED.items():
         words = re.sub(pattern, ours, words)
     return words
-
-
-def _end_of_message(lines: list[str]) -> int:
-    """tyro rules a line, which is empty here, between what is wrong and the help."""
-    return next((index for index, line in enumerate(lines[1:], 1) if not line), len(lines))

@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Callable
 from dataclasses import make_dataclass
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +65,7 @@ def _fit(tokens: list[str]) -> Callable[[], None]:
     return partial(fit, name, chosen, chosen.recipe, trust=chosen.trust or "model" in typed)
 
 
+@cache
 def fit_settings(defense: str) -> type[Any]:
     """The record of all that `grfd fit DEFENSE` can be given."""
     recipe = ("recipe", DEFENSES[defense].Recipe)

@@ -1,0 +1,400 @@
+"""Hostile input for every command and every option: each gets one line and exit code 2, and nothing on disk changes.
+
+Commands and options are read from the code. A new command, or a new option, needs a row here.
+"""
+
+import contextlib
+import inspect
+import io
+import os
+import shlex
+import sys
+from collections.abc import Iterator
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+
+from grfd import cli, runs
+from grfd.arguments import options_of
+from grfd.commands import COMMANDS, TRAINING, Training
+from grfd.config import Config
+from grfd.defenses import DEFENSES
+
+LONG = "a" * 300
+
+SETTINGS: dict[str, tuple[str, str]] = {
+    "data": ("minst", "unknown dataset 'minst'"),
+    "data-dir": ("nowhere", "nowhere"),
+    "train-examples": ("0", "train_examples must be at least 1, got 0"),
+    "model": ("lenet6", "unknown model 'lenet6'"),
+    "autoencoder": ("large", "--autoencoder"),
+    "latent": ("1000000000", "latent must be at most 100,000"),
+    "epochs": ("-1", "epochs must be at least 1, got -1"),
+    "classifier-epochs": ("1.5", "--classifier-epochs must be a whole number, got '1.5'"),
+    "augmentation": ("flip", "--augmentation"),
+    "batch": ("9223372036854775808", "batch must be at most"),
+    "passes": ("0", "passes must be at least 1, got 0"),
+    "learning-rate": ("nan", "learning_rate must be a finite number, got nan"),
+    "classifier-learning-rate": ("inf", "classifier_learning_rate must be a finite number, got inf"),
+    "weight-decay": ("-0.1", "weight_decay must be at least 0, got -0.1"),
+    "seed": ("-1", "seed must be at least 0, got -1"),
+    "alpha": ("1 2 nan", "alpha[2] must be a finite number, got"),
+    "beta": ("-1", "beta must be at least 0, got -1"),
+    "epsilon": ("much", "--epsilon must be a number, got 'much'"),
+    "gamma": ("-inf", "gamma must be a finite number, got -inf"),
+    "delta": ("1e300", "delta must be at most"),
+    "reconstruction": ("median", "--reconstruction"),
+    "kl": ("nope", "--kl"),
+    "sigma": ("0", "sigma must be at least"),
+    "perturbation": ("uniform", "--perturbation"),
+    "similarity": ("l3", "--similarity"),
+    "gradient-of": ("loss", "--gradient-of"),
+    "rsm-gradient": ("both", "--rsm-gradient"),
+    "game": ("zero-sum", "--game"),
+    "batch-norm": ("none", "--batch-norm"),
+    "latent-at-inference": ("median", "--latent-at-inference"),
+    "robust-dataset": ("twice", "--robust-dataset"),
+    "target-start": ("warm", "--target-start"),
+    "device": ("gpu", "--device"),
+    "precision": ("float8", "--precision"),
+    "channels-last": ("yes", "yes"),
+    "out": ("file", "file"),
+}
+"""Option of every training command → a value, and what is said of it."""
+
+RECIPE_VALUES = ("hostile", "nan", "-1")
+"""No field of any recipe takes one of these."""
+
+ROWS: dict[str, dict[str, list[tuple[str, str]]]] = {
+    "demo": {
+        "out": [("--out file", "file"), (f"--out {LONG}", "File name too long"), ("--out foreign", "foreign")],
+        "examples": [
+            ("--examples -1", "--examples must be at least 1, got -1"),
+            ("--examples 0", "at least 1"),
+            ("--examples many", "--examples must be a whole number, got 'many'"),
+        ],
+    },
+    "evaluate": {
+        "run": [
+            ("", "expected a run folder, or --model"),
+            ("nowhere", "nowhere holds no run"),
+            ("file", "file"),
+            ("'[/red]'", "[/red] holds no run"),
+            (LONG, "File name too long"),
+            ("a b", "Unrecognized options: b"),
+        ],
+        "protocols": [
+            ("run --protocols guessing", "invalid choice 'guessing'"),
+            ("run --protocols", "--protocols has no value"),
+            ("run --protocols transfer transfer", "transfer is named twice"),
+        ],
+        "attacks": [
+            ("run --attacks nope", "unknown attack 'nope'"),
+            ("run --attacks", "--attacks has no value"),
+            ("run --attacks pgd fgsm pgd", "pgd is named twice"),
+            ("--model m:f --out new --attacks nope", "unknown attack 'nope'"),
+        ],
+        "examples": [("run --examples 0", "at least 1"), ("run --examples 1e3", "whole number, got '1e3'")],
+        "defenses": [
+            ("run --defenses magic", "unknown defense 'magic'"),
+            ("--model m:f --out new --defenses grfd", "--defenses does not apply to grfd evaluate --model"),
+        ],
+        "model": [("run --model m:f --out new", "and not both"), ("--model m --out new", "package.module:factory")],
+        "weights": [
+            ("run --weights w.safetensors", "--weights does not apply to grfd evaluate RUN"),
+            ("--model torch.nn:Identity --out new --weights nowhere", "nowhere"),
+        ],
+        "adapter": [
+            ("run --adapter m:f", "--adapter does not apply to grfd evaluate RUN"),
+            ("--model torch.nn:Identity --out new --adapter nowhere:f", "nowhere"),
+        ],
+        "sources": [
+            ("run --sources m:f", "--sources does not apply to grfd evaluate RUN"),
+            ("--model torch.nn:Identity --out new --sources m:f m:f", "m:f is named twice"),
+        ],
+        "data": [
+            ("run --data mnist", "--data does not apply to grfd evaluate RUN"),
+            ("--model torch.nn:Identity --out new --data minst", "minst"),
+        ],
+        "data_dir": [
+            ("run --data-dir foreign", "--data-dir does not apply to grfd evaluate RUN"),
+            ("--model torch.nn:Identity --out new --data folder --data-dir nowhere", "nowhere"),
+        ],
+        "eps": [
+            ("run --eps 0.5", "--eps does not apply to grfd evaluate RUN"),
+            ("--model m:f --out new --eps nan", "--eps must be a finite number, got nan"),
+            ("--model m:f --out new --eps 0", "--eps must be at least"),
+            ("--model m:f --out new --eps 1.5", "--eps must be at most 1, got 1.5"),
+        ],
+        "out": [
+            ("run --out new", "--out does not apply to grfd evaluate RUN"),
+            ("--model m:f", "expected --out FOLDER"),
+            ("--model torch.nn:Identity --out ''", "--out is empty"),
+        ],
+        "trust": [
+            ("run --trust=yes", "--trust takes no value"),
+            ("--model m:f --out new --trust", "--trust does not apply to grfd evaluate --model"),
+        ],
+        "json": [("nowhere --json", "nowhere holds no run"), ("run --json --json", "--json is given twice")],
+    },
+    "show": {
+        "run": [
+            ("", "PATH"),
+            ("run", "holds no results yet"),
+            ("nowhere", "nowhere holds no run"),
+            ("run run", "Unrecognized options: run"),
+            ("broken", "broken/config.json"),
+        ],
+        "json": [("nowhere --json", "nowhere holds no run"), ("run --jsn", "did you mean --json?")],
+    },
+    "disentangle": {
+        "run": [
+            ("nowhere --out a.npz", "nowhere holds no run"),
+            ("run --out a.npz", "lvcvae.safetensors is not there"),
+        ],
+        "split": [("run --out a.npz --split half", "--split"), ("run --out a.npz --split", "--split has no value")],
+        "out": [("run", "--out"), ("run --out ''", "--out is empty"), ("run --out '  '", "--out is empty")],
+    },
+    "predict": {
+        "run": [
+            ("", "PATH"),
+            ("nowhere '[red]x.png'", "nowhere holds no run"),
+            ("'[red]' x.png", "[red] holds no run"),
+        ],
+        "images": [("run", "no image given"), ("run ''", "empty")],
+        "trust": [("run x.png --trust=1", "--trust takes no value")],
+    },
+    "data": {},
+    "bench": {
+        "what": [("", "attacks,parity"), ("speed", "invalid choice 'speed'")],
+        "attacks": [
+            ("attacks --attacks nope", "unknown attack 'nope'"),
+            ("parity --attacks", "--attacks has no value"),
+        ],
+        "models": [("attacks --models lenet5 nope", "unknown model 'nope'"), ("attacks --models", "has no value")],
+        "examples": [("attacks --examples 0", "--examples must be at least 1, got 0")],
+        "repeats": [("parity --repeats 0", "--repeats must be at least 1, got 0")],
+        "out": [("attacks --out ''", "--out is empty")],
+        "save": [("attacks --save ''", "--save is empty")],
+        "json": [("attacks --json --examples -5", "--examples must be at least 1, got -5")],
+    },
+    "bench train": {
+        "name": [("", "STR"), ("slow", "unknown preset 'slow'"), ("quick quick", "Unrecognized options: quick")],
+        "batch": [("quick --batch 0", "--batch must be at least 1, got 0")],
+        "steps": [("quick --steps 0", "--steps must be at least 1, got 0"), ("quick --steps 1e9", "whole number")],
+        "precision": [("quick --precision float8", "--precision")],
+        "device": [("quick --device tpu", "--device")],
+        "json": [("quick --json=1", "--json takes no value")],
+    },
+    "reproduce": {
+        "name": [("nope", "unknown experiment 'nope'"), ("nope --list", "unknown experiment 'nope'")],
+        "dataset": [
+            ("table2 --dataset mnits", "--dataset"),
+            ("--list --dataset cifar10", "--dataset does not apply to grfd reproduce --list"),
+            ("rsm --dataset cifar10", "unknown scale 'cifar10-quick'"),
+        ],
+        "data_dir": [
+            ("table2 --data-dir foreign", "--data-dir does not apply to grfd reproduce on MNIST"),
+            ("--list --data-dir foreign", "--data-dir does not apply to grfd reproduce --list"),
+        ],
+        "scale": [
+            ("--list --scale bogus", "unknown scale 'bogus'"),
+            ("table2 --scale bogus --dry-run", "unknown scale 'bogus'"),
+        ],
+        "seeds": [
+            ("--seeds 0", "--seeds must be at least 1, got 0"),
+            ("table2 --seeds 1000000000 --dry-run", "--seeds must be at most 1,000"),
+            ("table2 --seeds two", "--seeds must be a whole number, got 'two'"),
+        ],
+        "out": [("--out new", "--out does not apply to grfd reproduce --list"), ("table2 --out ''", "--out is empty")],
+        "dry_run": [("--dry-run", "--dry-run does not apply to grfd reproduce --list")],
+        "list": [("--list --list", "--list is given twice"), ("--list=all", "--list takes no value")],
+    },
+    "sweep": {
+        "scale": [("--scale bogus --dry-run", "unknown scale 'bogus'")],
+        "seed": [("--seed -1 --dry-run", "--seed must be at least 0, got -1")],
+        "epsilon": [("--epsilon 0.45", "epsilon 0.45: expected of"), ("--epsilon 0 0.0", "is named twice")],
+        "gamma": [("--gamma nan", "gamma"), ("--gamma", "--gamma has no value")],
+        "delta": [("--delta 3 --dry-run", "delta 3: expected of"), ("--delta x", "--delta")],
+        "out": [("--out file", "file"), ("--out '' --dry-run", "--out is empty")],
+        "storage": [
+            ("--dry-run --storage nonsense", "nonsense: cannot be used"),
+            ("--storage sqlite:////nowhere/x.db", "sqlite:////nowhere/x.db: cannot be used"),
+            ("--dry-run --storage mysql://me:hunter2@host/db", "mysql://me:***@host/db: its driver is not installed"),
+            ("--dry-run --storage postgresql+psycopg://me:hunter2@127.0.0.1:x/d", "me:***@127.0.0.1:x/d: cannot be"),
+            ("--dry-run --storage 'mysql://h/d?user=me&password=hunter2'", "password=***"),
+            ("--storge postgresql://me:hunter2@host/db", "did you mean --storage?"),
+            ("--trials postgresql://me:hunter2@host/db", "me:***@host"),
+            ("postgresql://me:hunter2@host/db", "me:***@host"),
+        ],
+        "study": [("--study '' --dry-run", "--study is empty")],
+        "objective": [("--objective best", "--objective")],
+        "pruner": [
+            ("--pruner median --objective clean-and-worst", "a pruner needs one objective"),
+            ("--pruner median --dry-run", "--pruner does not apply to grfd sweep --dry-run"),
+        ],
+        "trials": [
+            ("--trials 0", "--trials must be at least 1, got 0"),
+            ("--trials 3 --dry-run", "--trials does not apply to grfd sweep --dry-run"),
+        ],
+        "dry_run": [("--dry-run --no-dry-run", "--dry-run is given twice")],
+    },
+    "page": {
+        "results": [("--results nowhere --out new", "nowhere holds no"), ("--results ''", "--results is empty")],
+        "out": [("--out", "--out has no value"), ("--out ''", "--out is empty")],
+    },
+}
+"""Command → parameter → command lines, each with words of the line that it gets."""
+
+WHOLE: list[tuple[str, str]] = [
+    ("trian quick", "unknown command 'trian'"),
+    ("--version now", "nothing can follow --version"),
+    ("--help me", "nothing can follow --help"),
+    ("-x", "unknown command '-x'"),
+    ("''", "unknown command ''"),
+    ("data x", "Unrecognized options: x"),
+    ("data --json", "unknown option --json"),
+    ("fit magic", "unknown defense 'magic'"),
+    ("fit pgd-at", "--out"),
+    ("fit pgd-at magic --out new", "unknown preset 'magic'"),
+    ("fit pgd-at --out file", "file"),
+    ("fit pgd-at --out broken", "broken/config.json"),
+    (f"fit pgd-at --out {LONG}", "File name too long"),
+    ("train fast --out new", "unknown preset 'fast'"),
+    ("train quick", "--out"),
+    ("train quick new", "--out"),
+    ("train quick --out '[/x]' --epochs 0", "epochs must be at least 1, got 0"),
+    ("train quick --out foreign", "foreign"),
+    (f"train quick --out {LONG}", "File name too long"),
+    ("train quick --out file/run", "file/run"),
+    ("train quick --out new --alpha 1 2", "Missing value for argument '--alpha'"),
+    ("train quick --out new --alpha 1 2 3 4", "Unrecognized options: 4"),
+    ("train --help me", "nothing can follow --help"),
+    ("bench", "attacks,parity"),
+    ("bench trian quick", "invalid choice 'trian'"),
+]
+"""What concerns no option, or several."""
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The current folder: a run without weights, a broken one, a folder of somebody else's, a file."""
+    folder = tmp_path_factory.mktemp("place")
+    earlier = Path.cwd()
+    os.chdir(folder)
+    runs.create(folder / "run", Config(device="cpu"))
+    (folder / "broken").mkdir()
+    (folder / "broken" / "config.json").write_text("{")
+    (folder / "foreign" / "sub").mkdir(parents=True)
+    (folder / "foreign" / "sub" / "draft.tmp").write_text("mine")
+    (folder / "foreign" / "a.txt").write_text("mine")
+    (folder / "file").write_text("mine")
+    yield folder
+    os.chdir(earlier)
+
+
+def content(folder: Path) -> dict[str, bytes | None]:
+    return {str(path): path.read_bytes() if path.is_file() else None for path in folder.rglob("*")}
+
+
+def refused(place: Path, command: str, expected: str) -> str:
+    """Runs a command line in this process. Returns what is wrong with the answer."""
+    before = content(place)
+    code, said = answer(shlex.split(command))
+    found = {
+        f"does not say {expected!r}": expected not in said,
+        f"exit code {code}": code != 2,
+        "is not one line": not said.startswith("grfd: ") or said.count("\n") != 1,
+        "tells the password": "hunter2" in said,
+        "changes the disk": content(place) != before,
+    }
+    problems = [problem for problem, there in found.items() if there]
+    return f"grfd {command}: {'; '.join(problems)}: {said}" if problems else ""
+
+
+def answer(arguments: list[str]) -> tuple[object, str]:
+    """Exit code and standard error of the command, without a process of its own: importing takes seconds."""
+    said, earlier = io.StringIO(), sys.argv
+    sys.argv = ["grfd", *arguments]
+    code: object = 0
+    try:
+        with contextlib.redirect_stderr(said), contextlib.redirect_stdout(io.StringIO()):
+            cli.main()
+    except SystemExit as stop:
+        code = stop.code
+    except Exception as error:
+        return 1, f"Traceback: {type(error).__name__}: {error}"
+    finally:
+        sys.argv = earlier
+    return code, said.getvalue()
+
+
+def test_every_parameter_of_every_command_has_a_row() -> None:
+    assert ROWS.keys() == COMMANDS.keys()
+    for command, function in COMMANDS.items():
+        assert ROWS[command].keys() == inspect.signature(function).parameters.keys(), command
+        assert all(ROWS[command].values()), command
+    assert SETTINGS.keys() == options_of(Training).names
+
+
+@pytest.mark.parametrize("command", [command for command in ROWS if ROWS[command]])
+def test_each_row_is_one_line(place: Path, command: str) -> None:
+    rows = [row for several in ROWS[command].values() for row in several]
+    problems = [refused(place, f"{command} {arguments}", expected) for arguments, expected in rows]
+    assert not any(problems), "\n".join(filter(None, problems))
+
+
+def test_what_concerns_no_option_is_one_line(place: Path) -> None:
+    problems = [refused(place, command, expected) for command, expected in WHOLE]
+    assert not any(problems), "\n".join(filter(None, problems))
+
+
+@pytest.mark.parametrize("command", TRAINING)
+def test_each_setting_is_checked(place: Path, command: str) -> None:
+    problems = []
+    for name, (value, expected) in SETTINGS.items():
+        out = "" if name == "out" else "--out new"
+        problems.append(refused(place, f"{command} quick {out} --{name} {value}", expected))
+    assert not any(problems), "\n".join(filter(None, problems))
+
+
+@pytest.mark.parametrize("defense", DEFENSES)
+def test_each_field_of_each_recipe_is_checked(place: Path, defense: str) -> None:
+    problems = []
+    for field in fields(DEFENSES[defense].Recipe):
+        name = f"recipe.{field.name.replace('_', '-')}"
+        flag = name in options_of(cli.fit_settings(defense)).flags
+        for value in RECIPE_VALUES:
+            given = f"--{name}={value}" if flag else f"--{name} {value}"
+            problems.append(refused(place, f"fit {defense} --out new {given}", field.name.partition("_")[0]))
+    assert not any(problems), "\n".join(filter(None, problems))
+
+
+def test_settings_of_a_fit_are_checked(place: Path) -> None:
+    problems = []
+    for name, (value, expected) in SETTINGS.items():
+        out = "" if name == "out" else "--out new"
+        problems.append(refused(place, f"fit bit-depth quick {out} --{name} {value}", expected))
+    assert not any(problems), "\n".join(filter(None, problems))
+
+
+def test_each_option_is_refused_without_a_value_or_twice(place: Path) -> None:
+    calls = {command: options_of(function) for command, function in COMMANDS.items()}
+    calls |= {f"{command} quick": options_of(Training) for command in TRAINING}
+    calls |= {f"fit {defense}": options_of(cli.fit_settings(defense)) for defense in DEFENSES}
+    problems = []
+    for command, options in calls.items():
+        for name in sorted(options.names):
+            if name in options.flags:
+                rows = {f"--{name}=maybe": f"--{name} takes no value", f"--{name} --{name}": f"--{name} is given twice"}
+            else:
+                rows = {
+                    f"--{name}": f"--{name} has no value",
+                    f"--{name} ''": f"--{name} is empty",
+                    f"--{name}=": f"--{name} is empty",
+                    f"--{name} 1 --{name}=1": f"--{name} is given twice",
+                    f"--{name}x 1": f"unknown option --{name}x",
+                }
+            problems += [refused(place, f"{command} {arguments}", expected) for arguments, expected in rows.items()]
+    assert not any(problems), "\n".join(filter(None, problems))
