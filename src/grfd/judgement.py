@@ -15,14 +15,14 @@ from grfd.data.record import Data, as_images
 from grfd.defenses import DEFENSES, is_fitted, standard
 from grfd.errors import UserError
 from grfd.evaluate.attacker import may_reject
+from grfd.evaluate.case import Case, budgets_for, check_names, looked_at
 from grfd.evaluate.checks import as_rows, run_checks
-from grfd.evaluate.judge import Case, budgets_for, check_names
 from grfd.evaluate.judge import evaluate as run_attacks
 from grfd.evaluate.protocols import PROTOCOLS
 from grfd.models import Architecture
 from grfd.models.checks import as_module, check_answers, check_declarations, check_folder_name, check_numbers
 from grfd.models.own import factory, imported, in_one_line, made
-from grfd.models.state import IMAGES, identity_of, is_quantised, left_as_they_were
+from grfd.models.state import is_quantised, left_as_they_were
 from grfd.opening import (
     OwnModel,
     Source,
@@ -33,9 +33,9 @@ from grfd.opening import (
     named_data,
     open_run,
     own_data,
-    read_results,
 )
 from grfd.pictured import write_figures
+from grfd.report.stored import read_results
 from grfd.report.table import results as table_results
 from grfd.runs import Run
 from grfd.seeds import left_as_found
@@ -197,9 +197,7 @@ def evaluate_models(
                 check_own(each, loaded, device, name)
             run = runs.create(folder, settings)
             budgets = budgets_for(loaded.test.images.shape[1], eps)
-            shown = as_images(loaded.test.images[:IMAGES].to(device))
-            fingerprints = {name: identity_of(each, shown) for name, each in given.items()}
-            case = Case(run.path, given, loaded.test, budgets, settings.seed, device, sources, fingerprints)
+            case = Case(run.path, given, loaded.test, budgets, settings.seed, device, sources)
             return _judge(run, case, wanted, chosen, examples, loaded.source)
 
 
@@ -236,12 +234,13 @@ def _judge(
     run: Run, case: Case, protocols: list[str], attacks: list[str], examples: int, images: str
 ) -> dict[str, Any]:
     """Attacks, checks, results.json, and evaluation.json: what was asked, of which images, by which revision."""
-    earlier = read_results(run)["checks"] if run.has("results.json") else []
+    earlier = read_results(run.path)["checks"] if run.has("results.json") else []
+    case = looked_at(case)
     run_attacks(case, protocols, attacks, examples)
     kept = [check for check in earlier if check["model"] not in case.models]
     found = table_results(run.path, kept + processes.of_main(lambda: as_rows(run_checks(case))))
     asked: dict[str, Any] = {"protocols": protocols, "attacks": attacks, "examples": examples, "images": images}
-    asked["weights"] = case.fingerprints
+    asked["weights"] = {name: known["weights"] for name, known in case.identities.items()}
     runs.write_json(run.file("evaluation.json"), asked | runs.provenance())
     runs.write_json(run.file("results.json"), found)
     return found
@@ -252,4 +251,4 @@ def results(source: Source) -> dict[str, list[dict[str, Any]]]:
     run = open_run(source)
     if not run.has("results.json"):
         raise UserError(f"{run.path} holds no results yet: run grfd evaluate {run.path}")
-    return read_results(run)
+    return read_results(run.path)

@@ -1,12 +1,9 @@
 """What a command begins with: a run folder, its data set, its architecture, and the caller's arguments, checked."""
 
 import io
-import json
-import math
 from collections.abc import Iterable
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from torch import Tensor
@@ -16,11 +13,8 @@ from grfd import runs
 from grfd.config import Config
 from grfd.data.record import Data, Split, checked
 from grfd.errors import UserError
-from grfd.evaluate.checks import Check
-from grfd.files import read_regular
 from grfd.models import Architecture, architecture
 from grfd.models.own import factory
-from grfd.report.table import Row
 from grfd.runs import Run
 
 Source = Path | str | Run
@@ -98,44 +92,6 @@ def as_names(values: object, name: str) -> list[str]:
         if not isinstance(each, str):
             raise UserError(f"{name} holds {each!r}: expected names")
     return listed
-
-
-def read_results(run: Run) -> dict[str, list[dict[str, Any]]]:
-    """The content of results.json. Raises `UserError` where it is damaged."""
-    file = run.file("results.json")
-    try:
-        found = json.loads(read_regular(file))
-        kinds = {"rows": Row, "checks": Check}
-        if not isinstance(found, dict) or set(found) != set(kinds):
-            raise ValueError("expected rows and checks")
-        for part, kind in kinds.items():
-            for index, row in enumerate(_list_of(found[part], part)):
-                _check_row(row, kind, f"{part}[{index}]")
-    except (UserError, ValueError, RecursionError) as error:
-        way_out = f"delete it and run grfd evaluate {run.path} again, which keeps the records"
-        raise UserError(f"{file} is damaged ({error}): {way_out}") from error
-    return found
-
-
-def _list_of(found: object, part: str) -> list[object]:
-    if not isinstance(found, list):
-        raise ValueError(f"{part} is no list")
-    return found
-
-
-def _check_row(row: object, kind: type[Row] | type[Check], where: str) -> None:
-    """Raises `ValueError` where a row has not the fields of `kind`, with values of their types."""
-    if not isinstance(row, dict) or set(row) != {field.name for field in fields(kind)}:
-        raise ValueError(f"{where} has not the fields {', '.join(field.name for field in fields(kind))}")
-    for field in fields(kind):
-        value = row[field.name]
-        number = field.type is float and type(value) is int
-        if type(value) is not field.type and not number:
-            raise ValueError(f"{where}: {field.name} is {value!r}")
-        if field.name == "accuracy" and not (math.isfinite(value) and 0 <= value <= 1):
-            raise ValueError(f"{where}: accuracy is {value!r}, not in [0, 1]")
-        if field.name == "examples" and value < 1:
-            raise ValueError(f"{where}: examples is {value!r}")
 
 
 def write_npz(path: Path, arrays: dict[str, np.ndarray]) -> None:

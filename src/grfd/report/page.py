@@ -8,10 +8,11 @@ from typing import Any
 from grfd import runs
 from grfd.errors import UserError
 from grfd.evaluate.protocols import PROTOCOLS
-from grfd.evaluate.records import stored
+from grfd.evaluate.records import read_settings, stored
 from grfd.report import rivals, robust_section, rsm, variant_sections
 from grfd.report.sheets import Sheet, markdown
 from grfd.report.spread import spread, values
+from grfd.report.stored import read_checks
 from grfd.report.table import MODEL_NAMES, NAMES, Row, cell, columns, grid, published, rows, usual
 
 LONG = "mnist-lenet5"
@@ -36,7 +37,7 @@ def write_page(results: Path, out: Path) -> None:
 def page(results: Path) -> str:
     """The page's text."""
     long, seeds = results / LONG, sorted(results.glob(f"{SEEDS}-*"))
-    parts = [HEAD]
+    parts = [HEAD, early_exit(results)]
     if (long / "config.json").exists():
         parts += ["## One run at the paper's schedule", _about(long), _table(rows(long))]
         parts += [_course(long), _curve(long), _checks(long)]
@@ -49,7 +50,7 @@ def page(results: Path) -> str:
     if (results / STOPPED / "metrics.jsonl").exists():
         parts += ["## The paper's schedule at another learning rate, stopped", _stopped(results / STOPPED)]
         parts += [_course(results / STOPPED), _curve(results / STOPPED)]
-    if len(parts) == 1:
+    if len(parts) == 2:
         raise UserError(f"{results} holds no evaluated run named {LONG} or {SEEDS}-N")
     return "\n\n".join(part for part in parts if part) + "\n"
 
@@ -72,6 +73,32 @@ What the attacker knows:
 "Standard" is the undefended LeNet5 on which transferred examples are made; "2nd standard" is another undefended LeNet5,
 of another seed: what it keeps under `transfer` is no defense at all."""
 )
+
+
+def early_exit(results: Path) -> str:
+    """A warning that names the folders whose transferred examples left the attack at their first success; "" if none.
+
+    Records say so themselves: those of all steps hold the settings of the transfer.
+    """
+    old = sorted({_run_of(results, path) for path in results.rglob("records/*/transfer/*.npz") if _left_early(path)})
+    if not old:
+        return ""
+    names = ", ".join(f"`{name}`" for name in old)
+    return (
+        "**Warning: some numbers under `transfer` and `adaptive` on this page are too high.** In the records of the "
+        "folders named here, a transferred example left its attack at its first success, just behind the decision "
+        "boundary of the model that it was made on. Such examples transfer badly (docs/attacks.md has the comparison). "
+        "`adaptive`, which takes over what `transfer` found, is affected too; `whitebox` and `residual` are not. They "
+        f"will be measured again: {names}."
+    )
+
+
+def _run_of(results: Path, path: Path) -> str:
+    return path.relative_to(results).parents[3].as_posix()
+
+
+def _left_early(path: Path) -> bool:
+    return "transfer" not in read_settings(path)
 
 
 def _config(folder: Path) -> dict[str, Any]:
@@ -182,7 +209,7 @@ def _curve(folder: Path) -> str:
 
 
 def _checks(folder: Path) -> str:
-    checks = json.loads((folder / "results.json").read_text())["checks"]
+    checks = read_checks(folder)
     flagged = [check for check in checks if check["flagged"]]
     head = f"Masking checks of `{folder.name}`: {len(checks)} made, {len(flagged)} flagged."
     return "\n".join([head, *(f"- {each['model']}: {each['name']}: {each['detail']}" for each in flagged)])

@@ -6,13 +6,14 @@ from pathlib import Path
 
 import numpy as np
 
-from grfd.evaluate.judge import CONTROL
+from grfd.evaluate.case import CONTROL
 from grfd.evaluate.protocols import PROTOCOLS, Protocol
 from grfd.report import none_row, sources
 from grfd.report.certificates import RADII, certified_accuracy
 from grfd.report.paper import LITERATURE, TABLE_3
 from grfd.report.sheets import Sheet, markdown
 from grfd.report.spread import Grid, spread, values
+from grfd.report.stored import read_checks, read_evaluation
 from grfd.report.table import DATA_NAMES, MODEL_NAMES, NAMES, Row, grid, rows, usual
 
 SEEDS = {"mnist": "table3-seed", "cifar10": "table3-cifar10-seed", "cifar100": "table3-cifar100-seed"}
@@ -52,7 +53,7 @@ def small_section(results: Path, data: str) -> list[str]:
         return []
     grids = [grid(rows(folder)) for folder in folders]
     config = json.loads((folders[0] / "config.json").read_text())["config"]
-    evaluation = json.loads((folders[0] / "evaluation.json").read_text())
+    evaluation = read_evaluation(folders[0], "images")
     paper = {
         model: " / ".join(f"{value:.2f}" for value in TABLE_3[data][model].values()) for model in ("standard", "grfd")
     }
@@ -121,7 +122,7 @@ def _cell(ours: list[float], paper: float | None) -> str:
 
 
 def _flags(folders: list[Path], grids: list[Grid]) -> str:
-    checks = [check for folder in folders for check in json.loads((folder / "results.json").read_text())["checks"]]
+    checks = [check for folder in folders for check in read_checks(folder)]
     flagged = [check for check in checks if check["flagged"]]
     grouped: dict[tuple[str, str], list[str]] = {}
     for each in flagged:

@@ -1,6 +1,5 @@
 """The page's section on GRFD robust, from the records of `grfd reproduce robust`."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -21,6 +20,7 @@ from grfd.report.robust import (
     with_most_attacks,
 )
 from grfd.report.sheets import markdown
+from grfd.report.stored import read_checks
 from grfd.report.table import DATA_NAMES, NAMES, rows
 
 FOLDERS = {"robust": "robust-short-seed", "robust-cifar10": "robust-cifar10-small-seed"}
@@ -129,7 +129,7 @@ def _flags(folders: Sequence[Path]) -> str:
     checks = [
         {"seed": f"seed {seed}: " if len(folders) > 1 else ""} | check
         for seed, folder in enumerate(folders)
-        for check in json.loads((folder / "results.json").read_text())["checks"]
+        for check in read_checks(folder)
     ]
     flagged = [check for check in checks if check["flagged"]]
     ours = best_of(folders, OURS)

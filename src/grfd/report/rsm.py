@@ -7,6 +7,7 @@ from typing import Any
 
 from grfd.report.sheets import Sheet, markdown
 from grfd.report.spread import spread, values
+from grfd.report.stored import read_checks
 from grfd.report.table import NAMES, columns, grid, rows
 
 FOLDERS = "rsm-short-seed"
@@ -98,7 +99,7 @@ def _flags(folders: Sequence[Path]) -> str:
             check["name"]
             for folder in folders
             for eps in EPSILONS
-            for check in json.loads((folder_at(folder, eps) / "results.json").read_text())["checks"]
+            for check in read_checks(folder_at(folder, eps))
             if check["model"] == model and check["flagged"]
         ]
         told = ", ".join(f"{name} ({found.count(name)})" for name in dict.fromkeys(found))

@@ -6,6 +6,7 @@ from pathlib import Path
 from grfd.evaluate.protocols import Protocol
 from grfd.report.latents import LATENTS, draw_figure_2, figure_2
 from grfd.report.sheets import markdown
+from grfd.report.stored import read_evaluation
 from grfd.report.table import NAMES
 from grfd.report.variant_figures import draw_figure_4a, draw_figure_4b
 from grfd.report.variants import (
@@ -67,7 +68,7 @@ def _has_shares(judged: Judged) -> bool:
 
 def _about(judged: Judged) -> str:
     about = json.loads((judged.folders[0] / "config.json").read_text())
-    config, evaluated = about["config"], json.loads((judged.folders[0] / "evaluation.json").read_text())
+    config, evaluated = about["config"], read_evaluation(judged.folders[0], "examples")
     count = len(judged.folders)
     seeds = f"{count} seeds, mean ± standard deviation" if count > 1 else "one seed"
     attacks = ", ".join(NAMES[name] for name in attacks_of(judged))
