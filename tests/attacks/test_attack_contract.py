@@ -43,7 +43,7 @@ def accuracy(model: Callable[[Tensor], Tensor], images: Tensor, labels: Tensor) 
     channels=st.sampled_from([1, 3]),
     height=st.integers(1, 6),
     width=st.integers(1, 6),
-    classes=st.sampled_from([1, 2, 3, 10]),
+    classes=st.sampled_from([2, 3, 10]),
     dtype=st.sampled_from([torch.float32, torch.float64]),
     memory_format=st.sampled_from([torch.contiguous_format, torch.channels_last]),
     eps=st.floats(0, 0.6),
@@ -101,7 +101,7 @@ def test_other_bounds(attack: Attacker, name: str, strong: Strong, small_net: Ca
     channels=st.sampled_from([1, 3]),
     height=st.integers(1, 9),
     width=st.integers(1, 9),
-    classes=st.sampled_from([1, 2, 3, 10]),
+    classes=st.sampled_from([2, 3, 10]),
     eps=st.floats(0, 4),
     active_set=st.booleans(),
     seed=st.integers(0, 2**31),
@@ -277,7 +277,8 @@ def test_dropping_fooled_examples_saves_work_and_changes_no_verdict(
         result = attack(name, net, images, labels, active_set=active_set, **longer)
         hook.remove()
         seen[active_set], robust[active_set] = sum(rows), accuracy(net, result, labels)
-    assert seen[True] < 0.9 * seen[False]
+    # What TorchAttacks returns is only run to the end within a part: later parts get what still stands in either case.
+    assert seen[True] < (1.0 if name == "aa_torchattacks" else 0.9) * seen[False]
     assert 0 < robust[True] < 1
     # The random draws fall on other examples, so that a borderline one may go either way.
     assert abs(robust[True] - robust[False]) <= 2 / len(images)
@@ -345,3 +346,90 @@ def test_a_random_model(attack: Attacker, name: str, strong: Strong, victim: tup
     )
     assert (result - images).abs().max() <= 0.1 + 1e-6
     assert accuracy(net, result, labels) < 0.8
+
+
+class InPlace(nn.Module):
+    """A model that changes what it is given before it answers."""
+
+    def __init__(self, net: nn.Module, change: Callable[[Tensor], Any]) -> None:
+        super().__init__()
+        self.net = net
+        self.change = change
+
+    def forward(self, images: Tensor) -> Tensor:
+        self.change(images)
+        return self.net(images)
+
+
+@every_attack
+@pytest.mark.parametrize(
+    "change",
+    [lambda x: x.data.mul_(8).sub_(20), lambda x: x.mul_(1.0), lambda x: x.data.zero_().add_(0.5)],
+    ids=["data", "in place", "constant"],
+)
+def test_a_model_that_changes_its_input_changes_nothing_of_the_callers(
+    attack: Attacker, name: str, change: Callable[[Tensor], Any], victim: tuple[nn.Module, Tensor, Tensor]
+) -> None:
+    net, images, labels = victim
+    kept = images.clone()
+    result = attack(name, InPlace(net, change), images, labels)
+    assert torch.equal(images, kept)
+    assert result.isfinite().all() and result.min() >= 0 and result.max() <= 1
+    assert name == "pixle" or (result - images).abs().max() <= 0.05 + 1e-6
+
+
+@every_attack
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_images_are_attacked_in_single_precision(
+    attack: Attacker, name: str, dtype: torch.dtype, strong: Strong, victim: tuple[nn.Module, Tensor, Tensor]
+) -> None:
+    net, images, labels = victim
+    halved, images = net.to(dtype), images.to(dtype)
+    labels = halved(images).argmax(1)
+    result = attack(name, halved, images, labels, **{"eps": 0.1} | strong.get(name, {}))
+    eps = strong.get(name, {}).get("eps", 0.1)
+    assert result.dtype == dtype and result.isfinite().all()
+    assert result.min() >= 0 and result.max() <= 1
+    assert name == "pixle" or (result.float() - images.float()).abs().max() <= eps + torch.finfo(dtype).eps
+    assert accuracy(halved, result, labels) < 0.5
+
+
+@pytest.mark.parametrize("name", ["fab", "fab_t"])
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+@pytest.mark.parametrize("scale", [2.0**-66, 2.0**40])
+def test_fab_does_not_depend_on_the_scale_of_the_logits(
+    attack: Attacker, name: str, norm: str, scale: float, victim: tuple[nn.Module, Tensor, Tensor]
+) -> None:
+    net, images, labels = victim
+    keywords = {"eps": 0.1 if norm == "linf" else 0.6, "norm": norm, "steps": 10}
+    plain = attack(name, net, images, labels, **keywords)
+    scaled = attack(name, lambda x: net(x) * scale, images, labels, **keywords)
+    assert torch.equal(plain, scaled)
+    assert 0 < accuracy(net, plain, labels) < 0.7
+
+
+@pytest.mark.parametrize("name", ["fab_t", "cw"])
+def test_stretched_perturbations_have_the_length_of_epsilon(
+    attack: Attacker, name: str, strong: Strong, victim: tuple[nn.Module, Tensor, Tensor]
+) -> None:
+    net, images, labels = victim
+    images = 0.4 + 0.2 * images  # far from the box, which would shorten a perturbation
+    labels = net(images).argmax(1)
+    keywords = {"active_set": False, "stretch": True} | strong.get(name, {}) | {"eps": 0.3}
+    result = attack(name, net, images, labels, **keywords)
+    change = (result - images).flatten(1)
+    size = change.norm(dim=1) if name == "cw" else change.abs().amax(1)
+    moved = size > 0
+    assert moved.float().mean() > 0.8
+    assert torch.allclose(size[moved], torch.tensor(0.3), rtol=1e-4)
+
+
+def test_what_torchattacks_returns_is_the_clean_image_where_the_attack_fails(
+    attack: Attacker, victim: tuple[nn.Module, Tensor, Tensor]
+) -> None:
+    net, images, labels = victim
+    for active_set in (True, False):
+        result = attack("aa_torchattacks", net, images, labels, eps=0.03, active_set=active_set)
+        stands = net(result).argmax(1) == labels
+        assert 0 < stands.sum() < len(labels)
+        assert torch.equal(result[stands], images[stands])

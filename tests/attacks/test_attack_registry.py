@@ -10,7 +10,7 @@ import torch
 from jaxtyping import TypeCheckError
 from torch import Tensor, nn
 
-from grfd.attacks import ATTACKS, OTHER_ATTACKS, TABLE_1, TORCHATTACKS
+from grfd.attacks import ATTACKS, OTHER_ATTACKS, TABLE_1, THREATS, TORCHATTACKS, TRANSFER
 from grfd.errors import UserError
 
 Attacker = Callable[..., Tensor]
@@ -25,8 +25,8 @@ Attacker = Callable[..., Tensor]
         ({"images": torch.zeros(2, 1, 8, 8, dtype=torch.uint8)}, "expected floats"),
         ({"images": torch.zeros(2, 64)}, "channel, height, width"),
         ({"labels": torch.zeros(3, dtype=torch.long)}, r"labels have shape \(3,\); expected \(2,\)"),
-        ({"eps": -0.1}, "eps=-0.1"),
-        ({"eps": float("nan")}, "eps=nan"),
+        ({"eps": -0.1}, "(eps|step_size)=-0.0?[15]"),
+        ({"eps": float("nan")}, "(eps|step_size)=nan"),
     ],
 )
 def test_impossible_inputs(
@@ -83,3 +83,88 @@ def test_table_1_has_a_budget_for_every_attack(family: str) -> None:
 def test_torchattacks_settings_are_keywords_of_their_attacks() -> None:
     for name, keywords in TORCHATTACKS.items():
         assert keywords.keys() <= inspect.signature({**ATTACKS, **OTHER_ATTACKS}[name]).parameters.keys()
+
+
+ALL = {**ATTACKS, **OTHER_ATTACKS}
+
+
+def _numbers(name: str) -> list[str]:
+    """The numeric settings of an attack, by its signature."""
+    parameters = inspect.signature(ALL[name]).parameters.values()
+    return [each.name for each in parameters if each.annotation in (int, float, float | None)]
+
+
+@pytest.mark.parametrize(("name", "setting"), [(name, setting) for name in ALL for setting in _numbers(name)])
+@pytest.mark.parametrize("value", [-1, float("nan"), float("inf"), "3", True])
+def test_every_numeric_setting_has_a_valid_range(
+    attack: Attacker, name: str, setting: str, value: object, victim: tuple[nn.Module, Tensor, Tensor]
+) -> None:
+    with pytest.raises((UserError, TypeCheckError, TypeError)) as caught:
+        ALL[name](*victim, **{"eps": 0.1} | _needed(name) | {setting: value})
+    if isinstance(caught.value, UserError):
+        assert "\n" not in str(caught.value) and "expected" in str(caught.value)
+    else:
+        assert not isinstance(value, float)
+
+
+def _needed(name: str) -> dict[str, Any]:
+    return {key: value for key, value in {"step_size": 0.05, "steps": 3}.items() if key in _numbers(name)}
+
+
+@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        (torch.tensor([1, 10]), "a label is 10, but the model answers with 10 classes"),
+        (torch.tensor([-1, 3]), "a label is -1; expected class numbers from 0"),
+        (torch.tensor([6.9, 1.0]), "labels are torch.float32; expected a tensor of integers"),
+    ],
+)
+def test_labels_that_no_class_has(
+    attack: Attacker, name: str, labels: Tensor, message: str, small_net: Callable[..., nn.Module]
+) -> None:
+    with pytest.raises((UserError, TypeCheckError)) as caught:
+        attack(name, small_net(), torch.rand(2, 1, 8, 8), labels)
+    assert isinstance(caught.value, TypeCheckError) or message in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda logits: (logits, logits), "answers with a tuple"),
+        (lambda logits: {"logits": logits}, "answers with a dict"),
+        (lambda logits: logits[:, :1], r"answers with \(\d+, 1\) for \d+ images"),
+        (lambda logits: logits.argmax(1), r"answers with \(\d+,\) for \d+ images"),
+        (lambda logits: logits.long(), "answers with torch.int64"),
+        (lambda logits: logits.to(torch.complex64), "answers with torch.complex64"),
+    ],
+)
+def test_answers_that_are_no_logits(
+    attack: Attacker, name: str, change: Callable, message: str, small_net: Callable[..., nn.Module]
+) -> None:
+    net = small_net()
+    with pytest.raises(UserError, match=message):
+        attack(name, lambda images: change(net(images)), torch.rand(2, 1, 8, 8), torch.zeros(2, dtype=torch.long))
+
+
+def test_an_epsilon_above_the_range_of_a_pixel_is_taken_for_one_of_255() -> None:
+    with pytest.raises(UserError, match=r"eps=8; expected at most 1, the range of a pixel \(8/255 was meant\?\)"):
+        ATTACKS["fgsm"](nn.Flatten(), torch.rand(2, 1, 2, 2), torch.zeros(2, dtype=torch.long), eps=8)
+
+
+def test_pixels_outside_the_box_by_rounding_are_clamped_and_others_show_their_excess(
+    victim: tuple[nn.Module, Tensor, Tensor],
+) -> None:
+    net, images, labels = victim
+    result = ATTACKS["fgsm"](net, images.clamp(max=1) + 1.2e-7, labels, eps=0.1)
+    assert result.min() >= 0 and result.max() <= 1
+    with pytest.raises(UserError, match=r"images reach from .* to 1.0001.*, 0.0001 outside the box"):
+        ATTACKS["fgsm"](net, torch.where(images == images.max(), 1.0001, images), labels, eps=0.1)
+
+
+def test_every_attack_has_a_transfer_setting_and_a_threat_model() -> None:
+    assert list(TRANSFER) and set(TRANSFER) == set(ALL) == set(THREATS)
+    for name, settings in TRANSFER.items():
+        inspect.signature(ALL[name]).bind(None, None, None, eps=0.1, **_needed(name), **settings)
+        assert settings["active_set"] is False

@@ -11,7 +11,7 @@ from grfd.attacks.advgan import advgan
 from grfd.attacks.apgd import apgd_ce, apgd_dlr, apgd_t
 from grfd.attacks.autoattack import aa_torchattacks, autoattack
 from grfd.attacks.bim import bim
-from grfd.attacks.budgets import OTHER_BUDGETS, TABLE_1, TORCHATTACKS
+from grfd.attacks.budgets import OTHER_BUDGETS, TABLE_1, TORCHATTACKS, TRANSFER
 from grfd.attacks.cw import cw
 from grfd.attacks.eotpgd import eotpgd
 from grfd.attacks.fab import fab, fab_t
@@ -58,13 +58,19 @@ L2_ATTACKS = ("fgsm", "pgd", "eotpgd", "aa", "aa_torchattacks", "apgd_ce", "apgd
               "fab_t", "square")  # fmt: skip
 """Those that take `norm="l2"`. `cw` knows no other norm."""
 
+THREATS: dict[str, str] = dict.fromkeys([*ATTACKS, *OTHER_ATTACKS], "linf") | {"cw": "l2", "pixle": "pixels"}
+"""What each attack's budget bounds in the judge: the largest change of a pixel, the Euclidean length, or nothing but
+where pixels are set down. Attacks of different threat models never share a worst case."""
+
 __all__ = [
     "ATTACKS",
     "L2_ATTACKS",
     "OTHER_ATTACKS",
     "OTHER_BUDGETS",
     "TABLE_1",
+    "THREATS",
     "TORCHATTACKS",
+    "TRANSFER",
     "Attack",
     "aa_torchattacks",
     "advgan",

@@ -7,9 +7,10 @@ images that it attacks, which can only make it stronger, and ε is a hard bound 
 import torch
 from torch import Tensor, nn
 
+from grfd.attacks.asked import Asked, answers
 from grfd.attacks.losses import lead, margin
-from grfd.attacks.threat import Batch, Model, attacking, keep_better, mean_lead, project, remaining, rows_of
-from grfd.errors import UserError
+from grfd.attacks.ranges import COUNT, NOT_NEGATIVE, POSITIVE, in_range
+from grfd.attacks.threat import Batch, Model, attacking, finished, keep_better, mean_lead, project, remaining, rows_of
 from grfd.types import Images, Labels
 
 WIDTH = 32
@@ -34,9 +35,8 @@ def advgan(
     all images that stand; the result is, for each, the one on the way that the model gets most wrong. With
     `active_set` an image that is fooled leaves. Raises UserError for a wrong shape, range, ε or count.
     """
-    if steps < 1 or learning_rate <= 0 or realism < 0:
-        raise UserError(f"{steps=}, {learning_rate=}, {realism=}; expected steps ≥ 1, a rate above 0, realism ≥ 0")
-    with attacking(model, images, labels, eps, bounds) as batch:
+    in_range(steps=(steps, COUNT), learning_rate=(learning_rate, POSITIVE), realism=(realism, NOT_NEGATIVE))
+    with attacking(model, images, labels, eps, bounds) as (model, batch):
         result, best = batch.images.clone(), mean_lead(model, batch.images, batch.labels)
         network, judge = _networks(batch.images, generator)
         optimizers = [torch.optim.Adam(each.parameters(), lr=learning_rate) for each in (network, judge)]
@@ -47,7 +47,7 @@ def advgan(
             part = rows_of(batch, rows)
             tried, leads = _step(model, part, network, judge, optimizers, realism)
             keep_better(result, best, rows, tried, leads)
-        return result
+        return finished(result, batch)
 
 
 def _networks(images: Images, generator: torch.Generator | None) -> tuple[nn.Module, nn.Module]:
@@ -71,7 +71,7 @@ def _trunk(channels: int) -> list[nn.Module]:
 
 
 def _step(
-    model: Model,
+    model: Asked,
     batch: Batch,
     network: nn.Module,
     judge: nn.Module,
@@ -81,7 +81,7 @@ def _step(
     """One step of both networks; the images that were tried in it, and their leads."""
     with torch.enable_grad():
         tried = project(batch.images + batch.eps * network(batch.images).tanh(), batch)
-        logits = model(tried).to(tried.dtype)
+        logits = answers(model, tried)
         climbed = margin(logits, batch.labels).clamp_max(0).nan_to_num(nan=0.0, posinf=0.0, neginf=0.0).mean()
         opinion = (judge(tried) - 1).square().mean()
         _descend(optimizers[0], realism * opinion - climbed, network)

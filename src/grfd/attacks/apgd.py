@@ -7,7 +7,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from grfd.attacks.asked import Asked
 from grfd.attacks.losses import climbed, targeted_dlr
+from grfd.attacks.ranges import COUNT, in_range
 from grfd.attacks.threat import (
     Batch,
     Climb,
@@ -15,6 +17,7 @@ from grfd.attacks.threat import (
     Norm,
     Rows,
     attacking,
+    finished,
     keep_better,
     length,
     likeliest_wrong,
@@ -43,6 +46,15 @@ Look = Callable[[Images, Labels, Labels], tuple[Images, PerExample, PerExample]]
 """(iterates, labels, targets) -> (gradient, value, lead)."""
 
 
+class Course(NamedTuple):
+    """How long a run goes on, which of its points is kept, and what its starts are drawn from."""
+
+    steps: int
+    keep: str
+    active_set: bool
+    generator: torch.Generator | None
+
+
 class Search(NamedTuple):
     """One row for each example still attacked, so that dropping an example is one index into every field."""
 
@@ -69,6 +81,7 @@ def apgd_ce(
     steps: int = 100,
     restarts: int = 1,
     samples: int = 1,
+    keep: str = "best",
     active_set: bool = True,
     bounds: tuple[float, float] = (0.0, 1.0),
     norm: Norm = "linf",
@@ -78,15 +91,16 @@ def apgd_ce(
 
     images [batch, channel, height, width] in `bounds`; labels [batch]; ε in pixels of [0, 1], or with `norm` "l2" a
     Euclidean length. `samples` gradients are summed (EOT) at every step. `restarts`: each works on what is not fooled
-    yet. Returns for each example the iterate that the model gets most wrong; with `active_set` the first that it gets
-    wrong at all (False for random models, see `pgd`).
+    yet. With `active_set` an example is done with the first iterate that the model gets wrong (pass False for random
+    models, see `pgd`). Otherwise all steps are run, and `keep` says what is returned: "best", the iterate that the
+    model gets most wrong, or "last", the last one that it gets wrong at all, as the original does.
     Loss values are compared through m (`losses.log_odds`), in which CE rises: the same decisions, no saturation; with
     several samples the mean of m stands in for that of CE. Raises UserError for a wrong shape, range, ε or count.
     """
-    _check(steps, samples, restarts)
-    climb = partial(climbed, "cross_entropy")
-    with attacking(model, images, labels, eps, bounds, norm) as batch:
-        return _untargeted(model, batch, climb, steps, restarts, samples, active_set, generator)
+    _check(steps, samples, keep, restarts=restarts)
+    course = Course(steps, keep, active_set, generator)
+    with attacking(model, images, labels, eps, bounds, norm) as (model, batch):
+        return _untargeted(model, batch, "cross_entropy", course, restarts, samples)
 
 
 def apgd_dlr(
@@ -98,6 +112,7 @@ def apgd_dlr(
     steps: int = 100,
     restarts: int = 1,
     samples: int = 1,
+    keep: str = "best",
     active_set: bool = True,
     bounds: tuple[float, float] = (0.0, 1.0),
     norm: Norm = "linf",
@@ -107,10 +122,10 @@ def apgd_dlr(
 
     Keywords, and what is raised, as in `apgd_ce`.
     """
-    _check(steps, samples, restarts)
-    climb = partial(climbed, "dlr")
-    with attacking(model, images, labels, eps, bounds, norm) as batch:
-        return _untargeted(model, batch, climb, steps, restarts, samples, active_set, generator)
+    _check(steps, samples, keep, restarts=restarts)
+    course = Course(steps, keep, active_set, generator)
+    with attacking(model, images, labels, eps, bounds, norm) as (model, batch):
+        return _untargeted(model, batch, "dlr", course, restarts, samples)
 
 
 def apgd_t(
@@ -122,6 +137,7 @@ def apgd_t(
     steps: int = 100,
     targets: int = 9,
     samples: int = 1,
+    keep: str = "best",
     active_set: bool = True,
     bounds: tuple[float, float] = (0.0, 1.0),
     norm: Norm = "linf",
@@ -132,32 +148,24 @@ def apgd_t(
     Where there are fewer wrong classes, towards all of them. Each run works on the examples that no earlier one
     fooled. Other keywords, and what is raised, as in `apgd_ce`.
     """
-    _check(steps, samples)
-    with attacking(model, images, labels, eps, bounds, norm) as batch:
+    _check(steps, samples, keep, targets=targets)
+    course = Course(steps, keep, active_set, generator)
+    with attacking(model, images, labels, eps, bounds, norm) as (model, batch):
         look = partial(_look, model, _towards, samples)
         result, best = batch.images.clone(), mean_lead(model, batch.images, batch.labels, samples)
         if len(images) == 0:
-            return result
+            return finished(result, batch)
         for target in likeliest_wrong(model, batch, targets):
-            _improve(result, best, look, batch, target, steps, active_set, generator)
-        return result
+            _improve((result, best), look, batch, target, course)
+        return finished(result, batch)
 
 
-def _untargeted(
-    model: Model,
-    batch: Batch,
-    climb: Climb,
-    steps: int,
-    restarts: int,
-    samples: int,
-    active_set: bool,
-    generator: torch.Generator | None,
-) -> Images:
-    look = partial(_look, model, lambda targets: climb, samples)
+def _untargeted(model: Asked, batch: Batch, loss: str, course: Course, restarts: int, samples: int) -> Images:
+    look = partial(_look, model, lambda targets: partial(climbed, loss), samples)
     result, best = batch.images.clone(), mean_lead(model, batch.images, batch.labels, samples)
     for _ in range(restarts):
-        _improve(result, best, look, batch, batch.labels, steps, active_set, generator)
-    return result
+        _improve((result, best), look, batch, batch.labels, course)
+    return finished(result, batch)
 
 
 def checkpoints(steps: int) -> list[int]:
@@ -171,9 +179,10 @@ def checkpoints(steps: int) -> list[int]:
     return sorted(set(found))
 
 
-def _check(steps: int, samples: int, restarts: int = 1) -> None:
-    if min(steps, samples, restarts) < 1:
-        raise UserError(f"{steps=}, {samples=}, {restarts=}; expected all ≥ 1")
+def _check(steps: int, samples: int, keep: str, **runs: int) -> None:
+    in_range(steps=(steps, COUNT), samples=(samples, COUNT), **{name: (count, COUNT) for name, count in runs.items()})
+    if keep not in ("best", "last"):
+        raise UserError(f"{keep=}; expected 'best' or 'last'")
 
 
 def _towards(targets: Labels) -> Climb:
@@ -185,50 +194,36 @@ def _towards(targets: Labels) -> Climb:
 
 
 def _look(
-    model: Model, climb: Callable[[Labels], Climb], samples: int, iterates: Images, labels: Labels, targets: Labels
+    model: Asked, climb: Callable[[Labels], Climb], samples: int, iterates: Images, labels: Labels, targets: Labels
 ) -> tuple[Images, PerExample, PerExample]:
     seen = slope(model, repeat(iterates, samples), labels, climb(targets))
     return total(seen.gradient, seen.log_scale)[0], seen.values.mean(0), seen.lead.mean(0)
 
 
-def _improve(
-    result: Images,
-    best: PerExample,
-    look: Look,
-    batch: Batch,
-    targets: Labels,
-    steps: int,
-    active_set: bool,
-    generator: torch.Generator | None,
-) -> None:
-    """One run, whose better points replace rows of `result` and `best` in place."""
-    rows = remaining(best, active_set)
+def _improve(held: tuple[Images, PerExample], look: Look, batch: Batch, targets: Labels, course: Course) -> None:
+    """One run, whose better points replace rows of what is held, images and leads, in place."""
+    rows = remaining(held[1], course.active_set or course.keep == "last")
     if len(rows) == 0:
         return
-    found, leads = _run(look, rows_of(batch, rows), targets[rows], steps, active_set, generator)
-    keep_better(result, best, rows, found, leads)
+    found, leads = _run(look, rows_of(batch, rows), targets[rows], course)
+    keep_better(*held, rows, found, leads)
 
 
-def _run(
-    look: Look,
-    batch: Batch,
-    targets: Labels,
-    steps: int,
-    active_set: bool,
-    generator: torch.Generator | None,
-) -> tuple[Images, PerExample]:
-    """One run: the iterate that the model gets most wrong, and its lead."""
-    search, found_lead = _start(look, batch, targets, generator)
-    found, last_check, checks = search.iterates.clone(), 0, checkpoints(steps)
-    for step in range(1, steps + 1):
-        if active_set:
-            alive = remaining(found_lead[search.rows], active_set)
+def _run(look: Look, batch: Batch, targets: Labels, course: Course) -> tuple[Images, PerExample]:
+    """One run: the iterate that is kept, and its lead."""
+    search, found_lead = _start(look, batch, targets, course.generator)
+    found, last_check, checks = search.iterates.clone(), 0, checkpoints(course.steps)
+    for step in range(1, course.steps + 1):
+        if course.active_set:
+            alive = remaining(found_lead[search.rows], True)
             if len(alive) < len(search.rows):
                 search = Search(*(tensor[alive] for tensor in search))
                 batch, targets = rows_of(batch, alive), targets[alive]
         if len(search.rows) == 0:
             break
         search, leads = _step(look, search, batch, targets, 1.0 if step == 1 else MOMENTUM)
+        if course.keep == "last":
+            found_lead[search.rows] = torch.where(leads >= 0, -torch.inf, found_lead[search.rows])
         keep_better(found, found_lead, search.rows, search.iterates, leads)
         if step in checks:
             search, last_check = _adapt(search, step - last_check), step

@@ -7,11 +7,14 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from grfd.attacks.asked import Asked
+from grfd.attacks.ranges import COUNT, COUNT_OR_NONE, NOT_NEGATIVE, in_range
 from grfd.attacks.threat import (
     Batch,
     Model,
     Norm,
     attacking,
+    finished,
     keep_better,
     mean_lead,
     project,
@@ -25,8 +28,11 @@ from grfd.types import Images, Labels, PerExample
 State = tuple[Tensor, ...]
 """What an attack carries from step to step (momentum, say): the first axis of every tensor is the batch."""
 
-Look = Callable[[Images, Labels, State, bool], tuple[PerExample, Images, State]]
-"""(iterates, labels, state, is the last) -> (lead, direction of ascent, new state)."""
+Look = Callable[[Asked, Images, Labels, State, bool], tuple[PerExample, Images, State]]
+"""(model, iterates, labels, state, is the last) -> (lead, direction of ascent, new state)."""
+
+LookAt = Callable[[Images, Labels, State, bool], tuple[PerExample, Images, State]]
+"""The same, of a model that is given."""
 
 Start = Callable[[Batch, torch.Generator | None], Images]
 """(batch, generator) -> a first iterate inside ball and box."""
@@ -55,13 +61,12 @@ def steepest_ascent(
 
     Without a `start` the images themselves are the first iterate. Raises UserError where an argument is impossible.
     """
-    if keep not in ("best", "last") or steps < 0 or restarts < 1 or samples < 1:
-        raise UserError(
-            f"{keep=}, {steps=}, {restarts=}, {samples=}; "
-            "expected keep 'best' or 'last', steps ≥ 0, restarts and samples ≥ 1"
-        )
-    climb = partial(_climb, model, look, step_size, steps, samples, keep, active_set)
-    with attacking(model, images, labels, eps, bounds, norm) as batch:
+    if keep not in ("best", "last"):
+        raise UserError(f"{keep=}; expected 'best' or 'last'")
+    in_range(step_size=(step_size, NOT_NEGATIVE), steps=(steps, COUNT_OR_NONE))
+    in_range(restarts=(restarts, COUNT), samples=(samples, COUNT))
+    with attacking(model, images, labels, eps, bounds, norm) as (model, batch):
+        climb = partial(_climb, model, partial(look, model), step_size, steps, samples, keep, active_set)
         result, best = batch.images.clone(), batch.images.new_full((len(images),), -torch.inf)
         # Without a start of its own the first look is at the clean images anyway.
         if start and (active_set or keep == "best"):
@@ -74,12 +79,12 @@ def steepest_ascent(
             first = start(part, generator) if start else part.images
             found, leads = climb(first, part, initial_state(first))
             keep_better(result, best, rows, found, leads, always=keep == "last")
-        return result
+        return finished(result, batch)
 
 
 def _climb(
-    model: Model,
-    look: Look,
+    model: Asked,
+    look: LookAt,
     step_size: float,
     steps: int,
     samples: int,

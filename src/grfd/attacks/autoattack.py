@@ -7,8 +7,9 @@ import torch
 
 from grfd.attacks.apgd import apgd_ce, apgd_dlr, apgd_t
 from grfd.attacks.fab import fab, fab_t
+from grfd.attacks.ranges import COUNT, in_range
 from grfd.attacks.square import square
-from grfd.attacks.threat import Model, Norm, attacking, keep_better, mean_lead, remaining
+from grfd.attacks.threat import Model, Norm, attacking, finished, keep_better, mean_lead, remaining
 from grfd.errors import UserError
 from grfd.types import Images, Labels
 
@@ -16,7 +17,7 @@ Part = tuple[Callable[..., Images], dict[str, Any]]
 
 EOT_SAMPLES = 20
 
-VERSIONS = ("standard", "plus", "rand")
+VERSIONS = ("standard", "plus", "rand", "ascent")
 
 
 def parts_of(version: str, steps: int, targets: int, n_queries: int) -> tuple[Part, ...]:
@@ -35,6 +36,7 @@ def parts_of(version: str, steps: int, targets: int, n_queries: int) -> tuple[Pa
             (fab_t, targeted),
         ),
         "rand": ((apgd_ce, random), (apgd_dlr, random)),
+        "ascent": ((apgd_ce, plain), (apgd_t, targeted)),
     }
     return versions[version]
 
@@ -56,6 +58,9 @@ def autoattack(
 ) -> Images:
     """The official AutoAttack: "standard", "plus" (more restarts and losses) or "rand" (20 gradients a step, EOT).
 
+    "ascent" is ours: the parts of "standard" that raise a loss, APGD-CE and APGD-T, without FAB and Square, which stop
+    at the decision boundary. With `active_set=False` it makes the examples that are meant for another model.
+
     images [batch, channel, height, width] in `bounds`; labels [batch]; ε in pixels of [0, 1], or with `norm` "l2" a
     Euclidean length. Each part works on what no earlier one fooled; with `active_set=False` every part attacks every
     example, and the image that the model gets most wrong is returned. Fewer classes than targets, also two, work.
@@ -63,11 +68,19 @@ def autoattack(
     The defaults are the original's: 100 steps of APGD and FAB, 9 targets, 5,000 queries of Square.
     Raises UserError for a wrong shape, range, ε or version.
     """
+    in_range(steps=(steps, COUNT), targets=(targets, COUNT), n_queries=(n_queries, COUNT))
     if version not in VERSIONS:
         raise UserError(f"{version=}; expected one of {', '.join(VERSIONS)}")
     samples = EOT_SAMPLES if version == "rand" else 1
     parts = parts_of(version, steps, targets, n_queries)
-    return _chain(parts, model, images, labels, eps, {"norm": norm}, samples, active_set, bounds, generator)
+    common = {"norm": norm, "active_set": active_set, "bounds": bounds, "generator": generator}
+    with attacking(model, images, labels, eps, bounds, norm) as (model, batch):
+        result, best = batch.images.clone(), mean_lead(model, batch.images, batch.labels, samples)
+        for attack, keywords in parts:
+            rows = remaining(best, active_set)
+            found = attack(model, batch.images[rows], batch.labels[rows], eps=eps, **common | keywords)
+            keep_better(result, best, rows, found, mean_lead(model, found, batch.labels[rows], samples))
+        return finished(result, batch)
 
 
 def aa_torchattacks(
@@ -86,37 +99,26 @@ def aa_torchattacks(
 ) -> Images:
     """AutoAttack as TorchAttacks 3.5.1 runs it, so most probably the paper's: APGD and FAB of 10 steps, not 100.
 
-    It builds them without `steps` (autoattack.py:61-88), and rescales Square's schedule to its 5,000 queries. Its fault
-    of returning the *clean* image where all parts fail is not copied. Keywords and errors as in `autoattack`.
+    It builds them without `steps` (autoattack.py:61-88), and rescales Square's schedule to its 5,000 queries. An image
+    that no part fools comes back as it was. With `active_set` each part stops at its first success. Without it the
+    output is TorchAttacks' own: APGD and FAB run all their steps, and APGD returns its last success; a later part
+    still gets only what no earlier one fooled. Other keywords and errors as in `autoattack`.
     """
-    targeted = {"steps": steps, "targets": targets}
+    in_range(steps=(steps, COUNT), targets=(targets, COUNT), n_queries=(n_queries, COUNT))
+    common = {"norm": norm, "bounds": bounds, "generator": generator}
+    ascent = {"steps": steps, "active_set": active_set, "keep": "best" if active_set else "last"}
     parts: tuple[Part, ...] = (
-        (apgd_ce, {"steps": steps}),
-        (apgd_t, targeted),
-        (fab_t, targeted),
+        (apgd_ce, ascent),
+        (apgd_t, ascent | {"targets": targets}),
+        (fab_t, {"steps": steps, "targets": targets, "active_set": active_set}),
         (square, {"n_queries": n_queries, "rescale": True}),
     )
-    return _chain(parts, model, images, labels, eps, {"norm": norm}, 1, active_set, bounds, generator)
-
-
-def _chain(
-    parts: tuple[Part, ...],
-    model: Model,
-    images: Images,
-    labels: Labels,
-    eps: float,
-    common: dict[str, Any],
-    samples: int,
-    active_set: bool,
-    bounds: tuple[float, float],
-    generator: torch.Generator | None,
-) -> Images:
-    """Part after part, each on the rows that remain; a part's own keywords go before the common ones."""
-    with attacking(model, images, labels, eps, bounds) as batch:
-        result, best = batch.images.clone(), mean_lead(model, batch.images, batch.labels, samples)
+    with attacking(model, images, labels, eps, bounds, norm) as (model, batch):
+        result, best = batch.images.clone(), mean_lead(model, batch.images, batch.labels)
         for attack, keywords in parts:
-            rows = remaining(best, active_set)
-            chosen = {"active_set": active_set, "bounds": bounds, "generator": generator} | common | keywords
-            found = attack(model, batch.images[rows], batch.labels[rows], eps=eps, **chosen)
-            keep_better(result, best, rows, found, mean_lead(model, found, batch.labels[rows], samples))
-        return result
+            rows = remaining(best, True)
+            found = attack(model, batch.images[rows], batch.labels[rows], eps=eps, **common | keywords)
+            leads = mean_lead(model, found, batch.labels[rows])
+            fooled = leads >= 0
+            keep_better(result, best, rows[fooled], found[fooled], leads[fooled])
+        return finished(result, batch)

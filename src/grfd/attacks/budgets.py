@@ -40,6 +40,23 @@ OTHER_BUDGETS: dict[str, dict[str, dict[str, Any]]] = {
 }
 """Ours, for attacks that Table 1 does not name: the ε of its likest attack; C&W's is a Euclidean length."""
 
+_ALL_STEPS: dict[str, Any] = {"active_set": False, "keep": "best"}
+
+TRANSFER: dict[str, dict[str, Any]] = {
+    "fgsm": {"active_set": False},
+    **dict.fromkeys(("pgd", "eotpgd", "vmifgsm", "bim", "rfgsm", "mifgsm"), _ALL_STEPS),
+    **dict.fromkeys(("apgd_ce", "apgd_dlr", "apgd_t"), _ALL_STEPS),
+    **{name: {"active_set": False} for name in ("square", "pixle", "hmcam", "advgan")},
+    **{name: {"active_set": False, "stretch": True} for name in ("fab", "fab_t", "cw")},
+    "aa": {"active_set": False, "version": "ascent"},
+    "aa_torchattacks": {"active_set": False},
+}
+"""Settings under which an attack makes examples that are meant for *another* model than the one it sees.
+
+An example that leaves at its first success lies just behind the source's own decision boundary, and transfers badly:
+every attack runs all its steps. FAB and C&W look for the smallest perturbation, so theirs is stretched to ε; AutoAttack
+is its parts that raise a loss. `aa_torchattacks` is what TorchAttacks returns, the clean image where it failed."""
+
 TORCHATTACKS: dict[str, dict[str, Any]] = {
     "fgsm": {"active_set": False, "loss": "literal_cross_entropy"},
     "pgd": {"active_set": False, "loss": "literal_cross_entropy", "keep": "last"},

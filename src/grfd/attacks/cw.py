@@ -5,9 +5,22 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from grfd.attacks.asked import Asked
 from grfd.attacks.losses import margin
-from grfd.attacks.threat import Batch, Model, attacking, length, mean_lead, per_image, remaining, rows_of, slope
-from grfd.errors import UserError
+from grfd.attacks.ranges import COUNT, NOT_NEGATIVE, POSITIVE, in_range
+from grfd.attacks.threat import (
+    Batch,
+    Model,
+    attacking,
+    finished,
+    length,
+    mean_lead,
+    per_image,
+    remaining,
+    rows_of,
+    slope,
+    stretched,
+)
 from grfd.types import Images, Labels, Logits, PerExample
 
 C_MAX = 1e10
@@ -15,6 +28,16 @@ C_MAX = 1e10
 
 INSIDE = 1 - 1e-6
 """Images are drawn in by this factor, so that their pre-image under tanh is finite."""
+
+
+class Descent(NamedTuple):
+    """The settings of a descent at one c."""
+
+    steps: int
+    confidence: float
+    learning_rate: float
+    active_set: bool
+    bounds: tuple[float, float]
 
 
 class Adam(NamedTuple):
@@ -36,6 +59,7 @@ def cw(
     confidence: float = 0.0,
     learning_rate: float = 0.01,
     active_set: bool = True,
+    stretch: bool = False,
     bounds: tuple[float, float] = (0.0, 1.0),
     generator: torch.Generator | None = None,
 ) -> Images:
@@ -44,16 +68,16 @@ def cw(
     images [batch, channel, height, width] in `bounds`; labels [batch]; ε bounds the Euclidean length: a longer
     perturbation is no success, and the image comes back as it was. c is searched for each example: tenfold until the
     model is fooled, then by halves, `search_steps` times in all. With `active_set` an example is done with the first
-    success within ε; pass False (and a large ε) for the *smallest* perturbation that the search finds. `steps` of Adam
+    success within ε; pass False (and a large ε) for the *smallest* perturbation that the search finds. With `stretch`,
+    for images that are meant for another model, the perturbation found is drawn out, or in, to the length ε. `steps` of
+    Adam
     for each c, fewer where the objective has stopped falling (TorchAttacks has no search: c = 1, 50 steps). Nothing is
     drawn, `generator` is unused. Raises UserError for a wrong shape, range, ε or count.
     """
-    if min(steps, search_steps) < 1 or initial_c <= 0 or confidence < 0 or learning_rate <= 0:
-        raise UserError(
-            f"{steps=}, {search_steps=}, {initial_c=}, {confidence=}, {learning_rate=}; "
-            "expected counts ≥ 1, initial_c and learning_rate above 0, confidence ≥ 0"
-        )
-    with attacking(model, images, labels, eps, bounds, "l2") as batch:
+    in_range(steps=(steps, COUNT), search_steps=(search_steps, COUNT), initial_c=(initial_c, POSITIVE))
+    in_range(confidence=(confidence, NOT_NEGATIVE), learning_rate=(learning_rate, POSITIVE))
+    descent = Descent(steps, confidence, learning_rate, active_set, bounds)
+    with attacking(model, images, labels, eps, bounds, "l2") as (model, batch):
         result = batch.images.clone()
         best = mean_lead(model, batch.images, batch.labels)
         shortest = torch.where(best >= 0, 0.0, torch.inf).to(best)
@@ -64,28 +88,20 @@ def cw(
             if len(rows) == 0:
                 break
             part = rows_of(batch, rows)
-            found, long = _descend(model, part, c[rows], steps, confidence, learning_rate, active_set, bounds)
+            found, long = _descend(model, part, c[rows], descent)
             fooled = long < torch.inf
             shorter = long < shortest[rows]
-            result[rows] = torch.where(per_image(shorter & (long <= eps)), found, result[rows])
+            result[rows] = torch.where(per_image(shorter & ((long <= eps) | stretch)), found, result[rows])
             shortest[rows] = torch.where(shorter, long, shortest[rows])
             high[rows] = torch.where(fooled, c[rows].minimum(high[rows]), high[rows])
             low[rows] = torch.where(fooled, low[rows], c[rows].maximum(low[rows]))
             c[rows] = torch.where(high[rows] < C_MAX, (low[rows] + high[rows]) / 2, 10 * c[rows])
-        return result
+        return finished(stretched(result, batch) if stretch else result, batch)
 
 
-def _descend(
-    model: Model,
-    batch: Batch,
-    c: PerExample,
-    steps: int,
-    confidence: float,
-    learning_rate: float,
-    active_set: bool,
-    bounds: tuple[float, float],
-) -> tuple[Images, PerExample]:
+def _descend(model: Asked, batch: Batch, c: PerExample, descent: Descent) -> tuple[Images, PerExample]:
     """Adam at one c: the shortest perturbation that fools the model with that confidence, and its length (∞: none)."""
+    steps, confidence, learning_rate, active_set, bounds = descent
     middle, half = (bounds[1] + bounds[0]) / 2, (bounds[1] - bounds[0]) / 2
     w = ((batch.images - middle) / half * INSIDE).atanh()
     adam = Adam(torch.zeros_like(w), torch.zeros_like(w))
@@ -117,7 +133,7 @@ def _descend(
 
 
 def _weighed(
-    model: Model, tried: Images, labels: Labels, c: PerExample, confidence: float
+    model: Asked, tried: Images, labels: Labels, c: PerExample, confidence: float
 ) -> tuple[Images, PerExample, PerExample]:
     """Gradient of c·max(confidence − margin, 0), the lead, and its value."""
 

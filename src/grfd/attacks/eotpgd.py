@@ -5,6 +5,7 @@ from functools import partial
 import torch
 
 from grfd.attacks.ascent import State, steepest_ascent
+from grfd.attacks.asked import Asked
 from grfd.attacks.losses import climbed
 from grfd.attacks.threat import Model, Norm, random_point, repeat, slope, total
 from grfd.types import Images, Labels, PerExample
@@ -37,7 +38,9 @@ def eotpgd(
     """
     draws = samples
 
-    def look(iterates: Images, labels: Labels, state: State, last: bool) -> tuple[PerExample, Images, State]:
+    def look(
+        model: Asked, iterates: Images, labels: Labels, state: State, last: bool
+    ) -> tuple[PerExample, Images, State]:
         nonlocal draws
         seen = slope(model, repeat(iterates, draws), labels, partial(climbed, loss))
         if active_set and draws > 1 and (seen.gradient == seen.gradient[0]).all():

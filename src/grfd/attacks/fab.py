@@ -5,27 +5,52 @@ It looks for the smallest perturbation, not for one of length ε; what is longer
 
 from collections.abc import Callable
 from functools import partial
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from grfd.attacks.asked import Asked, answers
+from grfd.attacks.ranges import AT_LEAST_1, COUNT, POSITIVE_SHARE, SHARE, in_range
 from grfd.attacks.threat import (
     Batch,
     Model,
     Norm,
     attacking,
+    finished,
     length,
     likeliest_wrong,
     mean_lead,
     per_image,
     random_point,
     rows_of,
+    stretched,
 )
-from grfd.errors import UserError
 from grfd.types import Images, Labels, Logits, PerExample
 
 Boundaries = Callable[[Images, Labels, Labels], tuple[Tensor, Tensor]]
 """(iterates, labels, targets) -> (z_j − z_y, its gradient) of the linearised boundary that is nearest."""
+
+
+class Walk(NamedTuple):
+    """The settings of one search, as in algorithm 1, and the box that it stays in."""
+
+    steps: int
+    alpha_max: float
+    eta: float
+    beta: float
+    active_set: bool
+    bounds: tuple[float, float]
+
+
+class Trials(NamedTuple):
+    """What is searched for, how often, and what is returned of it."""
+
+    targets: list[Labels]
+    restarts: int
+    active_set: bool
+    stretch: bool
+    generator: torch.Generator | None
 
 
 def fab_t(
@@ -41,6 +66,7 @@ def fab_t(
     eta: float = 1.05,
     beta: float = 0.9,
     active_set: bool = True,
+    stretch: bool = False,
     bounds: tuple[float, float] = (0.0, 1.0),
     norm: Norm = "linf",
     generator: torch.Generator | None = None,
@@ -51,15 +77,18 @@ def fab_t(
     Euclidean length. Each step projects the iterate and the image onto the linearised boundary, goes `eta` times as
     far, and mixes the two by at most `alpha_max`; where it is adversarial it is drawn back towards the image by
     `beta`. Restarts after the first begin at a random point. An image whose smallest perturbation found is longer than
-    ε comes back as it was. FAB has no use for `samples`: against a random model its boundaries mean little.
+    ε comes back as it was. With `stretch`, for images that are meant for another model, the perturbation found is
+    drawn out to the length ε, or drawn in to it, since one that ends at the decision boundary transfers badly.
+    FAB has no use for `samples`: against a random model its boundaries mean little.
     Raises UserError for a wrong shape, range, ε or count.
     """
-    _check(steps, restarts, alpha_max, eta, beta)
-    with attacking(model, images, labels, eps, bounds, norm) as batch:
+    walk = Walk(steps, alpha_max, eta, beta, active_set, bounds)
+    _check(walk, restarts=restarts, targets=targets)
+    with attacking(model, images, labels, eps, bounds, norm) as (model, batch):
         wrong = likeliest_wrong(model, batch, targets) if len(images) else ()
-        search = partial(_search, model, partial(_towards, model), steps, alpha_max, eta, beta, active_set, bounds)
-        return _tried(model, search, batch, [target for target in wrong for _ in range(restarts)], restarts,
-                      active_set, generator)  # fmt: skip
+        search = partial(_search, model, partial(_towards, model), walk)
+        repeated = [target for target in wrong for _ in range(restarts)]
+        return _tried(model, search, batch, Trials(repeated, restarts, active_set, stretch, generator))
 
 
 def fab(
@@ -74,6 +103,7 @@ def fab(
     eta: float = 1.05,
     beta: float = 0.9,
     active_set: bool = True,
+    stretch: bool = False,
     bounds: tuple[float, float] = (0.0, 1.0),
     norm: Norm = "linf",
     generator: torch.Generator | None = None,
@@ -82,61 +112,42 @@ def fab(
 
     So a step costs as many backward passes as there are classes; `fab_t` costs one. Keywords and errors as there.
     """
-    _check(steps, restarts, alpha_max, eta, beta)
-    with attacking(model, images, labels, eps, bounds, norm) as batch:
-        search = partial(
-            _search, model, partial(_nearest, model, norm), steps, alpha_max, eta, beta, active_set, bounds
-        )
-        return _tried(model, search, batch, [batch.labels] * restarts, restarts, active_set, generator)
+    walk = Walk(steps, alpha_max, eta, beta, active_set, bounds)
+    _check(walk, restarts=restarts)
+    with attacking(model, images, labels, eps, bounds, norm) as (model, batch):
+        search = partial(_search, model, partial(_nearest, model, norm), walk)
+        return _tried(model, search, batch, Trials([batch.labels] * restarts, restarts, active_set, stretch, generator))
 
 
-def _check(steps: int, restarts: int, alpha_max: float, eta: float, beta: float) -> None:
-    if min(steps, restarts) < 1 or not (0 <= alpha_max <= 1 and eta >= 1 and 0 < beta <= 1):
-        raise UserError(
-            f"{steps=}, {restarts=}, {alpha_max=}, {eta=}, {beta=}; "
-            "expected counts ≥ 1, alpha_max in [0, 1], eta ≥ 1, beta in (0, 1]"
-        )
+def _check(walk: Walk, **counts: int) -> None:
+    in_range(steps=(walk.steps, COUNT), **{name: (count, COUNT) for name, count in counts.items()})
+    in_range(alpha_max=(walk.alpha_max, SHARE), eta=(walk.eta, AT_LEAST_1), beta=(walk.beta, POSITIVE_SHARE))
 
 
 def _tried(
-    model: Model,
-    search: Callable[[Batch, Images, Labels], tuple[Images, PerExample]],
-    batch: Batch,
-    targets: list[Labels],
-    restarts: int,
-    active_set: bool,
-    generator: torch.Generator | None,
+    model: Asked, search: Callable[[Batch, Images, Labels], tuple[Images, PerExample]], batch: Batch, trials: Trials
 ) -> Images:
     """Each search on the examples that no earlier one fooled within ε (on all, without an active set): the shortest."""
     result = batch.images.clone()
     fooled = mean_lead(model, batch.images, batch.labels) >= 0
     shortest = torch.where(fooled, 0.0, torch.inf).to(result.dtype)
-    for trial, target in enumerate(targets):
+    for trial, target in enumerate(trials.targets):
         rows = torch.arange(len(result), device=result.device)
-        rows = rows[shortest[rows] > (batch.eps if active_set else 0.0)]
+        rows = rows[shortest[rows] > (batch.eps if trials.active_set else 0.0)]
         if len(rows) == 0:
             break
         part = rows_of(batch, rows)
-        start = part.images if trial % restarts == 0 else random_point(part, generator)
+        start = part.images if trial % trials.restarts == 0 else random_point(part, trials.generator)
         found, long = search(part, start, target[rows])
-        shorter = (long <= batch.eps) & (long < shortest[rows])
-        result[rows] = torch.where(per_image(shorter), found.clamp(part.lower, part.upper), result[rows])
+        shorter = ((long <= batch.eps) | trials.stretch) & (long < shortest[rows])
+        kept = found if trials.stretch else found.clamp(part.lower, part.upper)
+        result[rows] = torch.where(per_image(shorter), kept, result[rows])
         shortest[rows] = torch.where(shorter, long, shortest[rows])
-    return result
+    return finished(stretched(result, batch) if trials.stretch else result, batch)
 
 
 def _search(
-    model: Model,
-    boundary: Boundaries,
-    steps: int,
-    alpha_max: float,
-    eta: float,
-    beta: float,
-    active_set: bool,
-    bounds: tuple[float, float],
-    batch: Batch,
-    iterates: Images,
-    targets: Labels,
+    model: Asked, boundary: Boundaries, walk: Walk, batch: Batch, iterates: Images, targets: Labels
 ) -> tuple[Images, PerExample]:
     """Algorithm 1: the shortest perturbation on the way that fools the model, and its length (∞ where none does).
 
@@ -144,41 +155,45 @@ def _search(
     """
     found, shortest = batch.images.clone(), torch.full_like(length(batch.images, batch.norm), torch.inf)
     rows = torch.arange(len(found), device=found.device)
-    for _ in range(steps):
-        if active_set:
+    for _ in range(walk.steps):
+        if walk.active_set:
             alive = (shortest[rows] > batch.eps).nonzero().squeeze(1)
             if len(alive) == 0:
                 break
             if len(alive) < len(rows):
                 rows, iterates, targets, batch = rows[alive], iterates[alive], targets[alive], rows_of(batch, alive)
-        iterates = _step(boundary, iterates, batch, targets, alpha_max, eta, bounds)
+        iterates = _step(boundary, iterates, batch, targets, walk)
         fools = mean_lead(model, iterates, batch.labels) >= 0
         long = length(iterates - batch.images, batch.norm)
         shorter = fools & (long < shortest[rows])
         found[rows] = torch.where(per_image(shorter), iterates, found[rows])
         shortest[rows] = torch.where(shorter, long, shortest[rows])
-        iterates = torch.where(per_image(fools), batch.images + beta * (iterates - batch.images), iterates)
+        iterates = torch.where(per_image(fools), batch.images + walk.beta * (iterates - batch.images), iterates)
     return found, shortest
 
 
-def _step(
-    boundary: Boundaries,
-    iterates: Images,
-    batch: Batch,
-    targets: Labels,
-    alpha_max: float,
-    eta: float,
-    bounds: tuple[float, float],
-) -> Images:
+def _step(boundary: Boundaries, iterates: Images, batch: Batch, targets: Labels, walk: Walk) -> Images:
     """Algorithm 1, lines 4 to 8: `eta` times as far as the plane, from the iterate and from the image, mixed."""
-    difference, gradient = boundary(iterates, batch.labels, targets)
+    difference, gradient = near_one(*boundary(iterates, batch.labels, targets))
     offset = (gradient * iterates).flatten(1).sum(1) - difference
-    from_iterate = onto_hyperplane(iterates, gradient, offset, batch.norm, bounds)
-    from_image = onto_hyperplane(batch.images, gradient, offset, batch.norm, bounds)
+    from_iterate = onto_hyperplane(iterates, gradient, offset, batch.norm, walk.bounds)
+    from_image = onto_hyperplane(batch.images, gradient, offset, batch.norm, walk.bounds)
     first, second = (length(move, batch.norm).clamp_min(1e-8) for move in (from_iterate, from_image))
-    alpha = per_image((first / (first + second)).clamp(0, alpha_max))
-    mixed = (1 - alpha) * (iterates + eta * from_iterate) + alpha * (batch.images + eta * from_image)
-    return mixed.clamp(*bounds)
+    alpha = per_image((first / (first + second)).clamp(0, walk.alpha_max))
+    mixed = (1 - alpha) * (iterates + walk.eta * from_iterate) + alpha * (batch.images + walk.eta * from_image)
+    return mixed.clamp(*walk.bounds)
+
+
+def near_one(difference: PerExample, gradient: Images) -> tuple[PerExample, Images]:
+    """The same hyperplane, with the largest entry of its normal between 1/2 and 1.
+
+    A plane does not change with the scale of the logits, but the squares of a tiny normal underflow. The factor is a
+    power of two, so no bit of an ordinary plane's projection changes.
+    """
+    _, exponent = torch.frexp(length(gradient, "linf"))
+    half = torch.div(-exponent, 2, rounding_mode="floor")
+    first, second = (torch.exp2(part.to(gradient.dtype)) for part in (half, -exponent - half))
+    return difference * first * second, gradient * per_image(first) * per_image(second)
 
 
 def onto_hyperplane(
@@ -209,21 +224,21 @@ def onto_hyperplane(
     return (direction * torch.minimum(level * speed, room)).view_as(points)
 
 
-def _towards(model: Model, iterates: Images, labels: Labels, targets: Labels) -> tuple[PerExample, Images]:
+def _towards(model: Asked, iterates: Images, labels: Labels, targets: Labels) -> tuple[PerExample, Images]:
     """z_t − z_y and its gradient."""
     with torch.enable_grad():
         inputs = iterates.detach().requires_grad_()
-        logits = model(inputs)
+        logits = answers(model, inputs)
         difference = (logits.gather(1, targets[:, None]) - logits.gather(1, labels[:, None])).squeeze(1)
         (gradient,) = torch.autograd.grad(difference.sum() + 0 * inputs.sum(), inputs)
     return _finite(difference), gradient.nan_to_num(nan=0.0, posinf=0.0, neginf=0.0)
 
 
-def _nearest(model: Model, norm: Norm, iterates: Images, labels: Labels, targets: Labels) -> tuple[PerExample, Images]:
+def _nearest(model: Asked, norm: Norm, iterates: Images, labels: Labels, targets: Labels) -> tuple[PerExample, Images]:
     """z_j − z_y and its gradient for the class j whose linearised boundary is nearest."""
     with torch.enable_grad():
         inputs = iterates.detach().requires_grad_()
-        logits: Logits = model(inputs)
+        logits: Logits = answers(model, inputs)
         differences = logits - logits.gather(1, labels[:, None])
         columns = (differences.sum(0) + 0 * inputs.sum()).unbind()
         gradients = torch.stack([torch.autograd.grad(column, inputs, retain_graph=True)[0] for column in columns])
@@ -231,7 +246,7 @@ def _nearest(model: Model, norm: Norm, iterates: Images, labels: Labels, targets
     # The dual norm: how fast the difference can change a unit of the ball's own norm.
     order = 1 if norm == "linf" else 2
     dual = torch.linalg.vector_norm(gradients.flatten(2), ord=order, dim=2).T
-    distances = _finite(differences).abs() / dual.clamp_min(1e-12)
+    distances = _finite(differences).abs() / dual.clamp_min(torch.finfo(dual.dtype).tiny)
     nearest = distances.scatter(1, labels[:, None], torch.inf).argmin(1)
     return _finite(differences).gather(1, nearest[:, None]).squeeze(1), gradients[nearest, torch.arange(len(nearest))]
 

@@ -5,7 +5,7 @@ from functools import partial
 import torch
 
 from grfd.attacks.losses import climbed
-from grfd.attacks.threat import Model, Norm, attacking, per_image, project, slope, steepest
+from grfd.attacks.threat import Model, Norm, attacking, finished, per_image, project, slope, steepest
 from grfd.types import Images, Labels
 
 
@@ -28,10 +28,10 @@ def fgsm(
     goes along ∇/‖∇‖. `generator` is unused: nothing is drawn.
     Raises UserError for a wrong shape, range, ε or loss.
     """
-    with attacking(model, images, labels, eps, bounds, norm) as batch:
+    with attacking(model, images, labels, eps, bounds, norm) as (model, batch):
         if len(images) == 0:
-            return batch.images
+            return finished(batch.images, batch)
         seen = slope(model, batch.images[None], batch.labels, partial(climbed, loss))
         stepped = project(batch.images + eps * steepest(seen.gradient[0], norm), batch)
         fooled = (seen.lead[0] >= 0) & active_set
-        return torch.where(per_image(fooled), batch.images, stepped)
+        return finished(torch.where(per_image(fooled), batch.images, stepped), batch)

@@ -6,11 +6,14 @@ leapfrog (β₁ 0.95, β₂ 0.999, as in the code) and is accepted or refused by
 
 import torch
 
+from grfd.attacks.asked import Asked, answers
 from grfd.attacks.losses import cross_entropy, log_odds
+from grfd.attacks.ranges import COUNT, NOT_NEGATIVE, in_range
 from grfd.attacks.threat import (
     Batch,
     Model,
     attacking,
+    finished,
     keep_better,
     mean_lead,
     normal,
@@ -21,7 +24,6 @@ from grfd.attacks.threat import (
     slope,
     uniform,
 )
-from grfd.errors import UserError
 from grfd.types import Images, Labels, Logits, PerExample
 
 DECAY, SQUARES_DECAY = 0.95, 0.999
@@ -48,9 +50,8 @@ def hmcam(
     width] in `bounds`; labels [batch]; ε and step_size in pixels of [0, 1]. Raises UserError for a wrong shape, range,
     ε or count.
     """
-    if min(steps, links) < 1:
-        raise UserError(f"{steps=}, {links=}; expected counts ≥ 1")
-    with attacking(model, images, labels, eps, bounds) as batch:
+    in_range(step_size=(step_size, NOT_NEGATIVE), steps=(steps, COUNT), links=(links, COUNT))
+    with attacking(model, images, labels, eps, bounds) as (model, batch):
         result, best = batch.images.clone(), mean_lead(model, batch.images, batch.labels)
         states = batch.images.clone()
         for _ in range(links):
@@ -64,12 +65,12 @@ def hmcam(
             chance = uniform(energies[0], (len(rows),), 0.0, 1.0, generator)
             accepted = (energies[1] - energies[0]).exp() > chance
             states[rows] = torch.where(per_image(accepted), last, states[rows])
-        return result
+        return finished(result, batch)
 
 
-def _energy(model: Model, images: Images, labels: Labels) -> PerExample:
+def _energy(model: Asked, images: Images, labels: Labels) -> PerExample:
     with torch.no_grad():
-        return cross_entropy(model(images).to(images.dtype), labels).nan_to_num(nan=torch.inf)
+        return cross_entropy(answers(model, images), labels).nan_to_num(nan=torch.inf)
 
 
 def _climb(logits: Logits, labels: Labels) -> tuple[PerExample, PerExample]:
@@ -78,7 +79,7 @@ def _climb(logits: Logits, labels: Labels) -> tuple[PerExample, PerExample]:
 
 
 def _link(
-    model: Model,
+    model: Asked,
     batch: Batch,
     iterates: Images,
     step_size: float,

@@ -3,11 +3,14 @@
 import torch
 from torch import Tensor
 
+from grfd.attacks.asked import Asked, answers
 from grfd.attacks.losses import lead, log_odds
+from grfd.attacks.ranges import COUNT, Range, in_range
 from grfd.attacks.threat import (
     Batch,
     Model,
     attacking,
+    finished,
     keep_better,
     per_image,
     project,
@@ -15,7 +18,6 @@ from grfd.attacks.threat import (
     rows_of,
     uniform,
 )
-from grfd.errors import UserError
 from grfd.types import Images, Labels, PerExample
 
 
@@ -42,12 +44,12 @@ def pixle(
     (`losses.log_odds`), in which its probability falls, so that no step is lost where that rounds to 1.
     Raises UserError for a wrong shape, range or count.
     """
-    if min(restarts, patches, smallest) < 1 or largest < smallest:
-        raise UserError(f"{restarts=}, {patches=}, {smallest=}, {largest=}; expected counts ≥ 1, smallest ≤ largest")
-    with attacking(model, images, labels, eps, bounds) as batch:
+    in_range(restarts=(restarts, COUNT), patches=(patches, COUNT), smallest=(smallest, COUNT))
+    in_range(largest=(largest, Range(smallest, whole=True)))
+    with attacking(model, images, labels, eps, bounds) as (model, batch):
         result, base = batch.images.clone(), batch.images.clone()
         if len(images) == 0:
-            return result
+            return finished(result, batch)
         likely, best = _judged(model, batch.images, batch.labels)
         rows = remaining(best, active_set)
         for _ in range(restarts):
@@ -55,7 +57,7 @@ def pixle(
             for _ in range(patches):
                 rows = rows[best[rows] < 0] if active_set else rows
                 if len(rows) == 0:
-                    return result
+                    return finished(result, batch)
                 part = rows_of(batch, rows)
                 tried = project(_set_down(part, base[rows], smallest, largest, generator), part)
                 odds, leads = _judged(model, tried, part.labels)
@@ -64,13 +66,13 @@ def pixle(
                 likely[rows] = torch.where(better, odds, likely[rows])
                 keep_better(result, best, rows, tried, leads)
             base = placed
-        return result
+        return finished(result, batch)
 
 
-def _judged(model: Model, images: Images, labels: Labels) -> tuple[PerExample, PerExample]:
+def _judged(model: Asked, images: Images, labels: Labels) -> tuple[PerExample, PerExample]:
     """m, and the lead, by one forward pass."""
     with torch.no_grad():
-        logits = model(images).to(images.dtype)
+        logits = answers(model, images)
         return log_odds(logits, labels), lead(logits, labels)
 
 

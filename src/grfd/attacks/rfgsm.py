@@ -5,9 +5,10 @@ from functools import partial
 import torch
 
 from grfd.attacks.ascent import State, steepest_ascent
+from grfd.attacks.asked import Asked
 from grfd.attacks.losses import climbed
+from grfd.attacks.ranges import NOT_NEGATIVE, Range, in_range
 from grfd.attacks.threat import Batch, Model, normal, project, slope
-from grfd.errors import UserError
 from grfd.types import Images, Labels, PerExample
 
 
@@ -33,14 +34,15 @@ def rfgsm(
     keywords, and what is raised, as in `pgd`; also UserError where random_step is not in [0, ε].
     """
     first = eps / 2 if random_step is None else random_step
-    if not 0 <= first <= eps:
-        raise UserError(f"{random_step=}; expected a number in [0, eps={eps}]")
+    in_range(eps=(eps, NOT_NEGATIVE), random_step=(first, Range(0, eps)))
 
     def start(batch: Batch, generator: torch.Generator | None) -> Images:
         noise = normal(batch.images, tuple(batch.images.shape), generator)
         return project(batch.images + first * noise.sign(), batch)
 
-    def look(iterates: Images, labels: Labels, state: State, last: bool) -> tuple[PerExample, Images, State]:
+    def look(
+        model: Asked, iterates: Images, labels: Labels, state: State, last: bool
+    ) -> tuple[PerExample, Images, State]:
         seen = slope(model, iterates[None], labels, partial(climbed, loss))
         return seen.lead[0], seen.gradient[0], state
 

@@ -3,19 +3,20 @@
 import torch
 from torch import Tensor
 
+from grfd.attacks.ranges import COUNT, POSITIVE_SHARE, in_range
 from grfd.attacks.square_l2 import move_window, start_on_grid
 from grfd.attacks.threat import (
     Batch,
     Model,
     Norm,
     attacking,
+    finished,
     mean_lead,
     per_image,
     remaining,
     rows_of,
     uniform,
 )
-from grfd.errors import UserError
 from grfd.types import Images, Labels
 
 HALVINGS = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)
@@ -51,9 +52,8 @@ def square(
     Against a random model a lucky draw stalls the search, and only many samples help (on a small net with noise, 300
     queries left 78 % at 1 sample, 63 % at 8, 25 % at 64). Raises UserError for a wrong shape, range, ε or count.
     """
-    if n_queries < 1 or samples < 1 or not 0 < p_init <= 1:
-        raise UserError(f"{n_queries=}, {samples=}, {p_init=}; expected counts ≥ 1 and 0 < p_init ≤ 1")
-    with attacking(model, images, labels, eps, bounds, norm) as batch:
+    in_range(n_queries=(n_queries, COUNT), samples=(samples, COUNT), p_init=(p_init, POSITIVE_SHARE))
+    with attacking(model, images, labels, eps, bounds, norm) as (model, batch):
         clean = mean_lead(model, batch.images, batch.labels, samples)
         rows = remaining(clean, active_set)
         # The search starts below everything: its first points, the stripes, need not beat the clean image.
@@ -73,7 +73,7 @@ def square(
                 result[rows], leads[rows] = current, best
                 rows, current, best = rows[standing], current[standing], best[standing]
                 part = rows_of(batch, rows)
-        return torch.where(per_image(leads > clean), result, batch.images)
+        return finished(torch.where(per_image(leads > clean), result, batch.images), batch)
 
 
 def _try(

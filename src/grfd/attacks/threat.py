@@ -1,5 +1,6 @@
 """What every attack shares: the ball, the random draws, the model held still, and gradients that survive underflow."""
 
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Literal, NamedTuple
@@ -8,7 +9,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from grfd.attacks.asked import Asked, answers
 from grfd.attacks.losses import lead
+from grfd.attacks.ranges import NOT_NEGATIVE, in_range
 from grfd.errors import UserError
 from grfd.types import Images, Labels, Logits, PerExample
 
@@ -22,9 +25,6 @@ Climb = Callable[[Logits, Labels], tuple[PerExample, PerExample]]
 Points = Float[Tensor, "samples batch channel height width"]
 PerSample = Float[Tensor, "samples batch"]
 
-IMAGES_A_PASS = 256
-"""How many images a CPU takes through a model at a time: the features of many more leave its cache."""
-
 Rows = Int[Tensor, "rows"]
 """Indices into a batch, of the examples that are worked on."""
 
@@ -33,7 +33,11 @@ PerRow = Float[Tensor, "rows"]
 
 
 class Batch(NamedTuple):
-    """What is attacked: images, labels, the ball, and the corners of L∞ ball ∩ box, to which iterates are clamped."""
+    """What is attacked: images, labels, the ball, and the corners of L∞ ball ∩ box, to which iterates are clamped.
+
+    `dtype` is that of the caller's images. Half-precision images are attacked in float32: their squares and quotients
+    overflow and underflow otherwise.
+    """
 
     images: Images
     labels: Labels
@@ -41,6 +45,7 @@ class Batch(NamedTuple):
     upper: Images
     eps: float
     norm: Norm
+    dtype: torch.dtype
 
 
 class Slope(NamedTuple):
@@ -55,8 +60,8 @@ class Slope(NamedTuple):
 @contextmanager
 def attacking(
     model: Model, images: Images, labels: Labels, eps: float, bounds: tuple[float, float], norm: Norm = "linf"
-) -> Iterator[Batch]:
-    """Checks the input, freezes the model, and yields copies of the batch with its ball.
+) -> Iterator[tuple[Asked, Batch]]:
+    """Checks the input, freezes the model, and yields the model as attacks ask it, and the batch with its ball.
 
     Clamping to precomputed corners keeps iterates inside L∞ ball and box exactly. Raises UserError for what cannot be
     attacked.
@@ -64,14 +69,28 @@ def attacking(
     _check(images, labels, eps, bounds, norm)
     # Tensors made under inference_mode cannot be saved for a backward pass: copies made outside it can.
     with torch.inference_mode(False), torch.no_grad(), frozen(model):
-        images, labels = images.detach().clone(), labels.detach().long().clone()
-        yield Batch(images, labels, (images - eps).clamp(*bounds), (images + eps).clamp(*bounds), eps, norm)
+        dtype = images.dtype
+        working = torch.promote_types(dtype, torch.float32)
+        images = images.detach().to(working, copy=True).clamp(*bounds)
+        labels = labels.detach().long().clone()
+        largest = int(labels.max()) if len(labels) else 0
+        asked = model if isinstance(model, Asked) else Asked(model, dtype, largest)
+        lower, upper = (images - eps).clamp(*bounds), (images + eps).clamp(*bounds)
+        yield asked, Batch(images, labels, lower, upper, eps, norm, dtype)
+
+
+def finished(images: Images, batch: Batch) -> Images:
+    """What an attack hands back: in the caller's precision, drawn into ball and box again where that rounds."""
+    if images.dtype == batch.dtype:
+        return images
+    lower, upper = batch.lower.to(batch.dtype), batch.upper.to(batch.dtype)
+    return images.to(batch.dtype).maximum(lower).minimum(upper)
 
 
 def rows_of(batch: Batch, rows: Rows) -> Batch:
     """The examples at these indices."""
     images, labels, lower, upper = (tensor[rows] for tensor in batch[:4])
-    return Batch(images, labels, lower, upper, batch.eps, batch.norm)
+    return batch._replace(images=images, labels=labels, lower=lower, upper=upper)
 
 
 def project(images: Images, batch: Batch) -> Images:
@@ -81,6 +100,14 @@ def project(images: Images, batch: Batch) -> Images:
         longest = (batch.eps / length(change, "l2").clamp_min(torch.finfo(change.dtype).tiny)).clamp_max(1)
         images = batch.images + per_image(longest) * change
     return images.clamp(batch.lower, batch.upper)
+
+
+def stretched(images: Images, batch: Batch) -> Images:
+    """Each perturbation at the length ε, where it has one; drawn into the box, which may shorten it."""
+    change = images - batch.images
+    long = length(change, batch.norm)
+    factor = torch.where(long > 0, batch.eps / long.clamp_min(torch.finfo(long.dtype).tiny), 0.0)
+    return project(batch.images + per_image(factor) * change, batch)
 
 
 def length(change: Images, norm: Norm) -> PerExample:
@@ -132,14 +159,7 @@ def frozen(model: Model) -> Iterator[None]:
             parameter.requires_grad_(True)
 
 
-def answers(model: Model, images: Images) -> Logits:
-    """The model's logits; on a CPU in passes of `IMAGES_A_PASS`."""
-    if images.device.type != "cpu" or len(images) <= IMAGES_A_PASS:
-        return model(images)
-    return torch.cat([model(part) for part in images.split(IMAGES_A_PASS)])
-
-
-def slope(model: Model, points: Points, labels: Labels, climb: Climb) -> Slope:
+def slope(model: Asked, points: Points, labels: Labels, climb: Climb) -> Slope:
     """Gradients of `climb` at all points, in one batch of samples × batch.
 
     A gradient that is not finite counts as 0, and so does that of a model that cuts the graph (as that of a rounding
@@ -149,7 +169,7 @@ def slope(model: Model, points: Points, labels: Labels, climb: Climb) -> Slope:
     repeated = labels.repeat(samples)
     with torch.enable_grad():
         inputs = points.flatten(0, 1).detach().requires_grad_()
-        logits = answers(model, inputs).to(inputs.dtype)
+        logits = answers(model, inputs)
         values, log_scale = climb(logits, repeated)
         # Grown by a zero, the sum has a graph even where the model cuts it.
         (gradient,) = torch.autograd.grad(values.sum() + 0 * inputs.sum(), inputs)
@@ -177,16 +197,16 @@ def repeat(images: Images, samples: int) -> Points:
     return images.expand(samples, *images.shape)
 
 
-def mean_lead(model: Model, images: Images, labels: Labels, samples: int = 1) -> PerExample:
+def mean_lead(model: Asked, images: Images, labels: Labels, samples: int = 1) -> PerExample:
     """`losses.lead` by a forward pass alone, averaged over the samples: ≥ 0 where the model is fooled."""
     if len(images) == 0:
         return images.new_zeros(0)
     with torch.no_grad():
-        logits = answers(model, repeat(images, samples).flatten(0, 1)).to(images.dtype)
+        logits = answers(model, repeat(images, samples).flatten(0, 1))
         return lead(logits, labels.repeat(samples)).unflatten(0, (samples, len(labels))).mean(0)
 
 
-def likeliest_wrong(model: Model, batch: Batch, count: int) -> tuple[Labels, ...]:
+def likeliest_wrong(model: Asked, batch: Batch, count: int) -> tuple[Labels, ...]:
     """The `count` likeliest wrong classes of each clean image (all of them where there are fewer), likeliest first."""
     with torch.no_grad():
         logits = answers(model, batch.images)
@@ -217,16 +237,39 @@ def uniform(like: Tensor, shape: tuple[int, ...], low: float, high: float, gener
     return (low + (high - low) * noise).to(like.device)
 
 
+ROUNDING = 1e-6
+"""Pixels may lie outside the box by so much: what a resize or a normalisation undone leaves. They are clamped."""
+
+
 def _check(images: Images, labels: Labels, eps: float, bounds: tuple[float, float], norm: str) -> None:
     if norm not in ("linf", "l2"):
         raise UserError(f"{norm=}; expected 'linf' or 'l2'")
-    if images.ndim != 4 or not images.is_floating_point():
-        shape = tuple(images.shape)
-        raise UserError(f"images are {images.dtype} {shape}; expected floats [batch, channel, height, width]")
-    if labels.shape != images.shape[:1]:
-        raise UserError(f"labels have shape {tuple(labels.shape)}; expected ({len(images)},), one an image")
-    if not 0 <= eps < float("inf"):
-        raise UserError(f"eps={eps}; expected a number ≥ 0, in pixels of [0, 1]")
-    low, high = (bound.item() for bound in images.aminmax()) if images.numel() else bounds
-    if not (bounds[0] <= low and high <= bounds[1]):
-        raise UserError(f"images reach from {low:g} to {high:g}; expected values in {list(bounds)}")
+    if not isinstance(images, Tensor) or images.ndim != 4 or not images.is_floating_point():
+        shape = f"{images.dtype} {tuple(images.shape)}" if isinstance(images, Tensor) else type(images).__name__
+        raise UserError(f"images are {shape}; expected floats [batch, channel, height, width]")
+    _check_labels(labels, len(images))
+    largest_eps = bounds[1] - bounds[0] if norm == "linf" else math.inf
+    in_range(eps=(eps, NOT_NEGATIVE))
+    if eps > largest_eps:
+        raise UserError(f"eps={eps:g}; expected at most {largest_eps:g}, the range of a pixel ({eps:g}/255 was meant?)")
+    low, high = (bound.item() for bound in images.detach().aminmax()) if images.numel() else bounds
+    excess = max(bounds[0] - low, high - bounds[1])
+    if not excess <= ROUNDING:
+        raise UserError(
+            f"images reach from {low:.9g} to {high:.9g}, {excess:.3g} outside the box; expected {list(bounds)}"
+        )
+
+
+def _check_labels(labels: Labels, count: int) -> None:
+    if (
+        not isinstance(labels, Tensor)
+        or labels.is_floating_point()
+        or labels.is_complex()
+        or labels.dtype == torch.bool
+    ):
+        kind = labels.dtype if isinstance(labels, Tensor) else type(labels).__name__
+        raise UserError(f"labels are {kind}; expected a tensor of integers, the number of each image's class")
+    if labels.shape != (count,):
+        raise UserError(f"labels have shape {tuple(labels.shape)}; expected ({count},), one for each image")
+    if count and int(labels.min()) < 0:
+        raise UserError(f"a label is {int(labels.min())}; expected class numbers from 0")

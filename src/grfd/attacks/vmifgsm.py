@@ -5,9 +5,10 @@ from functools import partial
 import torch
 
 from grfd.attacks.ascent import State, steepest_ascent
+from grfd.attacks.asked import Asked
 from grfd.attacks.losses import climbed
+from grfd.attacks.ranges import COUNT_OR_NONE, NOT_NEGATIVE, in_range
 from grfd.attacks.threat import Model, Points, slope, total, uniform
-from grfd.errors import UserError
 from grfd.types import Images, Labels, PerExample
 
 
@@ -37,10 +38,12 @@ def vmifgsm(
     several points, whose cross-entropies differ in scale: the scales are carried as logarithms, so that the sum is
     that of the paper however confident the model is. Other keywords, and what is raised, as in `pgd`.
     """
-    if neighbours < 0:
-        raise UserError(f"{neighbours=}; expected a count ≥ 0")
+    in_range(decay=(decay, NOT_NEGATIVE), neighbours=(neighbours, COUNT_OR_NONE))
+    in_range(beta=(beta, NOT_NEGATIVE), momentum_floor=(momentum_floor, NOT_NEGATIVE))
 
-    def look(iterates: Images, labels: Labels, state: State, last: bool) -> tuple[PerExample, Images, State]:
+    def look(
+        model: Asked, iterates: Images, labels: Labels, state: State, last: bool
+    ) -> tuple[PerExample, Images, State]:
         momentum, variance, variance_scale = state
         # Nobody uses the variance after the last step.
         points = iterates[None] if last else _around(iterates, neighbours, beta * eps, generator)

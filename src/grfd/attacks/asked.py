@@ -1,0 +1,59 @@
+"""How an attack asks a model: with images of its own, in the caller's precision, and with a look at the answer."""
+
+import torch
+from torch import Tensor
+
+from grfd.errors import UserError
+from grfd.types import Images, Logits
+
+IMAGES_A_PASS = 256
+"""How many images a CPU takes through a model at a time: the features of many more leave its cache."""
+
+
+class Asked:
+    """A model as attacks call it: images [batch, channel, height, width] → logits of the images' own dtype.
+
+    The model is shown a copy, so one that changes its input in place changes nothing of the attack's or the caller's.
+    `dtype`: the caller's, in which the model is asked; attacks compute in float32 at least. `largest`: the largest
+    label, which must be one of the model's classes. Raises UserError for an answer that is not one row of at least two
+    finite-precision logits for each image.
+    """
+
+    def __init__(self, model: object, dtype: torch.dtype, largest: int) -> None:
+        self.model = model
+        self.dtype = dtype
+        self.largest = largest
+
+    def __call__(self, images: Images) -> Logits:
+        copy = images.to(self.dtype) if images.dtype != self.dtype else images.clone()
+        answer = self.model(copy)  # type: ignore[operator]
+        check_answer(answer, len(images))
+        if self.largest >= answer.shape[1]:
+            raise UserError(
+                f"a label is {self.largest}, but the model answers with {answer.shape[1]} classes: "
+                f"expected labels from 0 to {answer.shape[1] - 1}"
+            )
+        return answer.to(images.dtype)
+
+
+def check_answer(answer: object, count: int) -> None:
+    """Raises UserError where a model's answer to `count` images is no float tensor [count, classes ≥ 2]."""
+    if not isinstance(answer, Tensor):
+        raise UserError(
+            f"the model answers with a {type(answer).__name__}; expected a tensor of logits [{count}, classes]: "
+            "wrap the model in a function that returns its logits"
+        )
+    if answer.ndim != 2 or answer.shape[0] != count or answer.shape[1] < 2:
+        raise UserError(
+            f"the model answers with {tuple(answer.shape)} for {count} images; expected [{count}, classes], "
+            "one logit for each of at least two classes"
+        )
+    if not answer.is_floating_point():
+        raise UserError(f"the model answers with {answer.dtype}; expected floating-point logits")
+
+
+def answers(model: Asked, images: Images) -> Logits:
+    """The model's logits; on a CPU in passes of `IMAGES_A_PASS`."""
+    if images.device.type != "cpu" or len(images) <= IMAGES_A_PASS:
+        return model(images)
+    return torch.cat([model(part) for part in images.split(IMAGES_A_PASS)])
