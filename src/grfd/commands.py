@@ -18,7 +18,7 @@ from grfd.data.available import describe
 from grfd.defenses import standard
 from grfd.disentangle.stages import stage_one, stage_three, stage_two
 from grfd.errors import UserError
-from grfd.evaluate.judge import check_names
+from grfd.evaluate.case import check_names
 from grfd.evaluate.protocols import PROTOCOLS, Protocol
 from grfd.evidence import MODES as EVIDENCE_MODES
 from grfd.evidence import bench, bench_train, page, reproduce, sweep

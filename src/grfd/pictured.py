@@ -9,9 +9,9 @@ from torch import Tensor, nn
 from grfd.data.record import as_images
 from grfd.defenses.grfd import GRFD
 from grfd.disentangle.lvcvae import redundant
-from grfd.evaluate.attacker import attack, may_reject, predictions
-from grfd.evaluate.judge import CONTROL, SOURCE, Case
-from grfd.evaluate.protocols import craft
+from grfd.evaluate.attacker import Attempt, attack, may_reject, predictions
+from grfd.evaluate.case import CONTROL, SOURCE, Case
+from grfd.evaluate.protocols import craft, for_transfer
 from grfd.opening import write_npz
 from grfd.report.figures import figure_3, gallery
 from grfd.seeds import generator, seeded
@@ -41,7 +41,8 @@ def write_examples(case: Case) -> None:
     made = {}
     for name, victim in (("transferred", case.models["standard"]), ("adversarial", defense.deterministic())):
         stream = generator(case.seed, "examples", name, device=case.device)
-        made[name], _ = attack("pgd", victim, images, wanted, case.budgets["pgd"], stream)
+        attempt = Attempt("pgd", case.budgets["pgd"], stream)
+        made[name], _ = attack(victim, images, wanted, for_transfer(attempt) if name == "transferred" else attempt)
     with torch.no_grad():
         arrays = {
             "images": images,
@@ -78,7 +79,7 @@ def write_gallery(case: Case) -> None:
 def _shown(case: Case, name: str, defense: nn.Module, images: Images, labels: Labels) -> dict[str, Tensor]:
     stream = generator(case.seed, "gallery", name, device=case.device)
     budget = case.budgets["pgd"] | {"steps": GALLERY_STEPS}
-    adversarial = craft(defense, images, labels, "pgd", budget, stream).images
+    adversarial = craft(defense, images, labels, Attempt("pgd", budget, stream)).images
     return {
         "seen": _seen(defense, images),
         "adversarial": adversarial,

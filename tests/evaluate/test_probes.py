@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from grfd.attacks import TABLE_1, pgd
 from grfd.data import Data
 from grfd.data.record import as_images
-from grfd.evaluate.judge import Case
+from grfd.evaluate.case import Case
 from grfd.evaluate.probes import PROBES
 from grfd.models import LeNet5
 

@@ -1,10 +1,17 @@
-"""The attacker: what is differentiated, in expectation over randomness, and at what cost."""
+"""The attacker: what is differentiated, in expectation over randomness, at what scale of the logits and at what cost.
+
+Every question that the judge asks a model goes through `answer`.
+"""
+
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from grfd.attacks import ATTACKS, OTHER_ATTACKS
+from grfd.attacks import ATTACKS, OTHER_ATTACKS, THREATS
+from grfd.attacks.asked import check_answer
 from grfd.defenses import is_stochastic
+from grfd.errors import UserError
 from grfd.types import Images, Labels, Logits
 
 VOTES = 11
@@ -12,6 +19,50 @@ VOTES = 11
 
 EXPECTATION_SAMPLES = 16
 """Draws of a random defense in each gradient of an adaptive attack."""
+
+
+ROUNDING = 1e-5
+"""By how much an attack's output may lie outside the ball or the box: float32 rounds there."""
+
+
+class Attempt(NamedTuple):
+    """One attack as the judge runs it: its name, keywords and random stream."""
+
+    name: str
+    settings: dict[str, Any]
+    generator: torch.Generator
+
+
+def answer(model: nn.Module, images: Images) -> Logits:
+    """The model's logits. It is shown a copy, so that a model which changes its input changes no image of ours.
+
+    Raises `UserError`, one line, for whatever the model raises and for an answer that is no logits.
+    """
+    try:
+        logits = model(images.clone())
+    except (UserError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:  # a user's own code may raise anything
+        shown = tuple(images.shape)
+        raise UserError(f"the model raised {type(error).__name__} for images {shown}: {in_one_line(error)}") from error
+    check_answer(logits, len(images))
+    return logits
+
+
+def in_one_line(error: BaseException) -> str:
+    return " ".join(str(error).split())[:300]
+
+
+class Scaled(nn.Module):
+    """A model whose logits are multiplied by a positive number: the same answers, another cross-entropy."""
+
+    def __init__(self, model: nn.Module, factor: float) -> None:
+        super().__init__()
+        self.model = model
+        self.factor = factor
+
+    def forward(self, images: Images) -> Logits:
+        return self.factor * answer(self.model, images)
 
 
 class Expected(nn.Module):
@@ -26,7 +77,7 @@ class Expected(nn.Module):
         self.samples = samples
 
     def forward(self, images: Images) -> Logits:
-        draws = self.model(images.repeat(self.samples, 1, 1, 1)).log_softmax(1).unflatten(0, (self.samples, -1))
+        draws = answer(self.model, images.repeat(self.samples, 1, 1, 1)).log_softmax(1).unflatten(0, (self.samples, -1))
         return draws.logsumexp(0)
 
 
@@ -40,7 +91,7 @@ class Counted(nn.Module):
 
     def forward(self, images: Images) -> Logits:
         self.shown += len(images)
-        return self.model(images)
+        return answer(self.model, images)
 
 
 class Excused(nn.Module):
@@ -56,7 +107,7 @@ class Excused(nn.Module):
         self.label = label
 
     def forward(self, images: Images) -> Logits:
-        logits = self.detector(images)
+        logits = answer(self.detector, images)
         own = logits[:, [self.label, self.rejection]].amax(1)
         classes = logits[:, : self.rejection]
         return classes.index_copy(1, torch.tensor([self.label], device=logits.device), own[:, None])
@@ -66,9 +117,13 @@ def may_reject(model: nn.Module) -> bool:
     return hasattr(model, "rejection")
 
 
-def attacked_model(defense: nn.Module) -> nn.Module:
-    """What an attacker who knows the whole defense differentiates: its surrogate, in expectation if it is random."""
+def attacked_model(defense: nn.Module, scale: float = 1.0) -> nn.Module:
+    """What an attacker who knows the whole defense differentiates: its surrogate, in expectation if it is random.
+
+    `scale`: what the logits are multiplied by (`evaluate.scale`).
+    """
     model = surrogate_of(defense)
+    model = model if scale == 1.0 else Scaled(model, scale)
     return Expected(model, EXPECTATION_SAMPLES) if is_stochastic(defense) else model
 
 
@@ -84,13 +139,43 @@ def without_randomness(defense: nn.Module) -> nn.Module:
     return defense
 
 
-def attack(
-    name: str, model: nn.Module, images: Images, labels: Labels, settings: dict, generator: torch.Generator
-) -> tuple[Images, float]:
-    """Adversarial images, and the images that the model was shown an example."""
+def attack(model: nn.Module, images: Images, labels: Labels, attempt: Attempt) -> tuple[Images, float]:
+    """Adversarial images, and the number of images that the model was shown for each example.
+
+    Raises `UserError` where the attack's output is not finite, or outside ball or box: nothing else is ever judged.
+    """
     counted = Counted(model).eval()
-    adversarial = (ATTACKS | OTHER_ATTACKS)[name](counted, images, labels, **settings, generator=generator)
+    made = (ATTACKS | OTHER_ATTACKS)[attempt.name]
+    adversarial = made(counted, images, labels, **attempt.settings, generator=attempt.generator)
+    check_output(adversarial, images, attempt)
     return adversarial, counted.shown / max(len(images), 1)
+
+
+def check_output(adversarial: Images, images: Images, attempt: Attempt) -> None:
+    """Raises `UserError` where adversarial images have another shape, are not finite, or leave ball or box."""
+    if adversarial.shape != images.shape:
+        raise UserError(f"attack {attempt.name} returned {tuple(adversarial.shape)}: expected {tuple(images.shape)}")
+    if adversarial.numel() == 0:
+        return
+    low, high = attempt.settings.get("bounds", (0.0, 1.0))
+    allowed = {"the box": max(low - float(adversarial.min()), float(adversarial.max()) - high)}
+    norm, eps = threat_of(attempt), attempt.settings.get("eps", 1.0)
+    if norm != "pixels":
+        allowed[f"the {norm} ball of ε = {eps:g}"] = float(lengths(adversarial - images, norm).max()) - eps
+    for where, excess in allowed.items():
+        if not excess <= ROUNDING * max(1.0, eps):  # a NaN is no such number either
+            raise UserError(f"attack {attempt.name} returned an image outside {where} (by {excess:.3g}): not judged")
+
+
+def threat_of(attempt: Attempt) -> str:
+    """What this attack's ε bounds: linf, l2, or pixels (nothing)."""
+    return attempt.settings.get("norm", THREATS[attempt.name])
+
+
+def lengths(change: Images, norm: str) -> Tensor:
+    """Of each perturbation: its Euclidean length for "l2", else the largest change of a pixel."""
+    flat = change.flatten(1)
+    return torch.linalg.vector_norm(flat, dim=1) if norm == "l2" else flat.abs().amax(1)
 
 
 def votes_of(model: nn.Module) -> int:
@@ -102,8 +187,8 @@ def votes_of(model: nn.Module) -> int:
 def predictions(model: nn.Module, images: Images) -> Tensor:
     """Predicted classes; the majority of its votes for a random model. Not-a-number counts as no class: −1."""
     if not is_stochastic(model):
-        return _answer(model(images))
-    answers = torch.stack([_answer(model(images)) for _ in range(votes_of(model))])
+        return _answer(answer(model, images))
+    answers = torch.stack([_answer(answer(model, images)) for _ in range(votes_of(model))])
     return answers.mode(0).values
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from grfd.data.record import as_images
 from grfd.evaluate import records
-from grfd.evaluate.judge import CONTROL, Case
+from grfd.evaluate.case import CONTROL, Case
 from grfd.evaluate.probes import PROBES, TOLERANCE
 from grfd.evaluate.records import Record
 from grfd.progress import progress
@@ -60,6 +60,7 @@ def on_records(folder: Path, model: str) -> list[Check]:
 
 def _compared(model: str, name: str, attack: str, seeing: Record, blind: Record) -> Check:
     shared = min(len(seeing), len(blind))
-    strong, weak = (record.rows(0, shared).robust.mean() for record in (seeing, blind))
-    detail = f"{attack}: {weak:.1%} right under the weaker attacker, {strong:.1%} under the stronger"
-    return Check(model, name, bool(weak < strong - TOLERANCE), detail)
+    strong, weak = (int(record.rows(0, shared).robust.sum()) for record in (seeing, blind))
+    seen = f"{attack}: {weak / shared:.1%} right under the weaker attacker, {strong / shared:.1%} under the stronger"
+    # a single image is no evidence, however few there are
+    return Check(model, name, strong - weak > max(1, TOLERANCE * shared), seen)

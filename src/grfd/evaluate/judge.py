@@ -1,21 +1,18 @@
 """The judge: runs attacks on models under protocols, batch by batch, and keeps a record an example. It resumes."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import nn
 
 from grfd import processes
-from grfd.attacks import ATTACKS, OTHER_ATTACKS, OTHER_BUDGETS, TABLE_1
-from grfd.data.record import Split, as_images
-from grfd.defenses import has_residual, is_stochastic
+from grfd.data.record import as_images
 from grfd.errors import UserError
-from grfd.evaluate import protocols, records
-from grfd.evaluate.attacker import may_reject, predictions, votes_of, without_randomness
-from grfd.evaluate.protocols import PROTOCOLS, Outcome
+from grfd.evaluate import identity, protocols, records
+from grfd.evaluate.attacker import Attempt, predictions, without_randomness
+from grfd.evaluate.case import Case, Cell, cells, check_budgets, looked_at, settings_of, sources_for
+from grfd.evaluate.protocols import Outcome
 from grfd.evaluate.records import Record
 from grfd.memory import keep_freed_memory
 from grfd.progress import progress
@@ -23,85 +20,6 @@ from grfd.seeds import generator, seeded
 from grfd.types import Images, Labels
 
 BATCH = 500
-SOURCE = "standard"
-"""The model of a run on which transferred adversarial examples are made."""
-CONTROL = "second-standard"
-"""The model of a run that is there for `transfer` alone: what it keeps is no defense."""
-KNOWN = {**ATTACKS, **OTHER_ATTACKS}
-
-
-@dataclass(frozen=True)
-class Case:
-    """What is judged: models by name, images, and where the records go.
-
-    `sources` are the models on which transferred examples are made; `fingerprints` of the models' weights go into the
-    records, so that those of other weights are made anew.
-    """
-
-    folder: Path
-    models: dict[str, nn.Module]
-    split: Split
-    budgets: dict[str, dict[str, Any]]
-    seed: int
-    device: torch.device
-    sources: tuple[str, ...] = (SOURCE,)
-    fingerprints: dict[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Cell:
-    """One attack on one model under one protocol: one record file."""
-
-    model: str
-    protocol: str
-    attack: str
-
-
-def budgets_for(channels: int, eps: float | None = None) -> dict[str, dict[str, Any]]:
-    """Table 1's budgets, and ours for other attacks: MNIST's for grey images, CIFAR's for colour.
-
-    `eps`: one ε for all of them, in pixels of [0, 1]; step sizes grow or shrink with it.
-    """
-    family = "mnist" if channels == 1 else "cifar"
-    budgets = TABLE_1[family] | OTHER_BUDGETS[family]
-    return budgets if eps is None else {name: _rescaled(budget, eps) for name, budget in budgets.items()}
-
-
-def _rescaled(budget: dict[str, Any], eps: float) -> dict[str, Any]:
-    changed = {"eps": eps, "step_size": budget.get("step_size", 0) * eps / budget.get("eps", 1)}
-    return budget | {name: value for name, value in changed.items() if name in budget}
-
-
-def check_names(protocols: list[str], attacks: list[str]) -> None:
-    """Raises `UserError` for an unknown protocol or attack."""
-    for kind, names, known in (("protocol", protocols, list(PROTOCOLS)), ("attack", attacks, list(KNOWN))):
-        for name in names:
-            if name not in known:
-                raise UserError(f"unknown {kind} {name!r}: expected one of {', '.join(known)}")
-
-
-def cells(case: Case, wanted: list[str], attacks: list[str]) -> list[Cell]:
-    """What there is to do, in order: whitebox and transfer come first, since adaptive builds on them."""
-    check_names(wanted, attacks)
-    needed = {*wanted, *(("whitebox", "transfer") if "adaptive" in wanted else ())}
-    order = [name for name in ("whitebox", "transfer", "residual", "adaptive") if name in needed]
-    return [
-        Cell(model, protocol, attack)
-        for attack in attacks
-        for protocol in order
-        for model, defense in case.models.items()
-        if _applies(case, model, protocol, defense)
-    ]
-
-
-def _applies(case: Case, model: str, protocol: str, defense: nn.Module) -> bool:
-    if protocol == "transfer":
-        return bool(_sources_for(case, model))
-    return model != CONTROL and (protocol != "residual" or has_residual(defense))
-
-
-def _sources_for(case: Case, model: str) -> list[str]:
-    return [name for name in case.sources if name != model]
 
 
 def evaluate(case: Case, wanted: list[str], attacks: list[str], examples: int) -> None:
@@ -111,6 +29,10 @@ def evaluate(case: Case, wanted: list[str], attacks: list[str], examples: int) -
     """
     examples = min(examples, len(case.split))
     todo = cells(case, wanted, attacks)
+    check_budgets(case.budgets, attacks)
+    if not todo:
+        raise UserError(f"no model here can be judged under {', '.join(wanted)}: nothing to do")
+    case = case if case.identities else looked_at(case)
     for cell in todo:
         _discard_other_settings(case, cell)
     processes.wait()
@@ -136,7 +58,7 @@ EXTRA_PASSES = {"fgsm": 6, "pgd": 1900}
 def _cost(cell: Cell) -> int:
     """Roughly, relative to the others."""
     if cell.protocol == "transfer":
-        return 1
+        return PASSES.get(cell.attack, OTHER_PASSES) // 2  # crafted once, for all models
     if cell.protocol == "adaptive":
         return EXTRA_PASSES.get(cell.attack, 1)
     return PASSES.get(cell.attack, OTHER_PASSES)
@@ -189,23 +111,26 @@ def _outcome(
     start: int,
     crafted: dict[str, protocols.Crafted],
 ) -> Outcome:
-    defense, settings = case.models[cell.model], case.budgets[cell.attack]
-    stream = generator(case.seed, "evaluate", cell.model, cell.protocol, cell.attack, start, device=case.device)
+    defense, scaled = case.models[cell.model], case.scales[cell.model]
+    attempt = _attempt(case, cell, start)
     with seeded(case.seed, "model noise", cell.model, cell.protocol, cell.attack, start):
         if cell.protocol == "residual":
-            return protocols.residual(defense, images, labels, cell.attack, settings, stream)
+            return protocols.residual(defense, images, labels, attempt, scaled)
         if cell.protocol == "adaptive":
             found = [_found(case, cell, protocol, start, len(labels)) for protocol in ("whitebox", "transfer")]
             known = [outcome for outcome in found if outcome is not None]
-            return protocols.adaptive(defense, images, labels, cell.attack, settings, known, stream)
+            return protocols.adaptive(defense, images, labels, attempt, known, scaled)
         if cell.protocol == "transfer":
             made = [_crafted(case, source, cell.attack, images, labels, start, crafted)
-                    for source in _sources_for(case, cell.model)]  # fmt: skip
+                    for source in sources_for(case, cell.model)]  # fmt: skip
             return protocols.best_of([protocols.judged(defense, images, labels, each) for each in made], labels)
-        if cell.model in case.sources:
-            mine = _crafted(case, cell.model, cell.attack, images, labels, start, crafted)
-            return protocols.judged(without_randomness(defense), images, labels, mine)
-        return protocols.whitebox(defense, images, labels, cell.attack, settings, stream)
+        return protocols.whitebox(defense, images, labels, attempt, scaled)
+
+
+def _attempt(case: Case, cell: Cell, start: int) -> Attempt:
+    names = (cell.model, cell.protocol, cell.attack, start)
+    stream = generator(case.seed, "evaluate", *names, device=case.device)
+    return Attempt(cell.attack, case.budgets[cell.attack], stream)
 
 
 def _crafted(
@@ -217,11 +142,11 @@ def _crafted(
     start: int,
     crafted: dict[str, protocols.Crafted],
 ) -> protocols.Crafted:
-    """Adversarial images on a source, once a batch: its own whitebox examples are those that it passes on."""
+    """Adversarial images that are meant for other models, made on a source once a batch for all of them."""
     if source not in crafted:
-        stream = generator(case.seed, "evaluate", source, "whitebox", attack, start, device=case.device)
+        attempt = protocols.for_transfer(_attempt(case, Cell(source, "transfer", attack), start))
         model = without_randomness(case.models[source])
-        crafted[source] = protocols.craft(model, images, labels, attack, case.budgets[attack], stream)
+        crafted[source] = protocols.craft(model, images, labels, attempt, case.scales[source])
     return crafted[source]
 
 
@@ -246,30 +171,15 @@ def _record(case: Case, cell: Cell, images: Images, labels: Labels, outcome: Out
         "adversarial_prediction": outcome.prediction,
         "norm": outcome.norm.float(),
         "queries": outcome.queries.float(),
+        "image": torch.from_numpy(identity.marks_of(images)),
     }
-    return Record({name: values.cpu().numpy() for name, values in columns.items()}, _settings(case, cell))
+    return Record({name: values.cpu().numpy() for name, values in columns.items()}, settings_of(case, cell))
 
 
 def _clean(victim: nn.Module, protocol: str, images: Images) -> torch.Tensor:
     if protocol == "residual":
         return predictions(victim.target, victim.residual(images))  # type: ignore[arg-type,operator]
     return predictions(victim, images)
-
-
-def _settings(case: Case, cell: Cell) -> dict[str, Any]:
-    """What is recorded with the examples; a record of other settings is made anew."""
-    settings: dict[str, Any] = {"attack": case.budgets[cell.attack], "seed": case.seed}
-    if cell.protocol == "adaptive":
-        settings["extra"] = [[name, changes] for name, changes in protocols.EXTRA.get(cell.attack, ())]
-    if case.fingerprints:
-        involved = [cell.model, *(_sources_for(case, cell.model) if cell.protocol in ("transfer", "adaptive") else ())]
-        settings["weights"] = {name: case.fingerprints[name] for name in involved}
-    if is_stochastic(case.models[cell.model]):
-        settings["votes"] = votes_of(case.models[cell.model])
-        settings["rule"] = "an example counts as fooled when the majority of the votes is wrong"
-    if may_reject(case.models[cell.model]):
-        settings["rule"] = "an example counts as fooled when it is wrong and accepted; a rejected clean image is wrong"
-    return settings
 
 
 def _path(case: Case, cell: Cell) -> Path:
@@ -282,6 +192,10 @@ def _done(case: Case, cell: Cell) -> int:
 
 
 def _discard_other_settings(case: Case, cell: Cell) -> None:
+    """A record of other settings, models or images is made anew."""
     record = records.read(_path(case, cell))
-    if processes.is_main() and record is not None and record.settings != _settings(case, cell):
+    if record is None or not processes.is_main():
+        return
+    same = identity.same_settings(record.settings, settings_of(case, cell))
+    if not same or not identity.of_these_images(record, case.split.images, case.split.labels):
         _path(case, cell).unlink()

@@ -15,8 +15,8 @@ from grfd.attacks import apgd_t, fgsm, pgd, square
 from grfd.data.record import as_images
 from grfd.defenses import is_stochastic
 from grfd.disentangle.losses import margin
-from grfd.evaluate.attacker import attacked_model, predictions
-from grfd.evaluate.judge import Case
+from grfd.evaluate.attacker import answer, attacked_model, predictions
+from grfd.evaluate.case import Case
 from grfd.seeds import generator
 from grfd.types import Images, Labels
 
@@ -74,7 +74,7 @@ def untrue_gradients(case: Case, model: nn.Module, images: Images, labels: Label
     foretold, seen = [], []
     with torch.no_grad():
         for direction in (gradients[0].sign(), *random.sign()):
-            moved = [margin(attacked(images + side * STEP * direction), labels) for side in (1, -1)]
+            moved = [margin(answer(attacked, images + side * STEP * direction), labels) for side in (1, -1)]
             seen.append((moved[0] - moved[1]) / 2)
             foretold.append(STEP * (gradients[0] * direction).flatten(1).sum(1))
     changes, errors = torch.cat(seen), torch.cat(seen) - torch.cat(foretold)
@@ -90,7 +90,7 @@ def untrue_gradients(case: Case, model: nn.Module, images: Images, labels: Label
 def random_outputs(case: Case, model: nn.Module, images: Images, labels: Labels) -> Seen:
     """Noise in the forward, dropout left on."""
     with torch.no_grad():
-        difference = (model(images) - model(images)).abs().max().item()
+        difference = (answer(model, images) - answer(model, images)).abs().max().item()
     if is_stochastic(model):
         return False, f"random by its own account (logits differ by {difference:.2g}): attacked in expectation"
     return difference != 0, f"two answers to the same images differ by {difference:.2g}"
@@ -103,7 +103,7 @@ def company(case: Case, model: nn.Module, images: Images, labels: Labels) -> See
     half = max(len(images) // 2, 1)
     before = [buffer.clone() for buffer in model.buffers()]
     with torch.no_grad():
-        together, alone = model(images)[:half], model(images[:half])
+        together, alone = answer(model, images)[:half], answer(model, images[:half])
     changed = any(not torch.equal(a, b) for a, b in zip(before, model.buffers(), strict=True))
     difference = ((together - alone).abs().max() / together.abs().max().clamp_min(1e-12)).item()
     detail = f"logits differ by {difference:.1e} (relative) between a batch and half of it"
@@ -116,7 +116,7 @@ def not_a_number(case: Case, model: nn.Module, images: Images, labels: Labels) -
     noise = torch.rand(images.shape, generator=stream, device=images.device)
     shown = {"the images": images, "noise": noise, "black": torch.zeros_like(images), "white": torch.ones_like(images)}
     with torch.no_grad():
-        bad = {name: _share(~model(each).isfinite().all(1)) for name, each in shown.items()}
+        bad = {name: _share(~answer(model, each).isfinite().all(1)) for name, each in shown.items()}
     named = ", ".join(f"{share:.1%} of {name}" for name, share in bad.items() if share)
     return bool(named), f"logits are not finite for {named}" if named else "all logits are finite"
 
@@ -124,7 +124,7 @@ def not_a_number(case: Case, model: nn.Module, images: Images, labels: Labels) -
 def saturated_logits(case: Case, model: nn.Module, images: Images, labels: Labels) -> Seen:
     """Logits so far apart that a softmax of them is 0 and 1, and its gradient nothing."""
     with torch.no_grad():
-        best = model(images).topk(2, dim=1).values
+        best = answer(model, images).topk(2, dim=1).values
     gap = (best[:, 0] - best[:, 1]).median().item()
     return not gap < UNDERFLOW, f"median gap between the two largest logits: {gap:.3g} (flagged from {UNDERFLOW:.0f})"
 
@@ -132,7 +132,7 @@ def saturated_logits(case: Case, model: nn.Module, images: Images, labels: Label
 def probabilities(case: Case, model: nn.Module, images: Images, labels: Labels) -> Seen:
     """Answers that are probabilities already: a cross-entropy would take their softmax once more."""
     with torch.no_grad():
-        answers = model(images)
+        answers = answer(model, images)
     total = (answers.sum(1) - 1).abs().max().item()
     found = bool((answers >= 0).all()) and total < 1e-3
     return found, "answers lie in [0, 1] and sum to 1: give logits" if found else "answers are no probabilities"
@@ -153,10 +153,12 @@ def input_scale(case: Case, model: nn.Module, images: Images, labels: Labels) ->
         TWICE: images * spread + mean,
     }
     with torch.no_grad():
-        answers = {name: model(each) for name, each in ({"plain": images} | scales).items()}
-    right = {name: _share(logits.argmax(1) == labels) for name, logits in answers.items()}
-    surprise = {name: nn.functional.cross_entropy(logits, labels).item() for name, logits in answers.items()}
+        logits_of = {name: answer(model, each) for name, each in ({"plain": images} | scales).items()}
+    right = {name: _share(logits.argmax(1) == labels) for name, logits in logits_of.items()}
+    surprise = {name: nn.functional.cross_entropy(logits, labels).item() for name, logits in logits_of.items()}
     best = max(scales, key=lambda name: right[name])
+    if _at_chance(right["plain"], len(labels), logits_of["plain"].shape[1]):
+        return False, "not asked: clean accuracy is at chance"
     if right[TWICE] >= right["plain"] - AS_ACCURATE and surprise[TWICE] < LESS_SURPRISED * surprise["plain"]:
         seen = f"the cross-entropy is {surprise['plain']:.2f} on [0, 1], but {surprise[TWICE]:.2f} on inputs {TWICE}"
         return True, seen + ": the model may normalise twice"
@@ -169,7 +171,7 @@ def robust_at_half(case: Case, model: nn.Module, images: Images, labels: Labels)
     """At ε = 0.5 every image can be made grey: who is right then was not attacked well."""
     images, labels = _affordable(model, images, labels)
     stream = generator(case.seed, "check", "half", device=case.device)
-    adversarial = pgd(attacked_model(model), images, labels, eps=0.5, step_size=0.05, steps=50, generator=stream)
+    adversarial = pgd(_attacked(case, model), images, labels, eps=0.5, step_size=0.05, steps=50, generator=stream)
     right = _share(predictions(model, adversarial) == labels)
     return (
         right > 0.01,
@@ -180,7 +182,7 @@ def robust_at_half(case: Case, model: nn.Module, images: Images, labels: Labels)
 def single_step_beats_iterative(case: Case, model: nn.Module, images: Images, labels: Labels) -> Seen:
     """One step of ε that gets further than twenty small ones."""
     images, labels = _affordable(model, images, labels)
-    budget, attacked = case.budgets["pgd"], attacked_model(model)
+    budget, attacked = case.budgets["pgd"], _attacked(case, model)
     stream = generator(case.seed, "check", "single step", device=case.device)
     iterated = pgd(attacked, images, labels, **(budget | {"steps": 20}), generator=stream)
     single = _share(predictions(model, fgsm(attacked, images, labels, eps=budget["eps"])) == labels)
@@ -193,7 +195,7 @@ def gradient_free_beats_white_box(case: Case, model: nn.Module, images: Images, 
     """Random search (Square) that gets further than APGD-T at the same ε: the gradients lead nowhere."""
     if is_stochastic(model):
         return False, "not asked: the answers are random (`adaptive` searches at random, in expectation)"
-    images, labels, attacked = images[:FEW], labels[:FEW], attacked_model(model)
+    images, labels, attacked = images[:FEW], labels[:FEW], _attacked(case, model)
     eps = case.budgets["pgd"]["eps"]
     stream = generator(case.seed, "check", "gradient-free", device=case.device)
     climbed = apgd_t(attacked, images, labels, eps=eps, steps=40, targets=3, generator=stream)
@@ -203,7 +205,34 @@ def gradient_free_beats_white_box(case: Case, model: nn.Module, images: Images, 
     return blind < seeing - FURTHER, detail + f" (flagged {100 * FURTHER:.0f} points below)"
 
 
+def at_chance(case: Case, model: nn.Module, images: Images, labels: Labels) -> Seen:
+    """Clean accuracy no better than guessing: labels shifted or shuffled, classes in another order, wrong weights."""
+    images, labels = _affordable(model, images, labels)
+    right, classes = _share(predictions(model, images) == labels), len(case.split.labels.unique())
+    detail = (
+        f"{right:.1%} of {len(labels)} clean images are right; guessing among {classes} classes gives {1 / classes:.1%}"
+    )
+    if not _at_chance(right, len(labels), classes):
+        return False, detail
+    return True, f"clean accuracy is at chance: {detail}. Are labels, order of the classes and weights the right ones?"
+
+
+def _at_chance(right: float, count: int, classes: int) -> bool:
+    """Within three standard deviations of what guessing gets, or below."""
+    guess = 1 / max(classes, 2)
+    return right <= guess + 3 * (guess * (1 - guess) / max(count, 1)) ** 0.5
+
+
+def _attacked(case: Case, model: nn.Module) -> nn.Module:
+    """What is attacked of a model of this case, at the scale at which the judge attacks it."""
+    scale = next(
+        (case.scales[name] for name, each in case.models.items() if each is model and name in case.scales), 1.0
+    )
+    return attacked_model(model, scale)
+
+
 PROBES: dict[str, Probe] = {
+    "clean accuracy at chance": at_chance,
     "vanishing gradients": vanishing_gradients,
     "untrue gradients": untrue_gradients,
     "random outputs": random_outputs,
@@ -226,7 +255,7 @@ def _gradients(model: nn.Module, images: Images, labels: Labels) -> tuple[Tensor
     """Of the margin and of the cross-entropy, at the images; None where the graph does not lead there."""
     point = images.clone().requires_grad_()
     with torch.enable_grad():
-        logits = model(point)
+        logits = answer(model, point)
         if not logits.requires_grad:
             return None
         losses = margin(logits, labels).sum(), nn.functional.cross_entropy(logits, labels, reduction="sum")

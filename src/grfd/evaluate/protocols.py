@@ -5,9 +5,12 @@ from typing import Any, Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from grfd.attacks import TRANSFER
 from grfd.defenses import is_stochastic
 from grfd.evaluate.attacker import (
+    Attempt,
     Excused,
+    Scaled,
     attack,
     attacked_model,
     held,
@@ -20,7 +23,7 @@ from grfd.types import Images, Labels
 Protocol = Literal["transfer", "whitebox", "adaptive", "residual"]
 
 PROTOCOLS: dict[Protocol, str] = {
-    "transfer": "made on the standard model, then given to this one",
+    "transfer": "made on the standard model, with all steps, then given to this one",
     "whitebox": "made on the whole defense, end to end, with z = μ",
     "adaptive": "all that whitebox and transfer found, then more losses, restarts and a gradient-free attack; "
     "EOT where answers are random, BPDA where there is no gradient",
@@ -58,31 +61,29 @@ class Crafted(NamedTuple):
     queries: float
 
 
-def craft(
-    source: nn.Module, images: Images, labels: Labels, name: str, settings: dict[str, Any], generator: torch.Generator
-) -> Crafted:
+def craft(source: nn.Module, images: Images, labels: Labels, attempt: Attempt, scale: float = 1.0) -> Crafted:
     """Adversarial images on `source`; none of its examples leaves early where its answers are random.
 
-    AutoAttack has a version of its own for random models, which draws its own samples.
+    AutoAttack has a version of its own for random models, which draws its own samples. `scale`: what the source's
+    logits are multiplied by, so that no result depends on the scale at which the model gives them.
     """
     if may_reject(source):
-        return _at_detector(source, images, labels, name, settings, generator)
+        return _at_detector(source, images, labels, attempt, scale)
     if not is_stochastic(source):
-        return Crafted(*attack(name, attacked_model(source), images, labels, settings, generator))
-    random = {"version": "rand"} if name == "aa" else {"active_set": False}
-    model = surrogate_of(source) if name == "aa" else attacked_model(source)
-    return Crafted(*attack(name, model, images, labels, settings | random, generator))
+        return Crafted(*attack(attacked_model(source, scale), images, labels, attempt))
+    own_draws = attempt.name == "aa"
+    random: dict[str, Any] = {"version": "rand"} if own_draws else {"active_set": False}
+    model = Scaled(surrogate_of(source), scale) if own_draws else attacked_model(source, scale)
+    return Crafted(*attack(model, images, labels, attempt._replace(settings=attempt.settings | random)))
 
 
-def _at_detector(
-    detector: nn.Module, images: Images, labels: Labels, name: str, settings: dict[str, Any], generator: torch.Generator
-) -> Crafted:
+def _at_detector(detector: nn.Module, images: Images, labels: Labels, attempt: Attempt, scale: float) -> Crafted:
     """Class by class, since what counts as fooled depends on the label."""
     adversarial, queries = images.clone(), 0.0
     for label in labels.unique().tolist():
         mine = labels == label
-        excused = Excused(attacked_model(detector), int(detector.rejection), label)  # type: ignore[arg-type]
-        found, asked = attack(name, excused, images[mine], labels[mine], settings, generator)
+        excused = Excused(attacked_model(detector, scale), int(detector.rejection), label)  # type: ignore[arg-type]
+        found, asked = attack(excused, images[mine], labels[mine], attempt)
         adversarial[mine] = found
         queries += asked * int(mine.sum()) / len(labels)
     return Crafted(adversarial, queries)
@@ -94,20 +95,22 @@ def judged(victim: nn.Module, images: Images, labels: Labels, crafted: Crafted) 
     return Outcome(held(victim, crafted.images, labels), norm, torch.full_like(norm, crafted.queries))
 
 
-def whitebox(
-    defense: nn.Module, images: Images, labels: Labels, name: str, settings: dict[str, Any], generator: torch.Generator
-) -> Outcome:
+def whitebox(defense: nn.Module, images: Images, labels: Labels, attempt: Attempt, scale: float) -> Outcome:
     known = without_randomness(defense)
-    return judged(known, images, labels, craft(known, images, labels, name, settings, generator))
+    return judged(known, images, labels, craft(known, images, labels, attempt, scale))
 
 
-def residual(
-    defense: nn.Module, images: Images, labels: Labels, name: str, settings: dict[str, Any], generator: torch.Generator
-) -> Outcome:
+def for_transfer(attempt: Attempt) -> Attempt:
+    """The attack with the settings that make examples which are meant for another model than the source."""
+    return attempt._replace(settings=attempt.settings | TRANSFER[attempt.name])
+
+
+def residual(defense: nn.Module, images: Images, labels: Labels, attempt: Attempt, scale: float) -> Outcome:
     """ε is in pixels of x_r, whose box is [−1, 1]."""
     features = defense.residual(images)  # type: ignore[operator]
     target: nn.Module = defense.target  # type: ignore[assignment]
-    crafted = craft(target, features, labels, name, settings | {"bounds": (-1.0, 1.0)}, generator)
+    inside = attempt._replace(settings=attempt.settings | {"bounds": (-1.0, 1.0)})
+    crafted = craft(target, features, labels, inside, scale)
     return judged(target, features, labels, crafted)
 
 
@@ -115,22 +118,22 @@ def adaptive(
     defense: nn.Module,
     images: Images,
     labels: Labels,
-    name: str,
-    settings: dict[str, Any],
-    found: list[Outcome],
-    generator: torch.Generator,
+    attempt: Attempt,
+    known: list[Outcome],
+    scale: float,
 ) -> Outcome:
-    """The best of `found` (other protocols' outcomes for these images), then of `EXTRA`, until an example falls."""
-    best = best_of(found, labels)
-    for source, extra, changes in _trials(defense, name):
+    """The best of `known` (other protocols' outcomes for these images), then of `EXTRA`, until an example falls."""
+    best, settings = best_of(known, labels), attempt.settings
+    for source, extra, changes in _trials(defense, attempt.name):
         standing = (best.prediction == labels).nonzero().squeeze(1)
         if len(standing) == 0:
             break
-        chosen = settings | changes if extra == name else {"eps": settings["eps"]} | changes
+        chosen = settings | changes if extra == attempt.name else {"eps": settings["eps"]} | changes
         if "step_size" in changes:
             chosen["step_size"] = changes["step_size"] * settings["eps"]
         part, wanted = images[standing], labels[standing]
-        more = judged(defense, part, wanted, craft(source, part, wanted, extra, chosen, generator))
+        crafted = craft(source, part, wanted, Attempt(extra, chosen, attempt.generator), scale)
+        more = judged(defense, part, wanted, crafted)
         best = _merged(best, standing, more, labels)
     return best
 

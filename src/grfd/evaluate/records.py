@@ -3,12 +3,12 @@
 `records/<model>/<protocol>/<attack>.npz` holds, for the first images of the test split: `index`, `label`,
 `clean_prediction`, `adversarial_prediction`, `norm` (L∞ of the perturbation, in pixels of [0, 1]), `queries` (images
 that the attacked model was shown, an example, the mean of its batch), and `settings` (JSON: the attack's keywords, and
-for a random model how often it was asked). A file holds whole batches only, so an evaluation resumes at its end.
+for a random model how often it was asked). `image`: 64 bits of each image's content, which records of before 2026-11
+lack. A file holds whole batches only, so an evaluation resumes at its end.
 """
 
 import io
 import json
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,9 +16,18 @@ from typing import Any
 import numpy as np
 
 from grfd.errors import UserError
+from grfd.files import read_regular
 from grfd.runs import write_bytes
 
 COLUMNS = ("index", "label", "clean_prediction", "adversarial_prediction", "norm", "queries")
+LATER = ("image",)
+"""Columns that older records lack."""
+WHOLE = ("index", "label", "clean_prediction", "adversarial_prediction", "image")
+"""Columns of whole numbers; the others hold finite ones."""
+
+
+LARGEST = 2**30
+"""Bytes: a record of ten million images is smaller."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,10 +63,46 @@ def read(path: Path) -> Record | None:
     if not path.exists():
         return None
     try:
-        with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as stored:
-            return Record({name: stored[name] for name in COLUMNS}, json.loads(str(stored["settings"])))
-    except (KeyError, ValueError, OSError, zipfile.BadZipFile) as error:
-        raise UserError(f"{path} is no whole record ({error}): delete it to make it anew") from error
+        with np.load(io.BytesIO(read_regular(path, LARGEST)), allow_pickle=False) as stored:
+            names = [*COLUMNS, *(name for name in LATER if name in stored.files)]
+            record = Record({name: stored[name] for name in names}, json.loads(str(stored["settings"])))
+        wrong = _wrong_with(record)
+    except UserError:
+        raise
+    except Exception as error:  # a damaged archive may raise anything
+        wrong = f"{type(error).__name__}: {' '.join(str(error).split())}"
+    if wrong:
+        raise UserError(f"{path} is no whole record ({wrong}): delete it to make it anew")
+    return record
+
+
+def read_settings(path: Path) -> dict[str, Any]:
+    """The settings of a record alone. Raises `UserError` where the file is damaged."""
+    try:
+        with np.load(io.BytesIO(read_regular(path, LARGEST)), allow_pickle=False) as stored:
+            settings = json.loads(str(stored["settings"]))
+    except UserError:
+        raise
+    except Exception as error:  # a damaged archive may raise anything
+        raise UserError(f"{path} is no whole record ({type(error).__name__}): delete it to make it anew") from error
+    return dict(settings) if isinstance(settings, dict) else {}
+
+
+def _wrong_with(record: Record) -> str:
+    """What no record that grfd wrote can have; empty where nothing is wrong."""
+    if not isinstance(record.settings, dict) or not isinstance(record.settings.get("attack"), dict):
+        return "its settings name no attack"
+    shapes = {values.shape for values in record.columns.values()}
+    if len(shapes) != 1 or len(next(iter(shapes))) != 1:
+        return "its columns have different lengths"
+    for name, values in record.columns.items():
+        if name in WHOLE and values.dtype.kind not in "iu":
+            return f"column {name} holds {values.dtype}, expected whole numbers"
+        if name not in WHOLE and (values.dtype.kind != "f" or not np.isfinite(values).all()):
+            return f"column {name} holds something else than finite numbers"
+    if not np.array_equal(record.columns["index"], np.arange(len(record))):
+        return "column index does not count the images from 0"
+    return "" if len(record) == 0 or record.columns["label"].min() >= 0 else "a label is negative"
 
 
 def write(path: Path, record: Record) -> None:
@@ -72,7 +117,7 @@ def append(path: Path, more: Record) -> None:
     columns = (
         more.columns
         if old is None
-        else {name: np.concatenate([old.columns[name], more.columns[name]]) for name in COLUMNS}
+        else {name: np.concatenate([old.columns[name], more.columns[name]]) for name in more.columns}
     )
     write(path, Record(columns, more.settings))
 

@@ -13,7 +13,7 @@ import torch
 from rich.table import Table
 
 from grfd import runs
-from grfd.evaluate.judge import Case, budgets_for
+from grfd.evaluate.case import Case, budgets_for
 from grfd.experiments import variants
 from grfd.experiments.cells import Cell
 from grfd.experiments.variants import FOLDER, SCALES, SCHEDULES, Variant, folder_of, name_of, scheduled, settled

@@ -23,7 +23,7 @@ from grfd.data.record import Data, Split
 from grfd.defenses import DEFENSES, is_fitted, recipes
 from grfd.disentangle.stages import stage_one
 from grfd.evaluate import records
-from grfd.evaluate.judge import SOURCE
+from grfd.evaluate.case import SOURCE
 from grfd.experiments import contenders, variants
 from grfd.experiments.cells import Cell
 from grfd.experiments.contenders import ATTACKS_OF_FINALISTS, Contender, Scale, gradients, starts_from_stage_one

@@ -19,7 +19,7 @@ from rich.table import Table
 from grfd import judgement
 from grfd.config import PRESETS, Config
 from grfd.evaluate import records
-from grfd.evaluate.judge import CONTROL, SOURCE
+from grfd.evaluate.case import CONTROL, SOURCE
 from grfd.experiments import variants
 from grfd.experiments.cells import Cell
 from grfd.experiments.variants import Schedule

@@ -18,7 +18,7 @@ from grfd import api, judgement, runs
 from grfd.config import PRESETS, Config
 from grfd.defenses import DEFENSES, is_fitted, standard
 from grfd.evaluate import records
-from grfd.evaluate.judge import CONTROL
+from grfd.evaluate.case import CONTROL
 from grfd.experiments.cells import Cell
 from grfd.experiments.none_row import RECIPES
 from grfd.opening import build_architecture, load_data

@@ -22,7 +22,8 @@ from optuna.trial import TrialState
 
 from grfd import runs
 from grfd.errors import Busy, UserError
-from grfd.evaluate.judge import PASSES, SOURCE, Case, budgets_for
+from grfd.evaluate.case import SOURCE, Case, budgets_for
+from grfd.evaluate.judge import PASSES
 from grfd.evaluate.judge import evaluate as run_attacks
 from grfd.experiments import database, variants
 from grfd.experiments.variants import Schedule, Variant, differing, folder_of, name_of, settled
@@ -30,7 +31,6 @@ from grfd.opening import load_data
 from grfd.progress import side, titled
 from grfd.report.sheets import Sheet
 from grfd.report.table import grid, rows
-from grfd.runs import fingerprint
 
 Point = dict[str, float]
 GRID: dict[str, tuple[float, ...]] = {
@@ -234,8 +234,7 @@ def _judged(sweep: Sweep, trial: optuna.Trial, run: Path) -> dict[str, dict[str,
     data = load_data(runs.load(run))
     models = variants.standards(sweep.folder / SOURCE) | {"grfd": variants.deployed(run)}
     budgets = budgets_for(data.test.images.shape[1])
-    fingerprints = {name: fingerprint(model) for name, model in models.items()}
-    case = Case(folder, models, data.test, budgets, sweep.seed, torch.device("cpu"), (SOURCE,), fingerprints)
+    case = Case(folder, models, data.test, budgets, sweep.seed, torch.device("cpu"), (SOURCE,))
     attacks = sorted(sweep.schedule.attacks, key=lambda name: PASSES.get(name, max(PASSES.values())))
     for step, attack in enumerate(attacks):
         with runs.locked(folder, run=False):

@@ -25,7 +25,7 @@ from grfd.config import Config
 from grfd.data.record import Split, as_images
 from grfd.defenses import DEFENSES, is_fitted, smoothing
 from grfd.evaluate import records
-from grfd.evaluate.attacker import predictions
+from grfd.evaluate.attacker import Attempt, predictions
 from grfd.evaluate.protocols import craft
 from grfd.experiments import table3_scales
 from grfd.experiments.cells import Cell
@@ -134,7 +134,7 @@ def _attacked(defense: torch.nn.Module, test: Split, seed: int) -> np.ndarray:
         for radius in RADII:
             budget = {"eps": radius, "step_size": 0.1 * radius, "steps": 40, "norm": "l2"}
             with seeded(seed, "certify", "attack", radius):
-                crafted = craft(defense, images, test.labels, "pgd", budget, generator(seed, "certify", radius))
+                crafted = craft(defense, images, test.labels, Attempt("pgd", budget, generator(seed, "certify", radius)))
                 found.append((predictions(defense, crafted.images) == test.labels).numpy())
             advance(1, f"radius {radius:g}")
     return np.stack(found)

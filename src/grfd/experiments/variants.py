@@ -21,7 +21,7 @@ from grfd.defenses import standard
 from grfd.disentangle.stages import load_generator
 from grfd.errors import Diverged
 from grfd.evaluate import records
-from grfd.evaluate.judge import CONTROL, SOURCE
+from grfd.evaluate.case import CONTROL, SOURCE
 from grfd.experiments.cells import Cell
 from grfd.opening import build_architecture, load_data, named_data
 from grfd.report.variants import PROTOCOLS, VARIANTS, Judged, read

@@ -9,7 +9,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from grfd.evaluate.judge import CONTROL, SOURCE
+from grfd.evaluate.case import CONTROL, SOURCE
 from grfd.evaluate.protocols import Protocol
 from grfd.report.paired import attacks_on, compared, held, probability
 from grfd.report.sheets import Sheet

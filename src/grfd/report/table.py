@@ -8,6 +8,7 @@ from typing import Any
 from rich import box
 from rich.table import Table
 
+from grfd.attacks import THREATS
 from grfd.evaluate.protocols import PROTOCOLS
 from grfd.evaluate.records import Record, stored, worst_case
 from grfd.report.paper import NAMES as PAPER_NAMES
@@ -33,7 +34,7 @@ HEADERS = {"eotpgd": "EOT-\nPGD", "vmifgsm": "VMI-\nFGSM", "worst": "worst\ncase
 
 @dataclass(frozen=True)
 class Row:
-    """One number. `attack` "none" is clean accuracy, "worst" the share right under every attack of the protocol."""
+    """One number. `attack` "none" is clean accuracy, "worst" the share right under every attack of one threat model."""
 
     model: str
     protocol: str
@@ -54,13 +55,24 @@ def rows(folder: Path) -> list[Row]:
 
 def _rows(model: str, protocol: str, group: dict[str, Record]) -> list[Row]:
     longest = max(group.values(), key=len)
-    worst = worst_case(list(group.values()))
+    worst = worst_case([group[attack] for attack in of_one_threat(list(group))])
     ordered = [name for name in NAMES if name in group]
     return [
         Row(model, protocol, "none", len(longest), float(longest.clean.mean())),
         *(Row(model, protocol, name, len(group[name]), float(group[name].robust.mean())) for name in ordered),
         Row(model, protocol, "worst", len(worst), float(worst.mean())),
     ]
+
+
+def of_one_threat(attacks: list[str]) -> list[str]:
+    """Those of the attacks that share a worst case: all in L∞, or where there is none, all of the first one's kind.
+
+    A perturbation that is bounded by its Euclidean length, or only by the pixels that it moves, says nothing about an
+    ε in L∞, nor that about it.
+    """
+    threats = {name: THREATS.get(name, "linf") for name in attacks}
+    shared = "linf" if "linf" in threats.values() else threats[attacks[0]]
+    return [name for name in attacks if threats[name] == shared]
 
 
 def results(folder: Path, checks: list[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:

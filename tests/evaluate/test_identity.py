@@ -1,0 +1,175 @@
+"""A record is of these weights, this code and these images, or it is made anew; damaged ones are one line."""
+
+import io
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+from grfd.data import Split
+from grfd.errors import UserError
+from grfd.evaluate import records
+from grfd.evaluate.case import Case
+from grfd.evaluate.judge import evaluate
+from grfd.evaluate.scale import GAP, scale_of
+
+BUDGETS = {"fgsm": {"eps": 0.05}, "cw": {"eps": 0.5, "steps": 20, "search_steps": 3}}
+
+
+class Plain(nn.Module):
+    """A linear model, whose logits may be scaled and whose input may be shifted."""
+
+    def __init__(self, weight: Tensor, factor: float = 1.0, shift: float = 0.0) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(weight)
+        self.factor = factor
+        self.shift = shift
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.factor * ((images + self.shift).flatten(1) @ self.weight.T)
+
+
+@pytest.fixture
+def weight() -> Tensor:
+    return torch.randn(5, 36, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.fixture
+def split(weight: Tensor) -> Split:
+    images = torch.rand(40, 1, 6, 6, generator=torch.Generator().manual_seed(1))
+    return Split(images, (images.flatten(1) @ weight.T).argmax(1))
+
+
+@pytest.fixture
+def case(split: Split, weight: Tensor, tmp_path: Path) -> Case:
+    return Case(tmp_path, {"model": Plain(weight)}, split, BUDGETS, 0, torch.device("cpu"), sources=())
+
+
+def _judged(case: Case, attack: str = "fgsm") -> records.Record:
+    evaluate(case, ["whitebox"], [attack], 40)
+    return records.stored(case.folder)["model", "whitebox", attack]
+
+
+def test_the_same_models_and_images_keep_the_record(case: Case) -> None:
+    _judged(case)
+    file = records.path_of(case.folder, "model", "whitebox", "fgsm")
+    before = file.stat().st_mtime_ns
+    _judged(case)
+    assert file.stat().st_mtime_ns == before
+
+
+def test_inverted_images_are_judged_anew(case: Case) -> None:
+    first = _judged(case)
+    inverted = replace(case, split=Split(1 - case.split.images, case.split.labels))
+    second = _judged(inverted)
+    assert first.clean.all() and not second.clean.all()
+
+
+def test_other_labels_are_judged_anew(case: Case) -> None:
+    _judged(case)
+    second = _judged(replace(case, split=Split(case.split.images, (case.split.labels + 1) % 5)))
+    assert not second.clean.any()
+
+
+def test_other_weights_are_judged_anew(case: Case, weight: Tensor) -> None:
+    _judged(case)
+    assert not _judged(replace(case, models={"model": Plain(-weight)})).clean.any()
+
+
+def test_other_code_with_the_same_weights_is_judged_anew(case: Case, weight: Tensor) -> None:
+    first = _judged(case)
+    other = replace(case, models={"model": Plain(weight, shift=3.0)})
+    assert not np.array_equal(_judged(other).columns["clean_prediction"], first.columns["clean_prediction"])
+
+
+def test_a_record_of_more_images_than_there_are_is_made_anew(case: Case) -> None:
+    _judged(case)
+    fewer = replace(case, split=case.split.take(10))
+    evaluate(fewer, ["whitebox"], ["fgsm"], 40)
+    assert len(records.stored(case.folder)["model", "whitebox", "fgsm"]) == 10
+
+
+@pytest.mark.parametrize("factor", [1e-6, 0.01, 100.0])
+def test_the_white_box_row_does_not_depend_on_the_scale_of_the_logits(
+    case: Case, weight: Tensor, tmp_path: Path, factor: float
+) -> None:
+    plain = _judged(case)
+    scaled = _judged(replace(case, folder=tmp_path / "scaled", models={"model": Plain(weight, factor)}))
+    assert 0 < plain.robust.mean() < 1
+    assert np.array_equal(plain.robust, scaled.robust)
+
+
+@settings(max_examples=50, deadline=None)
+@given(factor=st.floats(1e-8, 1e8), seed=st.integers(0, 1000))
+def test_the_scale_is_inverse_to_that_of_the_logits(factor: float, seed: int) -> None:
+    logits = torch.randn(30, 4, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    assert scale_of(factor * logits) * factor == pytest.approx(scale_of(logits), rel=1e-9)
+
+
+def test_at_that_scale_the_median_gap_is_the_one_that_is_meant() -> None:
+    logits = torch.randn(31, 4, generator=torch.Generator().manual_seed(0))
+    best = (scale_of(logits) * logits).topk(2, dim=1).values
+    assert (best[:, 0] - best[:, 1]).median() == pytest.approx(GAP, rel=1e-5)
+
+
+def test_where_there_is_no_gap_the_logits_stay_as_they_are() -> None:
+    assert scale_of(torch.zeros(2, 3)) == scale_of(torch.full((2, 3), torch.nan)) == scale_of(torch.zeros(0, 3)) == 1
+
+
+def test_one_epsilon_is_of_one_threat_model(case: Case) -> None:
+    budgets = {name: budget for name, budget in BUDGETS.items() if name != "cw"}
+    with pytest.raises(UserError, match=r"another measure bounds cw \(the Euclidean length\)"):
+        evaluate(replace(case, budgets=budgets), ["whitebox"], ["fgsm", "cw"], 10)
+
+
+def _broken(case: Case, change: Callable[[dict], dict]) -> None:
+    file = records.path_of(case.folder, "model", "whitebox", "fgsm")
+    with np.load(file) as stored:
+        content = change(dict(stored))
+    np.savez_compressed(file, **content)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda c: c | {"label": c["label"][:-1]}, "different lengths"),
+        (lambda c: c | {"label": c["label"].astype(float) * np.nan}, "expected whole numbers"),
+        (lambda c: c | {"norm": c["norm"] * np.inf}, "something else than finite numbers"),
+        (lambda c: {k: v if k == "settings" else np.concatenate([v, v]) for k, v in c.items()}, "count the images"),
+        (lambda c: c | {"settings": np.array("[]")}, "name no attack"),
+        (lambda c: {k: v for k, v in c.items() if k != "index"}, "index"),
+    ],
+)
+def test_a_damaged_record_is_one_line(case: Case, change: Callable, message: str) -> None:
+    _judged(case)
+    _broken(case, change)
+    with pytest.raises(UserError, match=message) as caught:
+        _judged(case)
+    assert "\n" not in str(caught.value) and "delete it" in str(caught.value)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(content=st.binary(max_size=300), cut=st.integers(0, 2000), flip=st.integers(0, 2000))
+def test_any_bytes_are_a_record_or_one_line(case: Case, content: bytes, cut: int, flip: int) -> None:
+    file = case.folder / "any.npz"
+    columns = dict.fromkeys(records.WHOLE, np.arange(3)) | dict.fromkeys(("norm", "queries"), np.zeros(3, np.float32))
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, settings=np.array(json.dumps({"attack": {}})), **columns)
+    whole = bytearray(buffer.getvalue())
+    whole[flip % len(whole)] ^= 1 + cut % 255
+    for candidate in (content, bytes(whole[:cut]), bytes(whole)):
+        file.write_bytes(candidate)
+        try:
+            record = records.read(file)
+        except UserError as error:
+            assert "\n" not in str(error)
+        else:
+            assert record is not None and len(record) == 3
+        assert file.read_bytes() == candidate
