@@ -9,7 +9,7 @@ from annotated_types import Interval
 from grfd.arguments import Mode
 from grfd.config import preset
 from grfd.errors import UserError, masked
-from grfd.experiments import EXPERIMENTS, attack_bench, cells, train_bench
+from grfd.experiments import EXPERIMENTS, attack_bench, cells, train_bench, transfer_bench
 from grfd.experiments.victims import VICTIMS
 from grfd.progress import answer_alone, console, print_json
 from grfd.report.attacks_page import write_attacks_page
@@ -30,6 +30,14 @@ MODES: dict[str, tuple[Mode, ...]] = {
             lambda asked: asked["dataset"] == "mnist",
             ("data_dir",),
             "MNIST comes with the package",
+        ),
+    ),
+    "bench": (
+        Mode(
+            "grfd bench transfer",
+            lambda asked: asked["what"] == "transfer",
+            ("models", "repeats"),
+            "it has models of its own, and nothing is timed",
         ),
     ),
     "sweep": (
@@ -59,7 +67,7 @@ def page(*, results: Path = Path("results"), out: Path = Path("docs")) -> None:
 
 
 def bench(
-    what: tyro.conf.Positional[Literal["attacks", "parity"]],
+    what: tyro.conf.Positional[Literal["attacks", "parity", "transfer"]],
     *,
     attacks: tuple[str, ...] = (),
     models: tuple[str, ...] = tuple(VICTIMS),
@@ -72,7 +80,8 @@ def bench(
     """Run our attacks beside those of other libraries that are installed: seconds, and the robust accuracy left.
 
     Args:
-        what: attacks: the speed of seven of them at full length. parity: all that some library has too, shorter.
+        what: attacks: the speed of seven of them at full length. parity: all that some library has too, shorter, and
+            then transfer. transfer: examples that are made on one network and given to another.
         attacks: A part of them (all where none is named).
         models: Of lenet5, "lenet5 adversarially trained", "residual net": trained once, on MNIST, then kept in --out.
         examples: Attack the first so many test images.
@@ -85,12 +94,30 @@ def bench(
         if name not in VICTIMS:
             raise UserError(f"unknown model {name!r}: expected one of {', '.join(VICTIMS)}")
     budgets = attack_bench.BENCHED if what == "attacks" else attack_bench.PARITY
+    if what == "transfer":
+        _bench_transfer(attacks, examples, out, save, json)
+        return
     with answer_alone(json):
         measured = attack_bench.bench(out, attacks, models, examples, repeats, budgets, save)
     if json:
         print_json(attack_bench.as_rows(measured))
+        return
+    console.print(attack_bench.printed(measured))
+    also = tuple(name for name in attacks if name in transfer_bench.BUDGETS)
+    if what == "parity" and (also or not attacks):
+        _bench_transfer(also, examples, out, save and save.with_name("attack_transfer.json"), json)
+
+
+def _bench_transfer(attacks: tuple[str, ...], examples: int, out: Path, save: Path | None, json: bool) -> None:
+    """What `grfd bench transfer` does, and `grfd bench parity` at its end."""
+    with answer_alone(json):
+        measured = transfer_bench.bench(out, attacks, examples)
+    if save is not None:
+        transfer_bench.save(save, measured, examples)
+    if json:
+        print_json(transfer_bench.as_rows(measured))
     else:
-        console.print(attack_bench.printed(measured))
+        console.print(transfer_bench.printed(measured))
 
 
 def bench_train(

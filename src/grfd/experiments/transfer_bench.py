@@ -8,7 +8,6 @@ Sources and victims are undefended networks of two architectures and three seeds
 measured. Examples are counted where the victim classifies the clean image correctly.
 """
 
-import json
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -151,15 +150,15 @@ def _given(
 
 def as_record(measured: list[Transferred], examples: int) -> dict[str, Any]:
     """The content of results/attack_transfer.json."""
-    return {"rows": [asdict(line) for line in measured], "examples": examples, "seed": 0, **provenance()}
+    return {"rows": as_rows(measured), "examples": examples, "seed": 0, **provenance()}
+
+
+def as_rows(measured: list[Transferred]) -> list[dict[str, Any]]:
+    return [asdict(line) for line in measured]
 
 
 def save(file: Path, measured: list[Transferred], examples: int) -> None:
     write_json(file, as_record(measured, examples))
-
-
-def stored(file: Path) -> list[Transferred]:
-    return [Transferred(**row) for row in json.loads(file.read_text())["rows"]]
 
 
 def means(measured: list[Transferred]) -> dict[str, dict[str, float]]:
