@@ -1,7 +1,10 @@
-"""How the C library hands out memory: a step that asks for the same tensors again should get the same pages."""
+"""How much memory is free, and how the C library hands it out: the same tensors should get the same pages again."""
 
 import ctypes
 import platform
+from pathlib import Path
+
+import torch
 
 # Constants of glibc's malloc.h.
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD = -1, -2, -3
@@ -22,3 +25,33 @@ def keep_freed_memory() -> bool:
     mallopt = ctypes.CDLL(None).mallopt
     settings = {_M_TRIM_THRESHOLD: _TRIM_NEVER, _M_MMAP_THRESHOLD: _LARGEST_FROM_HEAP, _M_TOP_PAD: _GROW_BY}
     return all(mallopt(name, value) == 1 for name, value in settings.items())
+
+
+def available(device: torch.device) -> int | None:
+    """Bytes that are free on a device, or None where the system does not say."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    return _available_on_cpu() if device.type == "cpu" else None
+
+
+def _available_on_cpu() -> int | None:
+    """What Linux says that a process can still have: of the machine's, and of its control group's where it has one."""
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        free = next(1024 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable:"))
+    except (OSError, ValueError, IndexError, StopIteration):
+        return None
+    group = [_number_in(Path("/sys/fs/cgroup") / name) for name in ("memory.max", "memory.current")]
+    return free if group[0] is None or group[1] is None else min(free, max(group[0] - group[1], 0))
+
+
+def _number_in(file: Path) -> int | None:
+    try:
+        return int(file.read_text())
+    except (OSError, ValueError):
+        return None
+
+
+def in_words(size: int) -> str:
+    """Bytes in the unit that a reader expects."""
+    return f"{size / 2**30:,.1f} GiB" if size >= 2**30 else f"{size / 2**20:,.1f} MiB"

@@ -1,16 +1,14 @@
 """GRFD as published (Li et al. 2025): x ↦ F(x − G(x))."""
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-import torch
 from torch import nn
 
 from grfd.config import Config
 from grfd.data.record import Data
 from grfd.disentangle.lvcvae import LVCVAE, robust
-from grfd.disentangle.stages import build_generator, load_generator, stage_one, stage_three, stage_two
+from grfd.disentangle.stages import check_generator, load_generator, stage_one, stage_three, stage_two
 from grfd.models import Architecture
 from grfd.runs import Run
 from grfd.schema import Record
@@ -57,9 +55,8 @@ class GRFD(nn.Module):
 
 
 def check(recipe: Recipe, data: Data, config: Config) -> None:
-    """Raises `UserError` for images that the LVCVAE cannot take."""
-    with torch.device("meta"):  # the sizes alone, without memory or random numbers
-        build_generator(Run(Path(), config), data)
+    """Raises `UserError` for images that the LVCVAE cannot take, and where it needs more memory than there is."""
+    check_generator(config, data)
 
 
 def fit(run: Run, data: Data, architecture: Architecture, recipe: Recipe | None = None) -> None:

@@ -7,7 +7,6 @@ end, as for GRFD; every part has a useful gradient.
 """
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -29,7 +28,7 @@ from grfd.disentangle.losses import (
     reconstruction_loss,
 )
 from grfd.disentangle.lvcvae import sample
-from grfd.disentangle.stages import build_generator, load_generator, stage_one
+from grfd.disentangle.stages import build_generator, check_generator, load_generator, stage_one
 from grfd.models import Architecture
 from grfd.runs import Run, load_weights
 from grfd.schema import Count, Decay, Pixels, Rate, Record, Steps, Weight
@@ -153,9 +152,8 @@ def _build(run: Run, data: Data, architecture: Architecture, *, sampled: bool) -
 
 
 def check(recipe: Recipe, data: Data, config: Config) -> None:
-    """Raises `UserError` for images that the LVCVAE cannot take."""
-    with torch.device("meta"):  # the sizes alone, without memory or random numbers
-        build_generator(Run(Path(), config), data)
+    """Raises `UserError` for images that the LVCVAE cannot take, and where it needs more memory than there is."""
+    check_generator(config, data)
 
 
 def fit(run: Run, data: Data, architecture: Architecture, recipe: Recipe) -> None:

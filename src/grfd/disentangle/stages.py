@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from grfd import processes
+from grfd.config import Config
 from grfd.data.record import Data, Split, as_images
 from grfd.disentangle.lvcvae import LVCVAE, lenet_lvcvae, residual_lvcvae, robust
 from grfd.disentangle.objective import StageOne
@@ -13,7 +14,9 @@ from grfd.errors import UserError
 from grfd.models import Architecture
 from grfd.runs import Run, load_weights, read_tensors, write_tensors
 from grfd.seeds import seeded
+from grfd.tensors import check_weights, refuse_misfit
 from grfd.training.classification import Classification, training_split
+from grfd.training.limits import check_memory
 from grfd.training.loop import Inputs, fit
 
 BATCH = 1000
@@ -23,15 +26,25 @@ AUTOENCODERS: dict[str, Callable[..., LVCVAE]] = {"lenet": lenet_lvcvae, "residu
 
 
 def build_generator(run: Run, data: Data) -> LVCVAE:
-    """An LVCVAE that fits the data, with fresh weights."""
+    """An LVCVAE that fits the data, with fresh weights. Raises `UserError` where none does."""
+    return generator_for(run.config, data)
+
+
+def generator_for(config: Config, data: Data) -> LVCVAE:
+    """`build_generator` for a configuration that is no run yet."""
     channels, height, width = data.train.images.shape[1:]
-    family = run.config.autoencoder
+    family = config.autoencoder
     if family == "auto":
         family = "lenet" if channels == 1 else "residual"
     try:
-        return AUTOENCODERS[family](channels, len(data.classes), height, width, run.config.latent)
+        return AUTOENCODERS[family](channels, len(data.classes), height, width, config.latent)
     except ValueError as error:
         raise UserError(f"LVCVAE: {error}") from error
+
+
+def check_generator(config: Config, data: Data) -> None:
+    """Raises `UserError` where no LVCVAE fits the data, or where the memory does not suffice for its training."""
+    check_memory(f"the LVCVAE with latent {config.latent}", lambda: generator_for(config, data), config)
 
 
 def load_generator(run: Run, data: Data) -> LVCVAE:
@@ -43,10 +56,12 @@ def load_generator(run: Run, data: Data) -> LVCVAE:
 
 def stage_one(run: Run, data: Data, architecture: Architecture) -> None:
     """Lines 1–14: trains q_φ, p_θ, f_ψ and f_φ together; writes lvcvae.safetensors and rsm.safetensors."""
-    if run.has("lvcvae.safetensors") and run.has("rsm.safetensors"):
-        return
     with seeded(run.config.seed, "stage-one", "weights"):
         objective = StageOne(build_generator(run, data), architecture(), run.config)
+    if run.has("lvcvae.safetensors") and run.has("rsm.safetensors"):
+        check_weights(objective.generator, run.file("lvcvae.safetensors"))
+        check_weights(objective.rsm, run.file("rsm.safetensors"))
+        return
     split = training_split(run, data)
     config = run.config
     fit(
@@ -82,10 +97,11 @@ def stage_two(run: Run, data: Data) -> None:
 
 def stage_three(run: Run, data: Data, architecture: Architecture) -> None:
     """Lines 20–25: trains F_target on R_D; writes target.safetensors."""
-    if run.has("target.safetensors"):
-        return
     with seeded(run.config.seed, "stage-three", "weights"):
         target = architecture()
+    if run.has("target.safetensors"):
+        check_weights(target, run.file("target.safetensors"))
+        return
     if run.config.target_start == "rsm":
         load_weights(target, run.file("rsm.safetensors"))
     fit(
@@ -101,7 +117,18 @@ def stage_three(run: Run, data: Data, architecture: Architecture) -> None:
 
 def _stage_three_inputs(run: Run, data: Data) -> Inputs:
     if run.config.robust_dataset == "once":
-        stored = read_tensors(run.file("robust.safetensors"))
+        stored = _stored_robust_dataset(run, training_split(run, data))
         return lambda epoch: (stored["images"], stored["labels"])
     generator, split = load_generator(run, data), training_split(run, data)
     return lambda epoch: (robust_dataset(run, generator, split, draw=epoch), split.labels)
+
+
+def _stored_robust_dataset(run: Run, split: Split) -> dict[str, Tensor]:
+    """What stage II has written. Raises `UserError` where it does not belong to the training images."""
+    file = run.file("robust.safetensors")
+    stored = read_tensors(file)
+    expected = {"images": torch.empty(split.images.shape, device="meta"), "labels": split.labels}
+    refuse_misfit(expected, stored, file)
+    if not torch.equal(stored["labels"], split.labels):
+        raise UserError(f"{file} has other labels than the training images; delete it, and stage II writes it anew")
+    return stored

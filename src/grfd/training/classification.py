@@ -7,10 +7,13 @@ from typing import Protocol
 
 from torch import nn
 
+from grfd import runs
+from grfd.config import Config
 from grfd.data.record import Data, Split
 from grfd.models import Architecture
 from grfd.runs import Run, load_weights, write_tensors
 from grfd.seeds import seeded
+from grfd.tensors import check_weights
 from grfd.training.averaging import Averaged
 from grfd.training.loop import Terms, fit
 from grfd.types import Features, Labels
@@ -29,7 +32,18 @@ class Classification(nn.Module):
 
 def training_split(run: Run, data: Data) -> Split:
     """The training images that the configuration asks for."""
-    return data.train if run.config.train_examples is None else data.train.take(run.config.train_examples)
+    return split_for(run.config, data)
+
+
+def split_for(config: Config, data: Data) -> Split:
+    """The training images that a configuration asks for."""
+    return data.train if config.train_examples is None else data.train.take(config.train_examples)
+
+
+def images_for(config: Config, data: Data) -> runs.Images:
+    """The fingerprints of the images that a configuration trains on, and of the test split."""
+    splits = {"train": split_for(config, data), "test": data.test}
+    return {name: runs.images_of(split.images, split.labels) for name, split in splits.items()}
 
 
 class Schedule(Protocol):
@@ -63,11 +77,12 @@ def train_under(
 
     `averaging`: the decay a step of a moving average of its weights, which is then what is written; 0: the last ones.
     """
-    if run.has(f"{name}.safetensors"):
-        return
     assert schedule.epochs is not None
     with seeded(run.config.seed, name, "weights"):
         model = start()
+    if run.has(f"{name}.safetensors"):
+        check_weights(model, run.file(f"{name}.safetensors"))
+        return
     split = training_split(run, data)
     trained = objective(model)
     averaged = Averaged(trained, model, averaging) if averaging else None

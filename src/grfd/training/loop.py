@@ -1,12 +1,12 @@
 """The one training loop. An objective is a module: (inputs, labels, progress) → terms, one value an example each."""
 
-import json
 import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from itertools import pairwise
+from pathlib import Path
 
 import torch
 from accelerate import Accelerator
@@ -15,13 +15,17 @@ from accelerate.utils import DistributedDataParallelKwargs
 from torch import Tensor, nn
 
 from grfd import processes
+from grfd.config import Config
 from grfd.data.augment import crop_and_flip
 from grfd.data.record import as_images
 from grfd.errors import Diverged
+from grfd.files import is_there
 from grfd.memory import keep_freed_memory
 from grfd.progress import progress
-from grfd.runs import Run, read_tensors, write_bytes, write_tensors
+from grfd.runs import Run
 from grfd.seeds import Share, generator, seeded, sharing
+from grfd.training import checkpoint, metrics
+from grfd.training.limits import batch_sizes, in_one_line, refuse_unbounded
 from grfd.types import PerExample
 
 Terms = dict[str, PerExample]
@@ -45,6 +49,26 @@ class Trainer:
     accelerator: Accelerator
     epochs: int
     learning_rate: float
+
+    @property
+    def checkpoint(self) -> Path:
+        return self.run.file(f"checkpoints/{self.name}.safetensors")
+
+    @property
+    def bare(self) -> nn.Module:
+        """The objective without what distributes it over processes."""
+        return self.accelerator.unwrap_model(self.objective)
+
+    def identity(self) -> str:
+        """All that the bits of this training depend on, except the images and the code.
+
+        Settings at their defaults are left out, so that a setting that comes later does not change it.
+        """
+        config, default = self.run.config, Config()
+        changed = {f.name: getattr(config, f.name) for f in fields(Config) if f.name != "data_dir"}
+        changed = {name: value for name, value in changed.items() if value != getattr(default, name)}
+        group = self.optimizer.param_groups[0]
+        return repr((self.name, self.epochs, self.learning_rate, group["betas"], group["weight_decay"], changed))
 
 
 def accelerator_for(run: Run) -> Accelerator:
@@ -94,7 +118,7 @@ def fit(
         return objective.eval()
     given = inputs(first)
     images, labels = (tensor.to(accelerator.device) for tensor in given)
-    steps = math.ceil(len(labels) / run.config.batch)
+    steps = len(batch_sizes(len(labels), run.config.batch))
     with progress(name, epochs * steps, done=first * steps) as advance:
         for epoch in range(first, epochs):
             started = time.perf_counter()
@@ -102,8 +126,10 @@ def fit(
                 given = fresh
                 images, labels = (tensor.to(accelerator.device) for tensor in given)
             means = _epoch(trainer, epoch, images, labels, advance)
-            _log(trainer, {"stage": name, "epoch": epoch + 1, **means, "seconds": time.perf_counter() - started})
-            _save(trainer, epoch + 1)
+            refuse_unbounded(name, trainer.bare, epoch, run.path)
+            row = {"stage": name, "epoch": epoch + 1, **means, "seconds": time.perf_counter() - started}
+            metrics.append(run.file(metrics.NAME), row)
+            checkpoint.save(trainer.checkpoint, trainer.bare, trainer.optimizer, epoch + 1, trainer.identity())
     return objective.eval()
 
 
@@ -138,7 +164,7 @@ def _epoch(
     """One pass over the data, which lies on the device. Returns the mean of each term."""
     config, accelerator = trainer.run.config, trainer.accelerator
     order = torch.randperm(len(labels), generator=generator(config.seed, trainer.name, epoch, "order"))
-    batches = order.to(accelerator.device).split(config.batch)
+    batches = order.to(accelerator.device).split(batch_sizes(len(labels), config.batch))
     trainer.objective.train()
     sums: dict[str, Tensor] = {}
     pending, looked = 0, time.monotonic()
@@ -184,7 +210,7 @@ def step(
         stream.set_state(state)  # each pass draws the whole batch's noise, and keeps its own rows of it
         drawing = nullcontext() if alone else sharing(Share(part.start, len(batch), stream))
         waiting = accelerator.no_sync(trainer.objective) if index + 1 < len(parts) else nullcontext()
-        with drawing, waiting:
+        with drawing, waiting, in_one_line(trainer.name, part.stop - part.start):
             found.append(_pass(trainer, images[batch[part]], labels[batch[part]], done, len(batch)))
     trainer.optimizer.step()
     return {term: torch.cat([terms[term] for terms in found]) for term in found[0]}
@@ -231,38 +257,8 @@ def _text(trainer: Trainer, epoch: int, terms: Terms) -> str:
     return f"epoch {epoch + 1}/{trainer.epochs}  " + "  ".join(f"{term} {value:.3f}" for term, value in means.items())
 
 
-def _log(trainer: Trainer, row: dict[str, str | float]) -> None:
-    """Appends a row to metrics.jsonl; rows of this epoch or later, of a run that was killed, are dropped."""
-    file = trainer.run.file("metrics.jsonl")
-    rows = [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
-    kept = [old for old in rows if old["stage"] != row["stage"] or old["epoch"] < row["epoch"]]
-    write_bytes(file, "".join(json.dumps(each) + "\n" for each in [*kept, row]).encode())
-
-
-def _checkpoint(trainer: Trainer) -> str:
-    return f"checkpoints/{trainer.name}.safetensors"
-
-
-def _save(trainer: Trainer, epoch: int) -> None:
-    """Weights and AdamW's moments in one safetensors file."""
-    tensors = {f"weights/{k}": v for k, v in trainer.accelerator.unwrap_model(trainer.objective).state_dict().items()}
-    for index, state in trainer.optimizer.state_dict()["state"].items():
-        tensors |= {f"optimizer/{index}/{key}": value for key, value in state.items()}
-    tensors["epoch"] = torch.tensor(epoch)
-    write_tensors(trainer.run.file(_checkpoint(trainer)), tensors)
-
-
 def _restore(trainer: Trainer) -> int:
     """Loads the checkpoint, if there is one. Returns the number of finished epochs."""
-    if not trainer.run.has(_checkpoint(trainer)):
+    if not is_there(trainer.checkpoint):
         return 0
-    tensors = read_tensors(trainer.run.file(_checkpoint(trainer)))
-    weights = {k.removeprefix("weights/"): v for k, v in tensors.items() if k.startswith("weights/")}
-    trainer.accelerator.unwrap_model(trainer.objective).load_state_dict(weights)
-    state: dict[int, dict[str, Tensor]] = {}
-    for key, value in tensors.items():
-        if key.startswith("optimizer/"):
-            _, index, name = key.split("/")
-            state.setdefault(int(index), {})[name] = value
-    trainer.optimizer.load_state_dict(trainer.optimizer.state_dict() | {"state": state})
-    return int(tensors["epoch"])
+    return checkpoint.restore(trainer.checkpoint, trainer.bare, trainer.optimizer, trainer.epochs, trainer.identity())
