@@ -69,7 +69,7 @@ def test_killed_at_many_points_it_ends_with_the_same_bits(
     found = bits(folder)
     assert found.keys() == reference.keys() and len(found) >= 6 + 5
     assert [name for name, content in found.items() if content != reference[name]] == []
-    assert not list(folder.rglob("*.tmp"))
+    assert not list(folder.rglob("*.grfd-partial"))
 
 
 def test_a_killed_fit_ends_with_the_same_bits(tmp_path: Path, idx_folder: Path) -> None:

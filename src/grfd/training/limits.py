@@ -59,7 +59,7 @@ def in_one_line(name: str, images: int) -> Iterator[None]:
             "and processes that leave at least two images for each pass"
         ) from error
     except (RuntimeError, MemoryError) as error:
-        if not isinstance(error, torch.OutOfMemoryError | MemoryError) and "not enough memory" not in str(error):
+        if not isinstance(error, torch.OutOfMemoryError | MemoryError) and "DefaultCPUAllocator" not in str(error):
             raise
         raise UserError(
             f"{name}: there is not enough memory for {images} images at once; choose a smaller batch, or more passes"
