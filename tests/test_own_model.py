@@ -99,7 +99,7 @@ def test_the_api_takes_modules_and_tensors(small: Data, tmp_path: Path) -> None:
     model, source = linear(small, 0), linear(small, 1)
     found = grfd.evaluate_model(model, tmp_path / "own", small, sources={"other": source}, attacks=["pgd"], examples=20)
     rows = {(row["model"], row["protocol"], row["attack"]): row["accuracy"] for row in found["rows"]}
-    assert rows["model", "whitebox", "pgd"] < rows["model", "transfer", "pgd"] <= rows["model", "transfer", "none"]
+    assert rows["model", "whitebox", "pgd"] <= rows["model", "transfer", "pgd"] < rows["model", "transfer", "none"]
     assert model.training, "the caller's model is given back as it was"
 
 
@@ -109,7 +109,7 @@ def test_records_of_other_weights_are_made_anew(small: Data, tmp_path: Path) -> 
     first = records.stored(tmp_path / "own")["model", "whitebox", "fgsm"]
     grfd.evaluate_model(linear(small, 1), **asked)
     second = records.stored(tmp_path / "own")["model", "whitebox", "fgsm"]
-    assert first.settings["weights"] != second.settings["weights"]
+    assert first.settings["models"] != second.settings["models"]
     assert len(second) == 20
 
 
@@ -160,3 +160,37 @@ def test_a_mistake_is_one_line(
 def test_a_model_with_other_classes_is_refused(small: Data, tmp_path: Path) -> None:
     with pytest.raises(grfd.UserError, match=r"answers with \(2, 784\)"):
         grfd.evaluate_model(Wide(), tmp_path / "own", small)
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        ("mine:number", "makes a int: expected a torch.nn.Module"),
+        ("mine:adapt", "raised TypeError"),
+        ("mine:Pair", "answers with tuple"),
+        ("mine:missing", "has no missing"),
+        ("none_such:build", "none_such"),
+        ("mine", "unknown model"),
+        ("broken:build", "the import of broken raised ZeroDivisionError"),
+        ("os:getcwd", "makes a str"),
+    ],
+)
+@pytest.mark.parametrize("command", [["train", "quick"], ["standard", "quick"], ["fit", "pgd-at"]])
+def test_training_refuses_it_before_any_file_is_made(
+    folder: Path,
+    command: list[str],
+    model: str,
+    message: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (folder / "broken.py").write_text("1 / 0")
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr(sys, "modules", {name: each for name, each in sys.modules.items() if name != "mine"})
+    monkeypatch.setattr(sys, "argv", ["grfd", *command, "--model", model, "--out", "trained", "--device", "cpu"])
+    with pytest.raises(SystemExit) as stopped:
+        cli.main()
+    said = capsys.readouterr().err
+    assert stopped.value.code == 2
+    assert message in said and said.startswith("grfd: ") and said.count("\n") == 1
+    assert not (folder / "trained").exists()

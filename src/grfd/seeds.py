@@ -5,6 +5,7 @@
 
 import hashlib
 import os
+import random
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -12,6 +13,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -54,11 +56,11 @@ def _generators_restored() -> AbstractContextManager[None]:
 def left_as_found() -> Iterator[None]:
     """Restores, at the end, what the caller's process had: a library must not change its user's settings.
 
-    These are the global random generators of PyTorch, its default dtype, thread count and determinism, `os.environ`,
-    and the filters of `warnings`. Within, the default dtype is float32 and gradients are recorded, whatever the caller
-    has chosen for its own code. Enter it once a call of the API, not once a step.
+    These are the global random generators of PyTorch, NumPy and Python, PyTorch's default dtype, thread count and
+    determinism, `os.environ`, and the filters of `warnings`. Within, the default dtype is float32 and gradients are
+    recorded, whatever the caller has chosen for its own code. Enter it once a call of the API, not once a step.
     """
-    environment = dict(os.environ)
+    environment, draws, numpy_draws = dict(os.environ), random.getstate(), np.random.get_state()
     settings = [(get(), get, set_to) for get, set_to in _SETTINGS]
     with warnings.catch_warnings(), _generators_restored(), torch.inference_mode(False), torch.enable_grad():
         torch.set_default_dtype(torch.float32)
@@ -68,6 +70,8 @@ def left_as_found() -> Iterator[None]:
             for before, get, set_to in settings:
                 if get() != before:
                     set_to(before)
+            random.setstate(draws)
+            np.random.set_state(numpy_draws)
             _restore(environment)
 
 
