@@ -225,6 +225,20 @@ def test_truncated_weights(trained: Path, tmp_path: Path) -> None:
     assert "target.safetensors is no whole safetensors file" in refused("predict", tmp_path, tmp_path / "a.png")
 
 
+def test_a_protocol_that_applies_to_no_model_is_refused(small: Data, tmp_path: Path) -> None:
+    model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(784, 10))
+    for protocols, expected in (
+        (["residual"], "protocol residual applies to none of model: it needs a defense"),
+        (["transfer", "whitebox"], "protocol transfer applies to none of model: give a source"),
+        ([], "no protocol is named"),
+    ):
+        with pytest.raises(grfd.UserError, match=expected):
+            grfd.evaluate_model(model, tmp_path / "judged", small, protocols=protocols, attacks=["fgsm"])
+    with pytest.raises(grfd.UserError, match="no attack is named"):
+        grfd.evaluate_model(model, tmp_path / "judged", small, attacks=[])
+    assert not (tmp_path / "judged").exists()
+
+
 def grfd_command(tmp_path: Path, *arguments: str, **options: object) -> subprocess.Popen:
     """The installed command, with a light entry point, in an empty folder."""
     program = str(Path(sys.executable).with_name("grfd"))
@@ -245,10 +259,10 @@ def test_output_that_cannot_be_written(tmp_path: Path) -> None:
 @pytest.mark.parametrize("unbuffered", ["", "1"])
 def test_a_reader_that_leaves_is_no_error(tmp_path: Path, unbuffered: str) -> None:
     for arguments in (["--help"], ["reproduce"]):
-        done = grfd_command(tmp_path, *arguments, environment={"PYTHONUNBUFFERED": unbuffered})
-        done.stdout.close()
-        assert done.stderr.read() == b""
-        assert done.wait() == 0
+        with grfd_command(tmp_path, *arguments, environment={"PYTHONUNBUFFERED": unbuffered}) as done:
+            done.stdout.close()
+            assert done.stderr.read() == b""
+            assert done.wait() == 0
 
 
 def test_any_encoding_will_do(tmp_path: Path) -> None:
@@ -302,10 +316,13 @@ class Network(nn.Module):
     def __init__(self):
         super().__init__()
         print("made")
+        self.called = False
         self.inner = nn.Linear(784, 10)
     def forward(self, x):
-        print("called")
-        os.system("echo from a program")
+        if not self.called:
+            print("called")
+            os.system("echo from a program")
+        self.called = True
         return self.inner(x.flatten(1))
 """
 
@@ -322,7 +339,7 @@ def test_json_stands_alone_whatever_a_model_prints(tmp_path: Path) -> None:
 
 
 def test_square_brackets_are_no_markup_and_lines_stay_whole(trained: Path, tmp_path: Path, mnist: Data) -> None:
-    names = ["[red]x.png", ":cat:.png", "x" * 150 + ".png", "[/]"]
+    names = ["[red]x.png", ":cat:.png", "x" * 150 + ".png", "[bold]"]
     for name in names:
         Image.fromarray(mnist.test.images[0, 0].numpy()).save(tmp_path / name, format="png")
     lines = run("predict", trained, *(tmp_path / name for name in names)).stdout.splitlines()

@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable
 from contextlib import redirect_stderr
 from dataclasses import dataclass, field, fields, is_dataclass
-from functools import cache, wraps
+from functools import wraps
 from itertools import dropwhile, takewhile
 from typing import Any, get_type_hints
 
@@ -48,7 +48,6 @@ class Mode:
     reason: str
 
 
-@cache
 def options_of(what: Any) -> Options:
     """Of a function, its keyword arguments; of a record, its fields, those of a record in it behind a dot."""
     found = Options()

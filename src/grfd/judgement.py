@@ -12,10 +12,10 @@ from grfd import processes, runs, schema
 from grfd.attacks import ATTACKS
 from grfd.config import Config
 from grfd.data.record import Data, as_images
-from grfd.defenses import DEFENSES, is_fitted, standard
+from grfd.defenses import DEFENSES, has_residual, is_fitted, standard
 from grfd.errors import UserError
 from grfd.evaluate.attacker import may_reject
-from grfd.evaluate.case import Case, budgets_for, check_names, looked_at
+from grfd.evaluate.case import Case, budgets_for, check_applies, check_names, looked_at
 from grfd.evaluate.checks import as_rows, run_checks
 from grfd.evaluate.judge import evaluate as run_attacks
 from grfd.evaluate.protocols import PROTOCOLS
@@ -115,6 +115,7 @@ def evaluate(
             check_own(models["standard"], loaded, device, f"model {run.config.model!r}")
         budgets = budgets_for(loaded.test.images.shape[1])
         case = Case(run.path, models, loaded.test, budgets, run.config.seed, device)
+        check_applies(case, wanted)
         found = _judge(run, case, wanted, chosen, examples, loaded.source)
         if processes.is_main():
             write_figures(case)
@@ -147,7 +148,11 @@ def evaluate_model(
     if "model" in (sources or {}):
         raise UserError("a source cannot be named 'model': that is the model that is judged")
     named = {**(sources or {}), "model": model}
-    wanted = [name for name in as_names(protocols, "protocols") if name != "transfer" or sources]
+    wanted = as_names(protocols, "protocols")
+    if {"transfer", "whitebox", "adaptive"} <= set(wanted):  # the default, or all of them: those that apply
+        residual = any(has_residual(each) for each in named.values())
+        useless = (set() if sources else {"transfer"}) | (set() if residual else {"residual"})
+        wanted = [name for name in wanted if name not in useless]
     return evaluate_models(
         named,
         out,
@@ -179,8 +184,6 @@ def evaluate_models(
     `evaluate_model`. A model named second-standard is judged under `transfer` alone.
     """
     wanted, chosen, folder = as_names(protocols, "protocols"), as_names(attacks, "attacks"), as_path(out, "out")
-    if not wanted:
-        raise UserError("transfer needs a model to make its examples on: give a source")
     examples = schema.value("examples", schema.Examples, examples)
     eps = schema.value("eps", schema.Pixels | None, eps)
     check_names(wanted, chosen)
@@ -195,9 +198,10 @@ def evaluate_models(
             device = torch.device("cpu") if settings.device == "cpu" else best_device()
             for name, each in given.items():
                 check_own(each, loaded, device, name)
-            run = runs.create(folder, settings)
             budgets = budgets_for(loaded.test.images.shape[1], eps)
-            case = Case(run.path, given, loaded.test, budgets, settings.seed, device, sources)
+            case = Case(folder, given, loaded.test, budgets, settings.seed, device, sources)
+            check_applies(case, wanted)
+            run = runs.create(folder, settings)
             return _judge(run, case, wanted, chosen, examples, loaded.source)
 
 

@@ -92,5 +92,5 @@ def is_stochastic(defense: nn.Module) -> bool:
     return bool(getattr(defense, "stochastic", False))
 
 
-def has_residual(defense: nn.Module) -> bool:
+def has_residual(defense: object) -> bool:
     return hasattr(defense, "residual")

@@ -82,11 +82,32 @@ def _rescaled(budget: dict[str, Any], eps: float) -> dict[str, Any]:
 
 
 def check_names(protocols: list[str], attacks: list[str]) -> None:
-    """Raises `UserError` for an unknown protocol or attack."""
+    """Raises `UserError` for an unknown protocol or attack, and where there is none."""
     for kind, names, known in (("protocol", protocols, list(PROTOCOLS)), ("attack", attacks, list(KNOWN))):
+        if not names:
+            raise UserError(f"no {kind} is named: expected at least one of {', '.join(known)}")
         for name in names:
             if name not in known:
                 raise UserError(f"unknown {kind} {name!r}: expected one of {', '.join(known)}")
+
+
+NEEDED = {
+    "transfer": "give a source, on which its examples are made",
+    "residual": "it needs a defense that classifies a residual, as grfd does",
+    "whitebox": "it needs a model beside the control",
+    "adaptive": "it needs a model beside the control",
+}
+"""Protocol → what it needs of the models."""
+
+
+def check_applies(case: Case, wanted: list[str]) -> None:
+    """Raises `UserError` for a protocol that none of the models can be attacked under.
+
+    Whoever names all of them means those that apply.
+    """
+    for protocol in wanted if set(wanted) != set(PROTOCOLS) else ():
+        if not any(_applies(case, model, protocol, defense) for model, defense in case.models.items()):
+            raise UserError(f"protocol {protocol} applies to none of {', '.join(case.models)}: {NEEDED[protocol]}")
 
 
 def cells(case: Case, wanted: list[str], attacks: list[str]) -> list[Cell]:
