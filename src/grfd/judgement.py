@@ -15,7 +15,7 @@ from grfd.data.record import Data, as_images
 from grfd.defenses import DEFENSES, has_residual, is_fitted, standard
 from grfd.errors import UserError
 from grfd.evaluate.attacker import may_reject
-from grfd.evaluate.case import Case, budgets_for, check_applies, check_names, looked_at
+from grfd.evaluate.case import Case, budgets_for, check_applies, check_budgets, check_names, looked_at
 from grfd.evaluate.checks import as_rows, run_checks
 from grfd.evaluate.judge import evaluate as run_attacks
 from grfd.evaluate.protocols import PROTOCOLS
@@ -199,6 +199,7 @@ def evaluate_models(
             for name, each in given.items():
                 check_own(each, loaded, device, name)
             budgets = budgets_for(loaded.test.images.shape[1], eps)
+            check_budgets(budgets, chosen)
             case = Case(folder, given, loaded.test, budgets, settings.seed, device, sources)
             check_applies(case, wanted)
             run = runs.create(folder, settings)

@@ -134,7 +134,8 @@ def _attacked(defense: torch.nn.Module, test: Split, seed: int) -> np.ndarray:
         for radius in RADII:
             budget = {"eps": radius, "step_size": 0.1 * radius, "steps": 40, "norm": "l2"}
             with seeded(seed, "certify", "attack", radius):
-                crafted = craft(defense, images, test.labels, Attempt("pgd", budget, generator(seed, "certify", radius)))
+                attempt = Attempt("pgd", budget, generator(seed, "certify", radius))
+                crafted = craft(defense, images, test.labels, attempt)
                 found.append((predictions(defense, crafted.images) == test.labels).numpy())
             advance(1, f"radius {radius:g}")
     return np.stack(found)

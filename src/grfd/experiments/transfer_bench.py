@@ -8,6 +8,7 @@ Sources and victims are undefended networks of two architectures and three seeds
 measured. Examples are counted where the victim classifies the clean image correctly.
 """
 
+import json
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -148,8 +149,8 @@ def _given(
     return Transferred(*names, BUDGETS[names[0]].eps, int(clean.sum()), float(right.sum() / clean.sum()))
 
 
-def as_record(measured: list[Transferred], examples: int) -> dict[str, Any]:
-    """The content of results/attack_transfer.json."""
+def as_record(measured: list[Transferred], examples: dict[str, int]) -> dict[str, Any]:
+    """The content of results/attack_transfer.json. `examples`: attack → images."""
     return {"rows": as_rows(measured), "examples": examples, "seed": 0, **provenance()}
 
 
@@ -158,7 +159,14 @@ def as_rows(measured: list[Transferred]) -> list[dict[str, Any]]:
 
 
 def save(file: Path, measured: list[Transferred], examples: int) -> None:
-    write_json(file, as_record(measured, examples))
+    """Writes the rows; those of attacks that were not measured this time stay."""
+    mine = {line.attack for line in measured}
+    stored = json.loads(file.read_text()) if file.exists() else {"rows": [], "examples": {}}
+    kept = [Transferred(**row) for row in stored["rows"] if row["attack"] not in mine]
+    counts = stored["examples"] | dict.fromkeys(mine, examples)
+    order = list(BUDGETS)
+    rows = sorted([*measured, *kept], key=lambda line: order.index(line.attack))
+    write_json(file, as_record(rows, {name: counts[name] for name in order if name in counts}))
 
 
 def means(measured: list[Transferred]) -> dict[str, dict[str, float]]:

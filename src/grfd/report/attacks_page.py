@@ -109,8 +109,15 @@ Table 1 (0.15 in L∞, C&W 2 in L2), since Table 1's leaves nearly every image s
   stretched to ε. Square continues after its success. AA is APGD-CE and APGD-T. "AA (TorchAttacks)" is what that
   library returns, which is the clean image where it failed.
 
-{record["examples"]} images, seed {record["seed"]}; PyTorch {record["versions"]["torch"]}, {machine["processors"]}
+{_images(record["examples"])}, seed {record["seed"]}; PyTorch {record["versions"]["torch"]}, {machine["processors"]}
 processors."""
+
+
+def _images(examples: dict[str, int]) -> str:
+    """How many images the attacks have had."""
+    counts = sorted(set(examples.values()), reverse=True)
+    groups = {count: ", ".join(_name(name) for name in examples if examples[name] == count) for count in counts}
+    return "; ".join(f"{count:,} images for {names}" for count, names in groups.items())
 
 
 def _transfer(rows: list[dict[str, Any]]) -> str:
