@@ -1,11 +1,13 @@
 """The commands by which a reader checks our numbers: benchmarks, the paper's tables and figures, and the pages."""
 
+import json as json_format
 from pathlib import Path
 from typing import Annotated, Literal
 
 import tyro
 from annotated_types import Interval
 
+from grfd import files
 from grfd.arguments import Mode
 from grfd.config import preset
 from grfd.errors import UserError, masked
@@ -90,6 +92,7 @@ def bench(
         save: A JSON file for the rows, with machine and versions; it grows, and what is in it is not measured again.
         json: Print the rows instead: library, attack, model, examples, repeats, seconds, robust.
     """
+    _check_places(out, save)
     for name in models:
         if name not in VICTIMS:
             raise UserError(f"unknown model {name!r}: expected one of {', '.join(VICTIMS)}")
@@ -106,6 +109,20 @@ def bench(
     also = tuple(name for name in attacks if name in transfer_bench.BUDGETS)
     if what == "parity" and (also or not attacks):
         _bench_transfer(also, examples, out, save and save.with_name("attack_transfer.json"), json)
+
+
+def _check_places(out: Path, save: Path | None) -> None:
+    """Raises `UserError` where the models have no place, and where --save is a file of something else."""
+    if files.is_there(out) and not files.is_folder(out):
+        raise UserError(f"--out {out} is a file: expected a folder for the models")
+    if save is None or not files.is_there(save):
+        return
+    try:
+        right = "rows" in json_format.loads(files.read_regular(save))
+    except (ValueError, TypeError):
+        right = False
+    if not right:
+        raise UserError(f"--save {save} is there and holds no benchmark: choose another file")
 
 
 def _bench_transfer(attacks: tuple[str, ...], examples: int, out: Path, save: Path | None, json: bool) -> None:

@@ -139,8 +139,8 @@ def bench(
         if name not in budgets:
             raise UserError(f"unknown attack {name!r}: expected one of {', '.join(budgets)}")
     keep_freed_memory()
-    found = victims(folder, models, examples)
     done = stored(save, examples) if save else []
+    found = victims(folder, models, examples)
     groups = [(model, attack, list(_libraries(attack))) for model in models for attack in attacks]
     measured: list[Measured] = []
     with progress("attacks", sum(len(names) for _, _, names in groups) * repeats) as advance:
@@ -197,9 +197,12 @@ def stored(save: Path, examples: int) -> list[Measured]:
         return []
     record, now = json.loads(save.read_text()), as_record([], examples)
     for name in ("examples", "libraries", "versions", "machine"):
-        if record[name] != now[name]:
-            raise UserError(f"{save} was measured with {name} {record[name]}, now {now[name]}: choose another file")
-    return [Measured(**row) for row in record["rows"]]
+        if record.get(name) != now[name]:
+            raise UserError(f"{save} was measured with {name} {record.get(name)}, now {now[name]}: choose another file")
+    try:
+        return [Measured(**row) for row in record["rows"]]
+    except TypeError as error:
+        raise UserError(f"{save} holds rows of another kind of benchmark: choose another file") from error
 
 
 def _libraries(attack: str) -> Iterator[str]:
