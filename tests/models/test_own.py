@@ -16,7 +16,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The current folder, empty, of a command that is installed: its modules are not found otherwise."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [entry for entry in sys.path if entry not in ("", ".")])
-    monkeypatch.setattr(sys, "modules", dict(sys.modules))
+    forgotten = {name: module for name, module in sys.modules.items() if name not in ("mine", "beside")}
+    monkeypatch.setattr(sys, "modules", forgotten)  # other tests have modules of these names
     return tmp_path
 
 

@@ -8,8 +8,8 @@ from rich.console import Console
 
 from grfd.errors import UserError
 from grfd.evaluate import records
-from grfd.evaluate.checks import as_rows, on_records
 from grfd.evaluate.case import CONTROL
+from grfd.evaluate.checks import as_rows, on_records
 from grfd.evaluate.probes import PROBES
 from grfd.evaluate.records import Record
 from grfd.report import robust as robust_page

@@ -60,7 +60,6 @@ def on_records(folder: Path, model: str) -> list[Check]:
 
 def _compared(model: str, name: str, attack: str, seeing: Record, blind: Record) -> Check:
     shared = min(len(seeing), len(blind))
-    strong, weak = (int(record.rows(0, shared).robust.sum()) for record in (seeing, blind))
-    seen = f"{attack}: {weak / shared:.1%} right under the weaker attacker, {strong / shared:.1%} under the stronger"
-    # a single image is no evidence, however few there are
-    return Check(model, name, strong - weak > max(1, TOLERANCE * shared), seen)
+    strong, weak = (record.rows(0, shared).robust.mean() for record in (seeing, blind))
+    detail = f"{attack}: {weak:.1%} right under the weaker attacker, {strong:.1%} under the stronger"
+    return Check(model, name, bool(weak < strong - TOLERANCE), detail)

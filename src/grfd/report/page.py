@@ -10,6 +10,7 @@ from grfd.errors import UserError
 from grfd.evaluate.protocols import PROTOCOLS
 from grfd.evaluate.records import read_settings, stored
 from grfd.report import rivals, robust_section, rsm, variant_sections
+from grfd.report.paper import TABLE_3
 from grfd.report.sheets import Sheet, markdown
 from grfd.report.spread import spread, values
 from grfd.report.stored import read_checks
@@ -40,7 +41,7 @@ def page(results: Path) -> str:
     parts = [HEAD, early_exit(results)]
     if (long / "config.json").exists():
         parts += ["## One run at the paper's schedule", _about(long), _table(rows(long))]
-        parts += [_course(long), _curve(long), _checks(long)]
+        parts += [likeness(rows(long)), _course(long), _curve(long), _checks(long)]
     if seeds:
         parts += ["## A shorter schedule, several seeds", _about(seeds[0], len(seeds)), _spread(seeds)]
         parts += [_checks(folder) for folder in seeds]
@@ -165,6 +166,38 @@ def _table(numbers: list[Row]) -> str:
         texts = [cell(cells.get(name), images) for name in shown]
         lines.append([f"`{protocol}`", MODEL_NAMES.get(model, model), *texts, f"{images:,}"])
     return _sheet(shown, [*lines, *_paper(shown, numbers)])
+
+
+AS_PAPER = ("fgsm", "pgd", "aa_torchattacks", "eotpgd", "vmifgsm")
+"""The paper's five attacks; its AA is TorchAttacks', where that was run, else the standard AutoAttack."""
+
+
+def likeness(numbers: list[Row]) -> str:
+    """Which line of ours the paper's numbers for GRFD are nearest to: what it may have measured."""
+    published = TABLE_3["mnist"]["grfd"]
+    lines = []
+    for (protocol, model), cells in grid(numbers).items():
+        differences = {}
+        for name in AS_PAPER:
+            ours = cells.get(name) or cells.get(name.removesuffix("_torchattacks"))
+            if ours is not None:
+                differences[ours.attack] = published[name.removesuffix("_torchattacks")] - 100 * ours.accuracy
+        if len(differences) == len(AS_PAPER):
+            lines.append((sum(map(abs, differences.values())) / len(differences), protocol, model, differences))
+    if not lines:
+        return ""
+    texts = [
+        [f"`{protocol}`", MODEL_NAMES.get(model, model), f"{mean:.1f}",
+         ", ".join(f"{NAMES[name]} {value:+.1f}" for name, value in differences.items())]
+        for mean, protocol, model, differences in sorted(lines, key=lambda line: line[0])
+    ]  # fmt: skip
+    header = ["protocol", "model", "mean difference", "paper's GRFD less ours, in points"]
+    text = (
+        "**What did the paper measure?** It names no protocol. Here are the lines of the table above, ordered by how "
+        "near they are to the numbers that the paper prints for GRFD (by the mean of the absolute differences). AA is "
+        "what TorchAttacks returns, where that was run, since it is the paper's library.\n\n"
+    )
+    return text + markdown(Sheet(header, texts, left=2))
 
 
 def _sheet(shown: list[str], lines: list[list[str]]) -> str:
