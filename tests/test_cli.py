@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -243,7 +244,9 @@ def grfd_command(tmp_path: Path, *arguments: str, **options: object) -> subproce
     """The installed command, with a light entry point, in an empty folder."""
     program = str(Path(sys.executable).with_name("grfd"))
     environment = os.environ | {"OMP_NUM_THREADS": "1"} | options.pop("environment", {})
-    kept = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | options
+    # a shell's job in the background ignores Ctrl-C, and its children with it: the command is started as in a terminal
+    listening = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    kept = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "preexec_fn": listening} | options
     return subprocess.Popen([program, *arguments], env=environment, cwd=tmp_path, **kept)
 
 
