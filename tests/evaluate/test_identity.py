@@ -17,6 +17,7 @@ from grfd.data import Split
 from grfd.errors import UserError
 from grfd.evaluate import records
 from grfd.evaluate.case import Case
+from grfd.evaluate.identity import same_settings
 from grfd.evaluate.judge import evaluate
 from grfd.evaluate.scale import GAP, scale_of
 
@@ -87,6 +88,40 @@ def test_other_code_with_the_same_weights_is_judged_anew(case: Case, weight: Ten
     first = _judged(case)
     other = replace(case, models={"model": Plain(weight, shift=3.0)})
     assert not np.array_equal(_judged(other).columns["clean_prediction"], first.columns["clean_prediction"])
+
+
+def test_other_weights_leave_no_record_of_another_attack_behind(case: Case, weight: Tensor) -> None:
+    """A table is made of all records of a folder, so those that this call did not ask for must fit, too."""
+    both = replace(case, budgets=BUDGETS | {"pgd": {"eps": 0.05, "step_size": 0.02, "steps": 3}})
+    evaluate(both, ["whitebox"], ["fgsm", "pgd"], 40)
+    evaluate(replace(both, models={"model": Plain(-weight)}), ["whitebox"], ["fgsm"], 40)
+    assert list(records.stored(case.folder)) == [("model", "whitebox", "fgsm")]
+
+
+def test_records_of_other_sources_stay_where_they_are_not_asked_for(case: Case, weight: Tensor) -> None:
+    two = replace(case, models={"source": Plain(weight + 0.1), "model": Plain(weight)}, sources=("source",))
+    evaluate(two, ["transfer"], ["fgsm"], 40)
+    evaluate(case, ["whitebox"], ["fgsm"], 40)
+    assert {key[1] for key in records.stored(case.folder, "model")} == {"transfer", "whitebox"}
+
+
+def test_permuted_classes_are_judged_anew(case: Case, weight: Tensor) -> None:
+    class Permuted(Plain):
+        def forward(self, images: Tensor) -> Tensor:
+            return super().forward(images).flip(1)
+
+    first = _judged(case)
+    second = _judged(replace(case, models={"model": Permuted(weight)}))
+    assert first.clean.all() and not second.clean.all()
+
+
+def test_another_number_of_answers_is_another_model() -> None:
+    def made(answers: object) -> dict:
+        return {"models": {"m": {"weights": "w", "predicted": [], "answers": answers}}}
+
+    assert same_settings(made([1.0]), made([1.0]))
+    for odd in ([1.0, 2.0], ["x"], 3, None):
+        assert not same_settings(made(odd), made([1.0]))
 
 
 def test_a_record_of_more_images_than_there_are_is_made_anew(case: Case) -> None:

@@ -40,6 +40,9 @@ def in_range(**settings: tuple[object, Range]) -> None:
 def _inside(value: object, allowed: Range) -> bool:
     if isinstance(value, bool) or not isinstance(value, Integral if allowed.whole else Real):
         return False
-    number = float(value)
+    try:
+        number = float(value)
+    except OverflowError:
+        return False
     above = number > allowed.low if allowed.open else number >= allowed.low
     return math.isfinite(number) and above and number <= allowed.high

@@ -93,4 +93,7 @@ def is_stochastic(defense: nn.Module) -> bool:
 
 
 def has_residual(defense: object) -> bool:
-    return hasattr(defense, "residual")
+    """Whether it classifies a residual; many networks have a layer of that name, which says nothing."""
+    residual = getattr(defense, "residual", None)
+    is_method = callable(residual) and not isinstance(residual, nn.Module)
+    return is_method and isinstance(getattr(defense, "target", None), nn.Module)

@@ -35,8 +35,11 @@ def known_by(model: nn.Module, images: Images) -> dict[str, Any]:
     found: dict[str, Any] = {"weights": identity_of(model, images)}
     if not is_stochastic(model):
         with torch.no_grad():
-            lengths = answer(model, images).double().norm(dim=1).nan_to_num(nan=-1.0, posinf=-2.0)
+            logits = answer(model, images).double()
+        # the length does not change with the order or the sign of the classes, the predicted class does
+        lengths = logits.norm(dim=1).nan_to_num(nan=-1.0, posinf=-2.0)
         found["answers"] = [float(f"{value:.6g}") for value in lengths.tolist()]
+        found["predicted"] = logits.argmax(1).tolist()
     return found
 
 
@@ -52,10 +55,25 @@ def same_settings(stored: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
     )
 
 
-def _same_model(before: Any, after: Mapping[str, Any]) -> bool:
-    if not isinstance(before, dict) or before.keys() != after.keys() or before["weights"] != after["weights"]:
+def of_known_models(stored: Mapping[str, Any], now: Mapping[str, Any], identities: Mapping[str, Any]) -> bool:
+    """The same of a record that was not asked for: other sources of transferred examples may have been there then."""
+    if {**stored, "models": None} != {**now, "models": None}:
         return False
-    pairs = zip(before.get("answers", []), after.get("answers", []), strict=True)
+    before = stored.get("models", {})
+    shared = [name for name in before if name in identities] if isinstance(before, dict) else []
+    return bool(shared) and all(_same_model(before[name], identities[name]) for name in shared)
+
+
+def _same_model(before: Any, after: Mapping[str, Any]) -> bool:
+    if not isinstance(before, dict) or before.get("weights") != after["weights"]:
+        return False
+    if before.get("predicted", after.get("predicted")) != after.get("predicted"):  # the first records lack it
+        return False
+    stored, now = before.get("answers", []), after.get("answers", [])
+    numbers = isinstance(stored, list) and all(isinstance(each, float | int) for each in stored)
+    if not numbers or len(stored) != len(now):
+        return False
+    pairs = zip(stored, now, strict=True)
     return all(math.isclose(first, second, rel_tol=AGREE, abs_tol=1e-30) for first, second in pairs)
 
 

@@ -33,8 +33,8 @@ def evaluate(case: Case, wanted: list[str], attacks: list[str], examples: int) -
     if not todo:
         raise UserError(f"no model here can be judged under {', '.join(wanted)}: nothing to do")
     case = case if case.identities else looked_at(case)
-    for cell in todo:
-        _discard_other_settings(case, cell)
+    for cell in dict.fromkeys([*todo, *_recorded(case)]):
+        _discard_other_settings(case, cell, asked=cell in todo)
     processes.wait()
     total = sum(max(examples - _done(case, cell), 0) * _cost(cell) for cell in todo)
     if not total:
@@ -191,11 +191,22 @@ def _done(case: Case, cell: Cell) -> int:
     return 0 if record is None else len(record)
 
 
-def _discard_other_settings(case: Case, cell: Cell) -> None:
+def _recorded(case: Case) -> list[Cell]:
+    """What the folder holds of this case's models: a table is made of all of it, not of what was asked for alone."""
+    found = (Cell(*key) for name in case.models for key in records.stored(case.folder, name))
+    return [cell for cell in found if cell.attack in case.budgets]
+
+
+def _discard_other_settings(case: Case, cell: Cell, asked: bool) -> None:
     """A record of other settings, models or images is made anew."""
     record = records.read(_path(case, cell))
     if record is None or not processes.is_main():
         return
-    same = identity.same_settings(record.settings, settings_of(case, cell))
+    settings = settings_of(case, cell)
+    same = (
+        identity.same_settings(record.settings, settings)
+        if asked
+        else identity.of_known_models(record.settings, settings, case.identities)
+    )
     if not same or not identity.of_these_images(record, case.split.images, case.split.labels):
         _path(case, cell).unlink()

@@ -107,7 +107,7 @@ def for_transfer(attempt: Attempt) -> Attempt:
 
 def residual(defense: nn.Module, images: Images, labels: Labels, attempt: Attempt, scale: float) -> Outcome:
     """ε is in pixels of x_r, whose box is [−1, 1]."""
-    features = defense.residual(images)  # type: ignore[operator]
+    features = defense.residual(images.clone())  # type: ignore[operator]
     target: nn.Module = defense.target  # type: ignore[assignment]
     inside = attempt._replace(settings=attempt.settings | {"bounds": (-1.0, 1.0)})
     crafted = craft(target, features, labels, inside, scale)
