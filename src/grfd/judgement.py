@@ -116,6 +116,7 @@ def evaluate(
         budgets = budgets_for(loaded.test.images.shape[1])
         case = Case(run.path, models, loaded.test, budgets, run.config.seed, device)
         check_applies(case, wanted)
+        case = looked_at(case)
         found = _judge(run, case, wanted, chosen, examples, loaded.source)
         if processes.is_main():
             write_figures(case)
@@ -203,7 +204,7 @@ def evaluate_models(
             case = Case(folder, given, loaded.test, budgets, settings.seed, device, sources)
             check_applies(case, wanted)
             run = runs.create(folder, settings)
-            return _judge(run, case, wanted, chosen, examples, loaded.source)
+            return _judge(run, looked_at(case), wanted, chosen, examples, loaded.source)
 
 
 def evaluate_named(
@@ -240,7 +241,6 @@ def _judge(
 ) -> dict[str, Any]:
     """Attacks, checks, results.json, and evaluation.json: what was asked, of which images, by which revision."""
     earlier = read_results(run.path)["checks"] if run.has("results.json") else []
-    case = looked_at(case)
     run_attacks(case, protocols, attacks, examples)
     kept = [check for check in earlier if check["model"] not in case.models]
     found = table_results(run.path, kept + processes.of_main(lambda: as_rows(run_checks(case))))

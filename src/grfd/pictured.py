@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from grfd.data.record import as_images
 from grfd.defenses.grfd import GRFD
 from grfd.disentangle.lvcvae import redundant
-from grfd.evaluate.attacker import Attempt, attack, may_reject, predictions
+from grfd.evaluate.attacker import Attempt, attack, may_reject, predictions, seen_of
 from grfd.evaluate.case import CONTROL, SOURCE, Case
 from grfd.evaluate.protocols import craft, for_transfer
 from grfd.opening import write_npz
@@ -79,11 +79,11 @@ def write_gallery(case: Case) -> None:
 def _shown(case: Case, name: str, defense: nn.Module, images: Images, labels: Labels) -> dict[str, Tensor]:
     stream = generator(case.seed, "gallery", name, device=case.device)
     budget = case.budgets["pgd"] | {"steps": GALLERY_STEPS}
-    adversarial = craft(defense, images, labels, Attempt("pgd", budget, stream)).images
+    adversarial = craft(defense, images, labels, Attempt("pgd", budget, stream), case.scales.get(name, 1.0)).images
     return {
-        "seen": _seen(defense, images),
+        "seen": seen_of(defense, images),
         "adversarial": adversarial,
-        "adversarial_seen": _seen(defense, adversarial),
+        "adversarial_seen": seen_of(defense, adversarial),
         "prediction": _class(defense, images),
         "adversarial_prediction": _class(defense, adversarial),
     }
@@ -93,10 +93,6 @@ def _class(defense: nn.Module, images: Images) -> Tensor:
     """The predicted classes, −1 where the image is rejected."""
     found = predictions(defense, images)
     return found.where(found != defense.rejection, -1) if may_reject(defense) else found  # type: ignore[call-overload]
-
-
-def _seen(defense: nn.Module, images: Images) -> Tensor:
-    return defense.seen(images) if hasattr(defense, "seen") else images  # type: ignore[operator]
 
 
 def _first_of_each_class(case: Case, count: int) -> tuple[Images, Labels]:

@@ -36,7 +36,7 @@ class Output(Console):
 
     @size.setter
     def size(self, new_size: tuple[int, int]) -> None:
-        raise NotImplementedError("the width is the terminal's")
+        Console.size.fset(self, new_size)  # type: ignore[attr-defined]
 
     def print(self, *objects: Any, **options: Any) -> None:
         if self.silent or not processes.is_main():

@@ -277,8 +277,7 @@ def test_dropping_fooled_examples_saves_work_and_changes_no_verdict(
         result = attack(name, net, images, labels, active_set=active_set, **longer)
         hook.remove()
         seen[active_set], robust[active_set] = sum(rows), accuracy(net, result, labels)
-    # What TorchAttacks returns is only run to the end within a part: later parts get what still stands in either case.
-    assert seen[True] < (1.0 if name == "aa_torchattacks" else 0.9) * seen[False]
+    assert seen[True] < 0.9 * seen[False]
     assert 0 < robust[True] < 1
     # The random draws fall on other examples, so that a borderline one may go either way.
     assert abs(robust[True] - robust[False]) <= 2 / len(images)
@@ -396,7 +395,7 @@ def test_half_precision_images_are_attacked_in_single_precision(
 
 @pytest.mark.parametrize("name", ["fab", "fab_t"])
 @pytest.mark.parametrize("norm", ["linf", "l2"])
-@pytest.mark.parametrize("scale", [2.0**-66, 2.0**40])
+@pytest.mark.parametrize("scale", [2.0**-84, 2.0**-66, 2.0**40])
 def test_fab_does_not_depend_on_the_scale_of_the_logits(
     attack: Attacker, name: str, norm: str, scale: float, victim: tuple[nn.Module, Tensor, Tensor]
 ) -> None:
@@ -428,8 +427,7 @@ def test_what_torchattacks_returns_is_the_clean_image_where_the_attack_fails(
     attack: Attacker, victim: tuple[nn.Module, Tensor, Tensor]
 ) -> None:
     net, images, labels = victim
-    for active_set in (True, False):
-        result = attack("aa_torchattacks", net, images, labels, eps=0.03, active_set=active_set)
-        stands = net(result).argmax(1) == labels
-        assert 0 < stands.sum() < len(labels)
-        assert torch.equal(result[stands], images[stands])
+    result = attack("aa_torchattacks", net, images, labels, eps=0.03, as_returned=True)
+    stands = net(result).argmax(1) == labels
+    assert 0 < stands.sum() < len(labels)
+    assert torch.equal(result[stands], images[stands])

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import TypeCheckError
 from torch import Tensor, nn
 
-from grfd.attacks import ATTACKS, OTHER_ATTACKS, TABLE_1, THREATS, TORCHATTACKS, TRANSFER
+from grfd.attacks import ATTACKS, OTHER_ATTACKS, TABLE_1, THREATS, TORCHATTACKS, TRANSFER, fgsm
 from grfd.errors import UserError
 
 Attacker = Callable[..., Tensor]
@@ -163,8 +163,17 @@ def test_pixels_outside_the_box_by_rounding_are_clamped_and_others_show_their_ex
         ATTACKS["fgsm"](net, torch.where(images == images.max(), 1.0001, images), labels, eps=0.1)
 
 
+@pytest.mark.parametrize(
+    "bounds", [(1.0, 0.0), (0.0, 0.0), (0.0, float("nan")), (0.0, float("inf")), 1.0, (0.0,), ("0", "1"), None]
+)
+def test_bounds_are_two_finite_numbers_in_order(bounds: object) -> None:
+    images = torch.rand(2, 1, 3, 3)
+    with pytest.raises((UserError, TypeCheckError), match=r"two finite numbers, the smaller one first|bounds"):
+        fgsm(lambda x: x.flatten(1)[:, :2], images, torch.zeros(2).long(), eps=0.1, bounds=bounds)  # type: ignore[arg-type]
+
+
 def test_every_attack_has_a_transfer_setting_and_a_threat_model() -> None:
     assert list(TRANSFER) and set(TRANSFER) == set(ALL) == set(THREATS)
     for name, settings in TRANSFER.items():
         inspect.signature(ALL[name]).bind(None, None, None, eps=0.1, **_needed(name), **settings)
-        assert settings["active_set"] is False
+        assert settings.get("active_set") is False or settings.get("as_returned") is True

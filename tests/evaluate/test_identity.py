@@ -18,8 +18,9 @@ from grfd.errors import UserError
 from grfd.evaluate import records
 from grfd.evaluate.case import Case
 from grfd.evaluate.identity import same_settings
-from grfd.evaluate.judge import evaluate
+from grfd.evaluate.judge import STALE, evaluate
 from grfd.evaluate.scale import GAP, scale_of
+from grfd.models.checks import Function
 
 BUDGETS = {"fgsm": {"eps": 0.05}, "cw": {"eps": 0.5, "steps": 20, "search_steps": 3}}
 
@@ -96,6 +97,7 @@ def test_other_weights_leave_no_record_of_another_attack_behind(case: Case, weig
     evaluate(both, ["whitebox"], ["fgsm", "pgd"], 40)
     evaluate(replace(both, models={"model": Plain(-weight)}), ["whitebox"], ["fgsm"], 40)
     assert list(records.stored(case.folder)) == [("model", "whitebox", "fgsm")]
+    assert _stale(case) == ["model/whitebox/fgsm.npz", "model/whitebox/pgd.npz"]
 
 
 def test_records_of_other_sources_stay_where_they_are_not_asked_for(case: Case, weight: Tensor) -> None:
@@ -113,6 +115,62 @@ def test_permuted_classes_are_judged_anew(case: Case, weight: Tensor) -> None:
     first = _judged(case)
     second = _judged(replace(case, models={"model": Permuted(weight)}))
     assert first.clean.all() and not second.clean.all()
+
+
+class WithParts(Plain):
+    """Differentiated and defended through networks of its own."""
+
+    def __init__(self, weight: Tensor, stand_in: Tensor, surrogate: Tensor) -> None:
+        super().__init__(weight)
+        self.parts = {"stand-in": Plain(stand_in)}
+        self.other = Plain(surrogate)
+
+    def surrogate(self) -> nn.Module:
+        return self.other
+
+    def stand_ins(self) -> dict[str, nn.Module]:
+        return self.parts
+
+    def state_dict(self, *args: object, **kwargs: object) -> dict[str, Tensor]:
+        return {"weight": self.weight.detach()}
+
+
+@pytest.mark.parametrize("part", ["stand_in", "surrogate"])
+def test_what_is_attacked_in_its_place_is_part_of_a_model(case: Case, weight: Tensor, part: str) -> None:
+    same = {"stand_in": weight + 0.1, "surrogate": weight + 0.1}
+    _judged(replace(case, models={"model": WithParts(weight, **same)}))
+    _judged(replace(case, models={"model": WithParts(weight, **same)}))
+    assert not _stale(case)
+    _judged(replace(case, models={"model": WithParts(weight, **same | {part: -weight})}))
+    assert _stale(case) == ["model/whitebox/fgsm.npz"]
+
+
+class Noisy(Plain):
+    """Random: noise of a fixed strength on its input."""
+
+    stochastic = True
+
+    def forward(self, images: Tensor) -> Tensor:
+        return super().forward(images + self.factor * torch.rand_like(images))
+
+
+def test_a_random_model_of_other_strength_is_another(case: Case, weight: Tensor) -> None:
+    for strength in (0.1, 0.1, 0.2):
+        assert not _stale(case)
+        _judged(replace(case, models={"model": Noisy(weight, strength)}))
+    assert _stale(case)
+
+
+def test_functions_are_told_apart_by_their_answers(case: Case) -> None:
+    for at in (0, 0, 3):
+        assert not _stale(case)
+        _judged(replace(case, models={"model": Function(lambda images, at=at: images.flatten(1)[:, at : at + 5])}))
+    assert _stale(case)
+
+
+def _stale(case: Case) -> list[str]:
+    folder = case.folder / STALE
+    return sorted(file.relative_to(folder).as_posix() for file in folder.rglob("*.npz"))
 
 
 def test_another_number_of_answers_is_another_model() -> None:

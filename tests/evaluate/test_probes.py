@@ -11,7 +11,7 @@ from grfd.attacks import TABLE_1, pgd
 from grfd.data import Data
 from grfd.data.record import as_images
 from grfd.evaluate.case import Case
-from grfd.evaluate.probes import PROBES
+from grfd.evaluate.probes import PROBES, _at_chance
 from grfd.models import LeNet5
 
 EXAMPLES = 200
@@ -183,3 +183,12 @@ def test_one_models_flags_do_not_reach_the_next(
 ) -> None:
     probe(Wrapped(honest["standard"], _no_grad))
     assert probe(honest["standard"]) == {}
+
+
+@pytest.mark.parametrize(
+    ("right", "count", "classes", "chance"),
+    [(4, 4, 10, False), (1, 1, 2, False), (100, 200, 2, True), (130, 200, 2, False), (20, 200, 10, True),
+     (60, 200, 10, False), (0, 50, 10, True), (2, 3, 10, True), (1, 3, 10, True)],
+)  # fmt: skip
+def test_chance_is_what_guessing_often_gets(right: int, count: int, classes: int, chance: bool) -> None:
+    assert _at_chance(right, count, classes) is chance

@@ -93,32 +93,34 @@ def aa_torchattacks(
     targets: int = 9,
     n_queries: int = 5000,
     active_set: bool = True,
+    as_returned: bool = False,
     bounds: tuple[float, float] = (0.0, 1.0),
     norm: Norm = "linf",
     generator: torch.Generator | None = None,
 ) -> Images:
     """AutoAttack as TorchAttacks 3.5.1 runs it, so most probably the paper's: APGD and FAB of 10 steps, not 100.
 
-    It builds them without `steps` (autoattack.py:61-88), and rescales Square's schedule to its 5,000 queries. An image
-    that no part fools comes back as it was. With `active_set` each part stops at its first success. Without it the
-    output is TorchAttacks' own: APGD and FAB run all their steps, and APGD returns its last success; a later part
-    still gets only what no earlier one fooled. Other keywords and errors as in `autoattack`.
+    It builds them without `steps` (autoattack.py:61-88), and rescales Square's schedule to its 5,000 queries.
+    With `as_returned` the images are those that TorchAttacks returns, which matters where they are given to another
+    model: APGD and FAB run all their steps, APGD returns its last success, a later part gets only what no earlier one
+    fooled, and an image that no part fools comes back as it was. Other keywords and errors as in `autoattack`.
     """
     in_range(steps=(steps, COUNT), targets=(targets, COUNT), n_queries=(n_queries, COUNT))
     common = {"norm": norm, "bounds": bounds, "generator": generator}
-    ascent = {"steps": steps, "active_set": active_set, "keep": "best" if active_set else "last"}
+    whole = {"steps": steps, "active_set": active_set and not as_returned}
+    ascent = whole | {"keep": "last" if as_returned else "best"}
     parts: tuple[Part, ...] = (
         (apgd_ce, ascent),
         (apgd_t, ascent | {"targets": targets}),
-        (fab_t, {"steps": steps, "targets": targets, "active_set": active_set}),
+        (fab_t, whole | {"targets": targets}),
         (square, {"n_queries": n_queries, "rescale": True}),
     )
     with attacking(model, images, labels, eps, bounds, norm) as (model, batch):
         result, best = batch.images.clone(), mean_lead(model, batch.images, batch.labels)
         for attack, keywords in parts:
-            rows = remaining(best, True)
+            rows = remaining(best, active_set or as_returned)
             found = attack(model, batch.images[rows], batch.labels[rows], eps=eps, **common | keywords)
             leads = mean_lead(model, found, batch.labels[rows])
-            fooled = leads >= 0
-            keep_better(result, best, rows[fooled], found[fooled], leads[fooled])
+            kept = leads >= 0 if as_returned else torch.ones_like(rows, dtype=torch.bool)
+            keep_better(result, best, rows[kept], found[kept], leads[kept])
         return finished(result, batch)

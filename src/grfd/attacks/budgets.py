@@ -49,7 +49,7 @@ TRANSFER: dict[str, dict[str, Any]] = {
     **{name: {"active_set": False} for name in ("square", "pixle", "hmcam", "advgan")},
     **{name: {"active_set": False, "stretch": True} for name in ("fab", "fab_t", "cw")},
     "aa": {"active_set": False, "version": "ascent"},
-    "aa_torchattacks": {"active_set": False},
+    "aa_torchattacks": {"as_returned": True},
 }
 """Settings under which an attack makes examples that are meant for *another* model than the one it sees.
 

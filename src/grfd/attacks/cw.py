@@ -69,10 +69,9 @@ def cw(
     perturbation is no success, and the image comes back as it was. c is searched for each example: tenfold until the
     model is fooled, then by halves, `search_steps` times in all. With `active_set` an example is done with the first
     success within ε; pass False (and a large ε) for the *smallest* perturbation that the search finds. With `stretch`,
-    for images that are meant for another model, the perturbation found is drawn out, or in, to the length ε. `steps` of
-    Adam
-    for each c, fewer where the objective has stopped falling (TorchAttacks has no search: c = 1, 50 steps). Nothing is
-    drawn, `generator` is unused. Raises UserError for a wrong shape, range, ε or count.
+    for images that are meant for another model, the perturbation found is drawn out, or in, to the length ε. There are
+    `steps` of Adam for each c, fewer where the objective has stopped falling (TorchAttacks has no search: c = 1, 50
+    steps). Nothing is drawn, `generator` is unused. Raises UserError for a wrong shape, range, ε or count.
     """
     in_range(steps=(steps, COUNT), search_steps=(search_steps, COUNT), initial_c=(initial_c, POSITIVE))
     in_range(confidence=(confidence, NOT_NEGATIVE), learning_rate=(learning_rate, POSITIVE))

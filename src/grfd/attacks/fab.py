@@ -245,8 +245,11 @@ def _nearest(model: Asked, norm: Norm, iterates: Images, labels: Labels, targets
     gradients = gradients.nan_to_num(nan=0.0, posinf=0.0, neginf=0.0)
     # The dual norm: how fast the difference can change a unit of the ball's own norm.
     order = 1 if norm == "linf" else 2
-    dual = torch.linalg.vector_norm(gradients.flatten(2), ord=order, dim=2).T
-    distances = _finite(differences).abs() / dual.clamp_min(torch.finfo(dual.dtype).tiny)
+    flat, tiny = gradients.flatten(2), torch.finfo(gradients.dtype).tiny
+    # Scaled by the largest entry first: the squares of a tiny gradient underflow.
+    largest = flat.abs().amax(2).clamp_min(tiny)
+    dual = torch.linalg.vector_norm(flat / largest[..., None], ord=order, dim=2)
+    distances = _finite(differences).abs() / largest.T / dual.T.clamp_min(tiny)
     nearest = distances.scatter(1, labels[:, None], torch.inf).argmin(1)
     return _finite(differences).gather(1, nearest[:, None]).squeeze(1), gradients[nearest, torch.arange(len(nearest))]
 

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from numbers import Real
 from typing import Literal, NamedTuple
 
 import torch
@@ -72,7 +73,7 @@ def attacking(
         dtype = images.dtype
         working = torch.promote_types(dtype, torch.float32)
         images = images.detach().to(working, copy=True).clamp(*bounds)
-        labels = labels.detach().long().clone()
+        labels = labels.detach().to(images.device, torch.long, copy=True)
         largest = int(labels.max()) if len(labels) else 0
         asked = model if isinstance(model, Asked) else Asked(model, dtype, largest)
         lower, upper = (images - eps).clamp(*bounds), (images + eps).clamp(*bounds)
@@ -80,7 +81,7 @@ def attacking(
 
 
 def finished(images: Images, batch: Batch) -> Images:
-    """What an attack hands back: in the caller's precision, drawn into ball and box again where that rounds."""
+    """What an attack returns: in the caller's precision, inside the ball and the box as they round there."""
     if images.dtype == batch.dtype:
         return images
     lower, upper = batch.lower.to(batch.dtype), batch.upper.to(batch.dtype)
@@ -248,6 +249,7 @@ def _check(images: Images, labels: Labels, eps: float, bounds: tuple[float, floa
         shape = f"{images.dtype} {tuple(images.shape)}" if isinstance(images, Tensor) else type(images).__name__
         raise UserError(f"images are {shape}; expected floats [batch, channel, height, width]")
     _check_labels(labels, len(images))
+    _check_bounds(bounds)
     largest_eps = bounds[1] - bounds[0] if norm == "linf" else math.inf
     in_range(eps=(eps, NOT_NEGATIVE))
     if eps > largest_eps:
@@ -258,6 +260,12 @@ def _check(images: Images, labels: Labels, eps: float, bounds: tuple[float, floa
         raise UserError(
             f"images reach from {low:.9g} to {high:.9g}, {excess:.3g} outside the box; expected {list(bounds)}"
         )
+
+
+def _check_bounds(bounds: tuple[float, float]) -> None:
+    numbers = isinstance(bounds, tuple | list) and len(bounds) == 2 and all(isinstance(each, Real) for each in bounds)
+    if not numbers or not -math.inf < bounds[0] < bounds[1] < math.inf:
+        raise UserError(f"{bounds=}; expected two finite numbers, the smaller one first")
 
 
 def _check_labels(labels: Labels, count: int) -> None:

@@ -3,7 +3,8 @@
 Every question that the judge asks a model goes through `answer`.
 """
 
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -12,7 +13,8 @@ from grfd.attacks import ATTACKS, OTHER_ATTACKS, THREATS
 from grfd.attacks.asked import check_answer
 from grfd.defenses import is_stochastic
 from grfd.errors import UserError
-from grfd.types import Images, Labels, Logits
+from grfd.models.own import described
+from grfd.types import Features, Images, Labels, Logits
 
 VOTES = 11
 """How often a random defense is asked; the majority is its answer, so one lucky draw fools nobody."""
@@ -20,6 +22,11 @@ VOTES = 11
 EXPECTATION_SAMPLES = 16
 """Draws of a random defense in each gradient of an adaptive attack."""
 
+
+Content = TypeVar("Content")
+
+FULL_MEMORY = "DefaultCPUAllocator"
+"""In PyTorch's message where a CPU's memory is full."""
 
 ROUNDING = 1e-5
 """By how much an attack's output may lie outside the ball or the box: float32 rounds there."""
@@ -38,19 +45,36 @@ def answer(model: nn.Module, images: Images) -> Logits:
 
     Raises `UserError`, one line, for whatever the model raises and for an answer that is no logits.
     """
-    try:
-        logits = model(images.clone())
-    except (UserError, torch.OutOfMemoryError):
-        raise
-    except Exception as error:  # a user's own code may raise anything
-        shown = tuple(images.shape)
-        raise UserError(f"the model raised {type(error).__name__} for images {shown}: {in_one_line(error)}") from error
+    logits = asked(lambda: model(images.clone()), f"the model, for images {tuple(images.shape)},")
     check_answer(logits, len(images))
     return logits
 
 
-def in_one_line(error: BaseException) -> str:
-    return " ".join(str(error).split())[:300]
+def asked(ask: Callable[[], Content], who: str) -> Content:
+    """What a model's own code gives. Raises `UserError`, one line, for whatever it raises.
+
+    Only Ctrl-C and full memory go through.
+    """
+    try:
+        return ask()
+    except (KeyboardInterrupt, UserError, torch.OutOfMemoryError, MemoryError):
+        raise
+    except BaseException as error:  # a user's own code may raise anything, SystemExit too
+        if FULL_MEMORY in str(error):
+            raise
+        raise UserError(f"{who} raised {described(error)}") from error
+
+
+def residual_of(defense: nn.Module, images: Images) -> Features:
+    """x_r of a defense that classifies it, from a copy of the images."""
+    return asked(lambda: defense.residual(images.clone()), "residual()")  # type: ignore[operator]
+
+
+def seen_of(defense: nn.Module, images: Images) -> Images:
+    """What a defense shows its classifier of some images; the images themselves where it says nothing."""
+    if not hasattr(defense, "seen"):
+        return images
+    return asked(lambda: defense.seen(images.clone()), "seen()")  # type: ignore[operator]
 
 
 class Scaled(nn.Module):
@@ -62,7 +86,9 @@ class Scaled(nn.Module):
         self.factor = factor
 
     def forward(self, images: Images) -> Logits:
-        return self.factor * answer(self.model, images)
+        logits = answer(self.model, images)
+        # half precision ends at 65,504
+        return self.factor * logits.to(torch.promote_types(logits.dtype, torch.float32))
 
 
 class Expected(nn.Module):
@@ -108,9 +134,8 @@ class Excused(nn.Module):
 
     def forward(self, images: Images) -> Logits:
         logits = answer(self.detector, images)
-        own = logits[:, [self.label, self.rejection]].amax(1)
-        classes = logits[:, : self.rejection]
-        return classes.index_copy(1, torch.tensor([self.label], device=logits.device), own[:, None])
+        before, own, behind = logits[:, : self.rejection].tensor_split((self.label, self.label + 1), dim=1)
+        return torch.cat([before, own.maximum(logits[:, self.rejection :]), behind], 1)
 
 
 def may_reject(model: nn.Module) -> bool:
@@ -129,13 +154,23 @@ def attacked_model(defense: nn.Module, scale: float = 1.0) -> nn.Module:
 
 def surrogate_of(defense: nn.Module) -> nn.Module:
     """What a defense says is to be differentiated in its place, for BPDA; itself where it says nothing."""
-    return defense.surrogate() if hasattr(defense, "surrogate") else defense  # type: ignore[operator]
+    if not hasattr(defense, "surrogate"):
+        return defense
+    return asked(defense.surrogate, "surrogate()").eval()  # type: ignore[arg-type]
+
+
+def stand_ins_of(defense: nn.Module) -> dict[str, nn.Module]:
+    """Other networks through which `adaptive` tries to attack a defense, by name."""
+    if not hasattr(defense, "stand_ins"):
+        return {}
+    found = asked(defense.stand_ins, "stand_ins()")  # type: ignore[arg-type]
+    return {name: each.eval() for name, each in found.items()}  # type: ignore[attr-defined]
 
 
 def without_randomness(defense: nn.Module) -> nn.Module:
     """The defense of the `whitebox` protocol: z = μ."""
     if is_stochastic(defense) and hasattr(defense, "deterministic"):
-        return defense.deterministic()  # type: ignore[operator]
+        return asked(defense.deterministic, "deterministic()").eval()  # type: ignore[arg-type]
     return defense
 
 

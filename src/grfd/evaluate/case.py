@@ -73,7 +73,9 @@ def check_budgets(budgets: dict[str, dict[str, Any]], attacks: list[str]) -> Non
     if left:
         kinds = {"l2": "the Euclidean length", "pixels": "which pixels are moved, not how far"}
         told = ", ".join(f"{name} ({kinds.get(THREATS[name], THREATS[name])})" for name in left)
-        raise UserError(f"one ε for all attacks is in L∞, but another measure bounds {told}: leave it out, or --eps")
+        raise UserError(
+            f"one ε for all attacks is in L∞, but another measure bounds {told}: leave the attack out, or leave out eps"
+        )
 
 
 def _rescaled(budget: dict[str, Any], eps: float) -> dict[str, Any]:

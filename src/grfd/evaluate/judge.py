@@ -10,12 +10,12 @@ from grfd import processes
 from grfd.data.record import as_images
 from grfd.errors import UserError
 from grfd.evaluate import identity, protocols, records
-from grfd.evaluate.attacker import Attempt, predictions, without_randomness
+from grfd.evaluate.attacker import Attempt, predictions, residual_of, without_randomness
 from grfd.evaluate.case import Case, Cell, cells, check_budgets, looked_at, settings_of, sources_for
 from grfd.evaluate.protocols import Outcome
 from grfd.evaluate.records import Record
 from grfd.memory import keep_freed_memory
-from grfd.progress import progress
+from grfd.progress import progress, side
 from grfd.seeds import generator, seeded
 from grfd.types import Images, Labels
 
@@ -33,8 +33,7 @@ def evaluate(case: Case, wanted: list[str], attacks: list[str], examples: int) -
     if not todo:
         raise UserError(f"no model here can be judged under {', '.join(wanted)}: nothing to do")
     case = case if case.identities else looked_at(case)
-    for cell in dict.fromkeys([*todo, *_recorded(case)]):
-        _discard_other_settings(case, cell, asked=cell in todo)
+    _set_stale_aside(case, todo)
     processes.wait()
     total = sum(max(examples - _done(case, cell), 0) * _cost(cell) for cell in todo)
     if not total:
@@ -178,7 +177,7 @@ def _record(case: Case, cell: Cell, images: Images, labels: Labels, outcome: Out
 
 def _clean(victim: nn.Module, protocol: str, images: Images) -> torch.Tensor:
     if protocol == "residual":
-        return predictions(victim.target, victim.residual(images))  # type: ignore[arg-type,operator]
+        return predictions(victim.target, residual_of(victim, images))  # type: ignore[arg-type]
     return predictions(victim, images)
 
 
@@ -191,22 +190,36 @@ def _done(case: Case, cell: Cell) -> int:
     return 0 if record is None else len(record)
 
 
-def _recorded(case: Case) -> list[Cell]:
-    """What the folder holds of this case's models: a table is made of all of it, not of what was asked for alone."""
-    found = (Cell(*key) for name in case.models for key in records.stored(case.folder, name))
-    return [cell for cell in found if cell.attack in case.budgets]
+STALE = "stale-records"
+"""Folder of a run for records that are of other settings, models or images than the newest evaluation."""
 
 
-def _discard_other_settings(case: Case, cell: Cell, asked: bool) -> None:
-    """A record of other settings, models or images is made anew."""
-    record = records.read(_path(case, cell))
-    if record is None or not processes.is_main():
+def _set_stale_aside(case: Case, todo: list[Cell]) -> None:
+    """Moves records of other settings, models or images out of the way: what is wanted of them is made anew.
+
+    All records of this case's models are looked at, and not the wanted ones alone: a table is made of all of them.
+    """
+    if not processes.is_main():
         return
+    held = {Cell(*key): record for name in case.models for key, record in records.stored(case.folder, name).items()}
+    longest = max((len(record) for record in held.values()), default=0)
+    marks = identity.marks_of(case.split.images[:longest])
+    stale = [cell for cell, record in held.items() if not _is_right(case, cell, record, todo)
+             or not identity.of_these_images(record, marks, case.split.labels)]  # fmt: skip
+    for cell in stale:
+        moved = case.folder / STALE / _path(case, cell).relative_to(case.folder / "records")
+        moved.parent.mkdir(parents=True, exist_ok=True)
+        _path(case, cell).replace(moved)
+    if stale:
+        side.print(f"{len(stale)} records are of other models, images or settings: moved to {case.folder / STALE}")
+
+
+def _is_right(case: Case, cell: Cell, record: Record, todo: list[Cell]) -> bool:
+    """Whether a record was made by these models and, where that can be said, under these settings."""
+    if cell.attack not in case.budgets:  # of another threat model than the one ε that is asked for
+        return identity.of_these_models(record.settings, case.identities)
     settings = settings_of(case, cell)
-    same = (
-        identity.same_settings(record.settings, settings)
-        if asked
-        else identity.of_known_models(record.settings, settings, case.identities)
-    )
-    if not same or not identity.of_these_images(record, case.split.images, case.split.labels):
-        _path(case, cell).unlink()
+    if cell in todo:
+        return identity.same_settings(record.settings, settings)
+    same = identity.same_budget(record.settings, settings)
+    return same and identity.of_these_models(record.settings, case.identities)

@@ -9,13 +9,14 @@ whether it raises a flag, and what it saw, with what that means.
 from collections.abc import Callable
 
 import torch
+from scipy.stats import binom
 from torch import Tensor, nn
 
 from grfd.attacks import apgd_t, fgsm, pgd, square
 from grfd.data.record import as_images
 from grfd.defenses import is_stochastic
 from grfd.disentangle.losses import margin
-from grfd.evaluate.attacker import answer, attacked_model, predictions
+from grfd.evaluate.attacker import answer, attacked_model, may_reject, predictions
 from grfd.evaluate.case import Case
 from grfd.seeds import generator
 from grfd.types import Images, Labels
@@ -30,7 +31,7 @@ UNDERFLOW = 88.0
 STEP = 1 / 255
 """How far the probe of the gradient goes, in pixels of [0, 1]."""
 EXPLAINED = 0.5
-"""The share of the margin's changes that its gradient must foretell over so small a step."""
+"""The share of the margin's changes that its gradient must predict over so small a step."""
 BETTER_SCALE = 0.05
 """By how much another scale of the inputs must be more accurate before it is named."""
 TWICE = "with a normalisation undone"
@@ -45,6 +46,8 @@ FEW_RANDOM = 20
 """Images on which a random model is attacked: a gradient is of many draws, and a draw may be a whole purification."""
 FURTHER = 0.1
 """How much further it must get: a small honest net has a few images without any gradient, too."""
+LUCK = 0.01
+"""A clean accuracy that guessing reaches more often than that is at chance."""
 AS_ACCURATE = 0.01
 """Accuracies that differ by no more are the same here."""
 
@@ -68,7 +71,7 @@ def untrue_gradients(case: Case, model: nn.Module, images: Images, labels: Label
     attacked = attacked_model(model)
     gradients = _gradients(attacked, images, labels)
     if gradients is None:
-        return True, "there is no gradient to foretell how the margin moves"
+        return True, "there is no gradient to predict how the margin moves"
     stream = generator(case.seed, "check", "directions", device=case.device)
     random = torch.rand(3, *images.shape, generator=stream, device=images.device) - 0.5
     foretold, seen = [], []
@@ -83,7 +86,7 @@ def untrue_gradients(case: Case, model: nn.Module, images: Images, labels: Label
     # Each image counts the same, however steep the model is there.
     size = torch.cat(seen).view(len(seen), -1).square().sum(0).clamp_min(torch.finfo(changes.dtype).tiny)
     told = 1 - (errors.view(len(seen), -1).square().sum(0) / size).clamp_max(1).mean().item()
-    detail = f"the gradient foretells {told:.0%} of what the margin does over 1/255 (flagged below {EXPLAINED})"
+    detail = f"the gradient predicts {told:.0%} of what the margin does over 1/255 (flagged below {EXPLAINED})"
     return not told >= EXPLAINED, detail
 
 
@@ -157,7 +160,7 @@ def input_scale(case: Case, model: nn.Module, images: Images, labels: Labels) ->
     right = {name: _share(logits.argmax(1) == labels) for name, logits in logits_of.items()}
     surprise = {name: nn.functional.cross_entropy(logits, labels).item() for name, logits in logits_of.items()}
     best = max(scales, key=lambda name: right[name])
-    if _at_chance(right["plain"], len(labels), logits_of["plain"].shape[1]):
+    if _at_chance((logits_of["plain"].argmax(1) == labels).sum().item(), len(labels), logits_of["plain"].shape[1]):
         return False, "not asked: clean accuracy is at chance"
     if right[TWICE] >= right["plain"] - AS_ACCURATE and surprise[TWICE] < LESS_SURPRISED * surprise["plain"]:
         seen = f"the cross-entropy is {surprise['plain']:.2f} on [0, 1], but {surprise[TWICE]:.2f} on inputs {TWICE}"
@@ -208,19 +211,18 @@ def gradient_free_beats_white_box(case: Case, model: nn.Module, images: Images, 
 def at_chance(case: Case, model: nn.Module, images: Images, labels: Labels) -> Seen:
     """Clean accuracy no better than guessing: labels shifted or shuffled, classes in another order, wrong weights."""
     images, labels = _affordable(model, images, labels)
-    right, classes = _share(predictions(model, images) == labels), len(case.split.labels.unique())
-    detail = (
-        f"{right:.1%} of {len(labels)} clean images are right; guessing among {classes} classes gives {1 / classes:.1%}"
-    )
+    classes = answer(model, images[:1]).shape[1] - may_reject(model)
+    right = (predictions(model, images) == labels).sum().item()
+    detail = f"{right / len(labels):.1%} of {len(labels)} clean images are right; "
+    detail += f"guessing among {classes} classes gives {1 / classes:.1%}"
     if not _at_chance(right, len(labels), classes):
         return False, detail
     return True, f"clean accuracy is at chance: {detail}. Are labels, order of the classes and weights the right ones?"
 
 
 def _at_chance(right: float, count: int, classes: int) -> bool:
-    """Within three standard deviations of what guessing gets, or below."""
-    guess = 1 / max(classes, 2)
-    return right <= guess + 3 * (guess * (1 - guess) / max(count, 1)) ** 0.5
+    """Whether guessing gets at least so many right with a probability above `LUCK`. A perfect model never guesses."""
+    return right < count and float(binom.sf(right - 1, count, 1 / classes)) > LUCK
 
 
 def _attacked(case: Case, model: nn.Module) -> nn.Module:

@@ -15,9 +15,12 @@ from grfd.evaluate.attacker import (
     attacked_model,
     held,
     may_reject,
+    residual_of,
+    stand_ins_of,
     surrogate_of,
     without_randomness,
 )
+from grfd.evaluate.scale import logit_scale
 from grfd.types import Images, Labels
 
 Protocol = Literal["transfer", "whitebox", "adaptive", "residual"]
@@ -79,6 +82,8 @@ def craft(source: nn.Module, images: Images, labels: Labels, attempt: Attempt, s
 
 def _at_detector(detector: nn.Module, images: Images, labels: Labels, attempt: Attempt, scale: float) -> Crafted:
     """Class by class, since what counts as fooled depends on the label."""
+    if is_stochastic(detector):
+        attempt = attempt._replace(settings=attempt.settings | {"active_set": False})
     adversarial, queries = images.clone(), 0.0
     for label in labels.unique().tolist():
         mine = labels == label
@@ -107,9 +112,11 @@ def for_transfer(attempt: Attempt) -> Attempt:
 
 def residual(defense: nn.Module, images: Images, labels: Labels, attempt: Attempt, scale: float) -> Outcome:
     """ε is in pixels of x_r, whose box is [−1, 1]."""
-    features = defense.residual(images.clone())  # type: ignore[operator]
+    features = residual_of(defense, images)
     target: nn.Module = defense.target  # type: ignore[assignment]
-    inside = attempt._replace(settings=attempt.settings | {"bounds": (-1.0, 1.0)})
+    # where no ε bounds an attack, it is the range of a pixel
+    settings = {"eps": 2.0} | attempt.settings | {"bounds": (-1.0, 1.0)}
+    inside = attempt._replace(settings=settings)
     crafted = craft(target, features, labels, inside, scale)
     return judged(target, features, labels, crafted)
 
@@ -132,7 +139,8 @@ def adaptive(
         if "step_size" in changes:
             chosen["step_size"] = changes["step_size"] * settings["eps"]
         part, wanted = images[standing], labels[standing]
-        crafted = craft(source, part, wanted, Attempt(extra, chosen, attempt.generator), scale)
+        factor = scale if source is defense else logit_scale(source, images)
+        crafted = craft(source, part, wanted, Attempt(extra, chosen, attempt.generator), factor)
         more = judged(defense, part, wanted, crafted)
         best = _merged(best, standing, more, labels)
     return best
@@ -140,7 +148,7 @@ def adaptive(
 
 def _trials(defense: nn.Module, name: str) -> list[tuple[nn.Module, str, dict[str, Any]]]:
     """What is attacked, by which attack, with which of its settings changed."""
-    others = defense.stand_ins().values() if hasattr(defense, "stand_ins") else ()  # type: ignore[operator]
+    others = stand_ins_of(defense).values()
     again = [defense] if is_stochastic(defense) else []
     return [
         *((source, name, {}) for source in (*again, *others)),

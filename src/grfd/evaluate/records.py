@@ -3,8 +3,8 @@
 `records/<model>/<protocol>/<attack>.npz` holds, for the first images of the test split: `index`, `label`,
 `clean_prediction`, `adversarial_prediction`, `norm` (L∞ of the perturbation, in pixels of [0, 1]), `queries` (images
 that the attacked model was shown, an example, the mean of its batch), and `settings` (JSON: the attack's keywords, and
-for a random model how often it was asked). `image`: 64 bits of each image's content, which records of before 2026-11
-lack. A file holds whole batches only, so an evaluation resumes at its end.
+for a random model how often it was asked). `image`: 64 bits of each image's content; records made before November 2026
+have no such column. A file holds whole batches only, so an evaluation resumes at its end.
 """
 
 import io

@@ -146,7 +146,7 @@ def _given(
 ) -> Transferred:
     clean = victim(images).argmax(1) == labels
     right = (victim(made).argmax(1) == labels) & clean
-    return Transferred(*names, BUDGETS[names[0]].eps, int(clean.sum()), float(right.sum() / clean.sum()))
+    return Transferred(*names, BUDGETS[names[0]].eps, int(clean.sum()), float(right.sum() / clean.sum().clamp_min(1)))
 
 
 def as_record(measured: list[Transferred], examples: dict[str, int]) -> dict[str, Any]:
@@ -162,7 +162,7 @@ def save(file: Path, measured: list[Transferred], examples: int) -> None:
     """Writes the rows; those of attacks that were not measured this time stay."""
     mine = {line.attack for line in measured}
     stored = json.loads(file.read_text()) if file.exists() else {"rows": [], "examples": {}}
-    kept = [Transferred(**row) for row in stored["rows"] if row["attack"] not in mine]
+    kept = [Transferred(**row) for row in stored["rows"] if row["attack"] not in mine and row["attack"] in BUDGETS]
     counts = stored["examples"] | dict.fromkeys(mine, examples)
     order = list(BUDGETS)
     rows = sorted([*measured, *kept], key=lambda line: order.index(line.attack))

@@ -141,6 +141,8 @@ def _against_theirs(rows: list[dict[str, Any]]) -> str:
         theirs = cells.get((attack, source, victim, THEIRS))
         if variant in ("largest margin", "protocol") and theirs is not None:
             most[attack] = max(most.get(attack, -100.0), 100 * (value - theirs))
+    if not most:
+        return "TorchAttacks was not installed when this was measured."
     told = ", ".join(f"{_name(attack)} {points:+.1f}" for attack, points in most.items())
     return f"Ours less TorchAttacks', in points, in the pair of networks where that is largest: {told}."
 
