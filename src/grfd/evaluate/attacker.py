@@ -164,7 +164,7 @@ def stand_ins_of(defense: nn.Module) -> dict[str, nn.Module]:
     if not hasattr(defense, "stand_ins"):
         return {}
     found = asked(defense.stand_ins, "stand_ins()")  # type: ignore[arg-type]
-    return {name: each.eval() for name, each in found.items()}  # type: ignore[attr-defined]
+    return {name: each.eval() for name, each in found.items()}
 
 
 def without_randomness(defense: nn.Module) -> nn.Module:
