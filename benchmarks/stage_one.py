@@ -23,10 +23,10 @@ from rich.table import Table
 from torch import nn
 
 from grfd.config import Config
-from grfd.disentangle import losses
-from grfd.disentangle.lvcvae import lenet_lvcvae, sample
-from grfd.disentangle.objective import StageOne
 from grfd.memory import keep_freed_memory
+from grfd.method import losses
+from grfd.method.lvcvae import lenet_lvcvae, sample
+from grfd.method.objective import StageOne
 from grfd.models.lenet import ConvMaxPool, LeNet5
 from grfd.progress import progress
 

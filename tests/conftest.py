@@ -10,9 +10,9 @@ import torch
 
 from grfd.config import Config
 from grfd.data import Data, Split, load
-from grfd.evaluate import checks, records
-from grfd.evaluate.probes import PROBES
-from grfd.evaluate.records import Record
+from grfd.evaluation import checks, records
+from grfd.evaluation.probes import PROBES
+from grfd.evaluation.records import Record
 
 # Two threads on what is small here are slower than one, and `make test` runs two processes.
 torch.set_num_threads(1)

@@ -16,8 +16,9 @@ from pathlib import Path
 import pytest
 
 from grfd import cli, runs
-from grfd.arguments import options_of
-from grfd.commands import COMMANDS, TRAINING, Training
+from grfd.commands.arguments import options_of
+from grfd.commands.registry import COMMANDS
+from grfd.commands.train import TRAINING, Training
 from grfd.config import Config
 from grfd.defenses import DEFENSES
 

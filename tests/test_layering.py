@@ -14,16 +14,18 @@ FOLDERS = (
     "data",
     "models",
     "training",
-    "disentangle",
     "attacks",
+    "method",
     "defenses",
-    "evaluate",
+    "evaluation",
     "report",
+    "api",
     "experiments",
+    "bench",
+    "commands",
 )
-USES = ("opening", "pictured", "judgement", "api")
-TOP = ("arguments", "evidence", "commands", "cli", "__main__", "__init__")
-DOWN = [*FOLDERS[:-1], *USES, *FOLDERS[-1:], *TOP]
+TOP = ("cli", "__main__", "__init__")
+DOWN = [*FOLDERS, *TOP]
 ORDER = dict.fromkeys(FOUNDATION, 0) | {name: 1 + index for index, name in enumerate(DOWN)}
 
 

@@ -14,7 +14,7 @@ import grfd
 from grfd import cli
 from grfd.data import Data
 from grfd.data.record import as_images
-from grfd.evaluate import records
+from grfd.evaluation import records
 
 MODULE = """
 import torch

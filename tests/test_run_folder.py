@@ -12,12 +12,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from grfd import api, runs
+from grfd import runs
+from grfd.api import fitting as api
 from grfd.config import Config
 from grfd.data.record import Data, Split, from_tensors
 from grfd.defenses import DEFENSES, standard
-from grfd.disentangle import stages
 from grfd.errors import UserError
+from grfd.method import stages
 
 IMAGES = torch.rand(24, 1, 12, 12, generator=torch.Generator().manual_seed(0))
 LABELS = torch.arange(24) % 3

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 import grfd
-from grfd.opening import build_architecture
+from grfd.api.job import build_architecture
 
 HELPER = """
 from pathlib import Path

@@ -1,11 +1,12 @@
 """GRFD (Li et al. 2025): robust feature disentanglement against adversarial examples, and an evaluation that holds."""
 
-from grfd.api import disentangle, fit, load_defense, predict, train
+from grfd.api.evaluating import evaluate, evaluate_model, results
+from grfd.api.fitting import fit, train
+from grfd.api.job import open_run
+from grfd.api.using import disentangle, load_defense, predict
 from grfd.config import PRESETS, Config
 from grfd.data import Data, from_tensors, load
 from grfd.errors import UserError
-from grfd.judgement import evaluate, evaluate_model, results
-from grfd.opening import open_run
 from grfd.runs import Run
 
 __all__ = [

@@ -10,8 +10,9 @@ from typing import Any
 import tyro
 
 from grfd import files, processes, runs
-from grfd.arguments import HELP, call_of, given, options_of, parsed
-from grfd.commands import COMMANDS, MODES, TRAINING, Fitting, Training, fit
+from grfd.commands.arguments import HELP, call_of, given, options_of, parsed
+from grfd.commands.registry import COMMANDS, MODES
+from grfd.commands.train import TRAINING, Fitting, Training, fit
 from grfd.config import PRESETS, Config
 from grfd.defenses import DEFENSES
 from grfd.errors import UserError

@@ -5,17 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from grfd.attacks.losses import (
-    LOSSES,
-    climbed,
-    cross_entropy,
-    dlr,
-    is_correct,
-    lead,
-    log_odds,
-    margin,
-    targeted_dlr,
-)
+from grfd.attacks.losses import LOSSES, climbed, cross_entropy, dlr, is_correct, lead, log_odds, margin, targeted_dlr
 
 LOGITS = torch.tensor([[4.0, 1.0, 3.0, -2.0], [0.0, 1.0, 5.0, 2.0]])
 LABELS = torch.tensor([0, 1])

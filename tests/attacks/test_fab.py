@@ -7,7 +7,7 @@ from scipy.optimize import brentq, linprog
 from torch import Tensor, nn
 
 from grfd.attacks import fab, fab_t
-from grfd.attacks.fab import onto_hyperplane
+from grfd.attacks._fab import onto_hyperplane
 
 
 def _plane(seed: int) -> tuple[Tensor, Tensor, Tensor]:

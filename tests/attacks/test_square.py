@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 
 from grfd.attacks import square
-from grfd.attacks.square import _side, _squares
+from grfd.attacks._square import _side, _squares
 
 
 @pytest.mark.parametrize(

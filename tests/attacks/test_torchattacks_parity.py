@@ -44,7 +44,7 @@ def noise(monkeypatch: pytest.MonkeyPatch) -> Tensor:
 
     monkeypatch.setattr(torch.Tensor, "uniform_", theirs)
     # The functions hide the modules of the same name.
-    monkeypatch.setattr(sys.modules["grfd.attacks.vmifgsm"], "uniform", ours)
+    monkeypatch.setattr(sys.modules["grfd.attacks._vmifgsm"], "uniform", ours)
     monkeypatch.setattr(sys.modules["grfd.attacks.threat"], "uniform", ours)
     return drawn
 

@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
-from grfd.api import read_image
+from grfd.api.using import read_image
 from grfd.data import image_file
 from grfd.data.image_file import FORMATS, PIXELS, SUFFIXES, read_pixels
 from grfd.errors import UserError

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 import grfd
 from grfd.attacks import pgd
 from grfd.defenses import DEFENSES, cd_vae, is_stochastic, recipes
-from grfd.evaluate.attacker import attacked_model, predictions, without_randomness
+from grfd.evaluation.attacker import attacked_model, predictions, without_randomness
 
 every_defense = pytest.mark.parametrize("name", DEFENSES)
 RIVALS = [name for name in DEFENSES if name != "standard"]

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from grfd.defenses import ape_gan, cd_vae, cure, gradient_regularisation, grfd_robust, pgd_at, trades
 from grfd.defenses.grfd import GRFD
-from grfd.disentangle.lvcvae import LVCVAE
+from grfd.method.lvcvae import LVCVAE
 
 CLASSES, PIXELS = 4, 9
 

@@ -11,7 +11,8 @@ import pytest
 import torch
 
 import grfd
-from grfd import api, cli, runs
+from grfd import cli, runs
+from grfd.api import fitting as api
 from grfd.config import Config
 from grfd.defenses import DEFENSES, recipes
 from grfd.errors import UserError

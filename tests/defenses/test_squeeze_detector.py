@@ -8,8 +8,8 @@ from torch import Tensor, nn
 
 import grfd
 from grfd.defenses.squeeze_detector import Detector
-from grfd.evaluate.attacker import Attempt, Excused, attacked_model, held, predictions
-from grfd.evaluate.protocols import craft
+from grfd.evaluation.attacker import Attempt, Excused, attacked_model, held, predictions
+from grfd.evaluation.protocols import craft
 
 BUDGET = {"eps": 0.11, "step_size": 0.03, "steps": 20}
 

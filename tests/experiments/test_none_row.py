@@ -6,7 +6,7 @@ import pytest
 
 from grfd.config import Config
 from grfd.experiments import cells, none_row
-from grfd.report.none_row import distance, published, section
+from grfd.experiments.none_row_section import distance, published, section
 
 TINY = Config(classifier_epochs=1, train_examples=200, device="cpu")
 

@@ -13,15 +13,16 @@ import torch
 from rich.console import Console
 from scipy.stats import binomtest
 
+from grfd.api.job import named_data
 from grfd.config import Config
 from grfd.errors import UserError
-from grfd.evaluate import records
-from grfd.evaluate.records import Record
-from grfd.experiments import cells, contenders, robust
-from grfd.experiments.contenders import Contender, control, gradients, ours, pgd_at, spending, trades
-from grfd.opening import named_data
-from grfd.report import paired, robust_section
-from grfd.report import robust as report
+from grfd.evaluation import paired, records
+from grfd.evaluation.records import Record
+from grfd.experiments import cells, robust
+from grfd.experiments.robust import contenders
+from grfd.experiments.robust import numbers as report
+from grfd.experiments.robust import section as robust_section
+from grfd.experiments.robust.contenders import Contender, control, gradients, ours, pgd_at, spending, trades
 
 TINY = replace(
     contenders.SCALES["quick"],

@@ -7,8 +7,8 @@ import pytest
 
 from grfd.config import Config
 from grfd.experiments import cells, rsm
+from grfd.experiments import rsm_section as report
 from grfd.experiments.variants import Schedule
-from grfd.report import rsm as report
 
 TINY = Schedule(
     Config(epochs=1, classifier_epochs=1, latent=8, train_examples=300, batch=100, device="cpu"), 6, ("fgsm",)

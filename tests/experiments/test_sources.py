@@ -7,9 +7,9 @@ import pytest
 from rich.console import Console
 
 from grfd.config import Config
-from grfd.evaluate import records
+from grfd.evaluation import records
 from grfd.experiments import cells, sources
-from grfd.report import sources as report
+from grfd.experiments import sources_section as report
 
 TINY = sources.Scale(
     Config(epochs=1, classifier_epochs=1, latent=8, train_examples=200, device="cpu"), ("the preset's", "batch 64"), 4

@@ -7,14 +7,15 @@ import pytest
 from rich.console import Console
 
 import grfd
+from grfd.commands.reproduce import reproduce
 from grfd.config import Config
 from grfd.errors import UserError
-from grfd.evaluate import records
-from grfd.evidence import reproduce
-from grfd.experiments import EXPERIMENTS, cells, table3, table3_scales
-from grfd.experiments.table3_scales import Part, Scale
-from grfd.report.certificates import RADII, certified_accuracy
-from grfd.report.paper import TABLE_3
+from grfd.evaluation import records
+from grfd.experiments import EXPERIMENTS, cells, table3
+from grfd.experiments.paper import TABLE_3
+from grfd.experiments.table3 import scales as table3_scales
+from grfd.experiments.table3.certificates import RADII, certified_accuracy
+from grfd.experiments.table3.scales import Part, Scale
 
 TINY = Scale(
     config=Config(epochs=1, classifier_epochs=1, latent=8, train_examples=300, device="cpu"),

@@ -10,10 +10,10 @@ from rich.console import Console
 
 from grfd.config import Config
 from grfd.experiments import EXPERIMENTS, cells, fig2, fig3, fig4a, fig4b, readings, table2, variants
+from grfd.experiments import variant_numbers as report
+from grfd.experiments.paper import TABLE_2
+from grfd.experiments.variant_sections import FOLDERS, draw, section
 from grfd.experiments.variants import JUDGED, Schedule, Variant, folder_of, name_of
-from grfd.report import variants as report
-from grfd.report.paper import TABLE_2
-from grfd.report.variant_sections import FOLDERS, draw, section
 
 TINY = Schedule(
     Config(epochs=1, classifier_epochs=1, latent=8, train_examples=300, batch=100, device="cpu"), 6, ("fgsm",)

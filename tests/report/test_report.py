@@ -7,16 +7,18 @@ import pytest
 from rich.console import Console
 
 from grfd.errors import UserError
-from grfd.evaluate import records
-from grfd.evaluate.case import CONTROL
-from grfd.evaluate.checks import as_rows, on_records
-from grfd.evaluate.probes import PROBES
-from grfd.evaluate.records import Record
-from grfd.report import robust as robust_page
-from grfd.report import robust_section, sheets
-from grfd.report.page import page
+from grfd.evaluation import records
+from grfd.evaluation.case import CONTROL
+from grfd.evaluation.checks import as_rows, on_records
+from grfd.evaluation.numbers import Row, rows
+from grfd.evaluation.probes import PROBES
+from grfd.evaluation.records import Record
+from grfd.experiments.page import page
+from grfd.experiments.robust import numbers as robust_page
+from grfd.experiments.robust import section as robust_section
+from grfd.report import sheets
 from grfd.report.sheets import markdown
-from grfd.report.table import Row, printed, rows
+from grfd.report.table import printed
 
 RESULTS = Path(__file__).parents[2] / "results"
 PAGE = Path(__file__).parents[2] / "docs" / "reproduction.md"

@@ -7,22 +7,22 @@ mode alone (so call `model.eval()` first: in training mode batch norm would lear
 
 from collections.abc import Callable
 
-from grfd.attacks.advgan import advgan
-from grfd.attacks.apgd import apgd_ce, apgd_dlr, apgd_t
-from grfd.attacks.autoattack import aa_torchattacks, autoattack
-from grfd.attacks.bim import bim
+from grfd.attacks._advgan import advgan
+from grfd.attacks._apgd import apgd_ce, apgd_dlr, apgd_t
+from grfd.attacks._autoattack import aa_torchattacks, autoattack
+from grfd.attacks._bim import bim
+from grfd.attacks._cw import cw
+from grfd.attacks._eotpgd import eotpgd
+from grfd.attacks._fab import fab, fab_t
+from grfd.attacks._fgsm import fgsm
+from grfd.attacks._hmcam import hmcam
+from grfd.attacks._mifgsm import mifgsm
+from grfd.attacks._pgd import pgd
+from grfd.attacks._pixle import pixle
+from grfd.attacks._rfgsm import rfgsm
+from grfd.attacks._square import square
+from grfd.attacks._vmifgsm import vmifgsm
 from grfd.attacks.budgets import OTHER_BUDGETS, TABLE_1, TORCHATTACKS, TRANSFER
-from grfd.attacks.cw import cw
-from grfd.attacks.eotpgd import eotpgd
-from grfd.attacks.fab import fab, fab_t
-from grfd.attacks.fgsm import fgsm
-from grfd.attacks.hmcam import hmcam
-from grfd.attacks.mifgsm import mifgsm
-from grfd.attacks.pgd import pgd
-from grfd.attacks.pixle import pixle
-from grfd.attacks.rfgsm import rfgsm
-from grfd.attacks.square import square
-from grfd.attacks.vmifgsm import vmifgsm
 from grfd.types import Images
 
 Attack = Callable[..., Images]

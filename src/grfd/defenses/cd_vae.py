@@ -20,9 +20,9 @@ from grfd.attacks import pgd
 from grfd.config import Config
 from grfd.data.record import Data, Split
 from grfd.defenses import recipes
-from grfd.disentangle.losses import kl_divergence, reconstruction_loss
-from grfd.disentangle.lvcvae import lenet_lvcvae, sample
-from grfd.disentangle.residual import MAPS, residual_decoder, residual_encoder
+from grfd.method.losses import kl_divergence, reconstruction_loss
+from grfd.method.lvcvae import lenet_lvcvae, sample
+from grfd.method.residual import MAPS, residual_decoder, residual_encoder
 from grfd.models import Architecture
 from grfd.runs import Run, load_weights, write_tensors
 from grfd.schema import Count, Pixels, Rate, Record, Size, Steps, Thirds, Weight

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from grfd.data.record import Data
-from grfd.disentangle.losses import input_gradients, sign_gradient_perturbation
+from grfd.method.losses import input_gradients, sign_gradient_perturbation
 from grfd.models import Architecture
 from grfd.runs import Run
 from grfd.schema import Count, Deviation, Rate, Record, Weight

@@ -7,8 +7,8 @@ from torch import nn
 
 from grfd.config import Config
 from grfd.data.record import Data
-from grfd.disentangle.lvcvae import LVCVAE, robust
-from grfd.disentangle.stages import check_generator, load_generator, stage_one, stage_three, stage_two
+from grfd.method.lvcvae import LVCVAE, robust
+from grfd.method.stages import check_generator, load_generator, stage_one, stage_three, stage_two
 from grfd.models import Architecture
 from grfd.runs import Run
 from grfd.schema import Record

@@ -19,7 +19,7 @@ from grfd.data.record import Data
 from grfd.defenses import recipes
 from grfd.defenses.grfd import GRFD
 from grfd.defenses.trades import divergence
-from grfd.disentangle.losses import (
+from grfd.method.losses import (
     classification_loss,
     gaussian_perturbation,
     gradient_similarity_loss,
@@ -27,8 +27,8 @@ from grfd.disentangle.losses import (
     kl_divergence,
     reconstruction_loss,
 )
-from grfd.disentangle.lvcvae import sample
-from grfd.disentangle.stages import build_generator, check_generator, load_generator, stage_one
+from grfd.method.lvcvae import sample
+from grfd.method.stages import build_generator, check_generator, load_generator, stage_one
 from grfd.models import Architecture
 from grfd.runs import Run, load_weights
 from grfd.schema import Count, Decay, Pixels, Rate, Record, Steps, Weight

@@ -15,13 +15,13 @@ import torch
 from rich.table import Table
 
 from grfd import runs
+from grfd.api.job import load_data, write_npz
 from grfd.data.record import Split, as_images
-from grfd.disentangle.stages import load_generator
 from grfd.experiments import variants
 from grfd.experiments.cells import Cell
+from grfd.experiments.latents import LATENTS, draw_figure_2, figure_2
 from grfd.experiments.variants import FOLDER, SCALES, Variant, folder_of, name_of, scheduled, settled
-from grfd.opening import load_data, write_npz
-from grfd.report.latents import LATENTS, draw_figure_2, figure_2
+from grfd.method.stages import load_generator
 from grfd.report.sheets import printed, write
 
 __all__ = ["FOLDER", "SCALES", "cells", "show"]

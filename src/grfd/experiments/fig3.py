@@ -13,12 +13,12 @@ import torch
 from rich.table import Table
 
 from grfd import runs
-from grfd.evaluate.case import Case, budgets_for
+from grfd.api.job import load_data
+from grfd.api.pictures import write_examples
+from grfd.evaluation.case import Case, budgets_for
 from grfd.experiments import variants
 from grfd.experiments.cells import Cell
 from grfd.experiments.variants import FOLDER, SCALES, SCHEDULES, Variant, folder_of, name_of, scheduled, settled
-from grfd.opening import load_data
-from grfd.pictured import write_examples
 from grfd.report.figures import figure_3
 
 __all__ = ["FOLDER", "SCALES", "cells", "show"]

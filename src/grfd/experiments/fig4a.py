@@ -12,10 +12,10 @@ from rich.table import Table
 
 from grfd.experiments import variants
 from grfd.experiments.cells import Cell
+from grfd.experiments.variant_figures import draw_figure_4a
+from grfd.experiments.variant_numbers import CASES, figure_4a
 from grfd.experiments.variants import FOLDER, SCALES, Variant, judged
 from grfd.report.sheets import printed, write
-from grfd.report.variant_figures import draw_figure_4a
-from grfd.report.variants import CASES, figure_4a
 
 __all__ = ["FOLDER", "SCALES", "cells", "show"]
 

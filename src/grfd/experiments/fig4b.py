@@ -12,10 +12,10 @@ from rich.table import Table
 
 from grfd.experiments import variants
 from grfd.experiments.cells import Cell
+from grfd.experiments.variant_figures import draw_figure_4b
+from grfd.experiments.variant_numbers import IMAGES, SHARES, figure_4b
 from grfd.experiments.variants import FOLDER, SCALES, SCHEDULES, Variant, judged
 from grfd.report.sheets import printed, write
-from grfd.report.variant_figures import draw_figure_4b
-from grfd.report.variants import IMAGES, SHARES, figure_4b
 
 __all__ = ["FOLDER", "SCALES", "cells", "show"]
 

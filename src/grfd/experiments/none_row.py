@@ -15,13 +15,15 @@ from typing import Any
 from rich import box
 from rich.table import Table
 
-from grfd import api, judgement, runs
+from grfd import runs
+from grfd.api import evaluating as judgement
+from grfd.api import fitting as api
 from grfd.config import PRESETS, Config
 from grfd.defenses import standard
-from grfd.evaluate import records
+from grfd.evaluation import records
+from grfd.evaluation.numbers import NAMES
 from grfd.experiments.cells import Cell
-from grfd.report.none_row import ATTACKS, distance, found, published
-from grfd.report.table import NAMES
+from grfd.experiments.none_row_section import ATTACKS, distance, found, published
 
 SCALES = ("quick", "paper")
 FOLDER = "none-row"

@@ -12,9 +12,9 @@ from rich.table import Table
 
 from grfd.experiments import variants
 from grfd.experiments.cells import Cell
+from grfd.experiments.variant_numbers import READINGS, readings
 from grfd.experiments.variants import FOLDER, SCALES, Variant, judged
 from grfd.report.sheets import printed, write
-from grfd.report.variants import READINGS, readings
 
 __all__ = ["FOLDER", "SCALES", "cells", "show"]
 

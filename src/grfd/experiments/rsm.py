@@ -16,14 +16,14 @@ from typing import Any
 
 from rich.table import Table
 
-from grfd import judgement
+from grfd.api import evaluating as judgement
 from grfd.config import PRESETS, Config
-from grfd.evaluate import records
-from grfd.evaluate.case import CONTROL, SOURCE
+from grfd.evaluation import records
+from grfd.evaluation.case import CONTROL, SOURCE
 from grfd.experiments import variants
 from grfd.experiments.cells import Cell
+from grfd.experiments.rsm_section import EPSILONS, folder_at, rsm_sheet
 from grfd.experiments.variants import Schedule
-from grfd.report.rsm import EPSILONS, folder_at, rsm_sheet
 from grfd.report.sheets import printed, write
 
 FOLDER = "rsm"

@@ -14,17 +14,19 @@ from pathlib import Path
 from rich.table import Table
 from torch import nn
 
-from grfd import api, judgement, runs
+from grfd import runs
+from grfd.api import evaluating as judgement
+from grfd.api import fitting as api
+from grfd.api.job import build_architecture, load_data
 from grfd.config import PRESETS, Config
 from grfd.defenses import DEFENSES, is_fitted, standard
-from grfd.evaluate import records
-from grfd.evaluate.case import CONTROL
+from grfd.evaluation import records
+from grfd.evaluation.case import CONTROL
 from grfd.experiments.cells import Cell
 from grfd.experiments.none_row import RECIPES
-from grfd.opening import build_architecture, load_data
-from grfd.report.none_row import ATTACKS
+from grfd.experiments.none_row_section import ATTACKS
+from grfd.experiments.sources_section import VICTIMS, folder_of, sources_sheet
 from grfd.report.sheets import printed, write
-from grfd.report.sources import VICTIMS, folder_of, sources_sheet
 
 FOLDER = "sources"
 SOURCE = "source"

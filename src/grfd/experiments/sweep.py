@@ -21,16 +21,16 @@ import torch
 from optuna.trial import TrialState
 
 from grfd import runs
+from grfd.api.job import load_data
 from grfd.errors import Busy, UserError
-from grfd.evaluate.case import SOURCE, Case, budgets_for
-from grfd.evaluate.judge import PASSES
-from grfd.evaluate.judge import evaluate as run_attacks
+from grfd.evaluation.case import SOURCE, Case, budgets_for
+from grfd.evaluation.judge import PASSES
+from grfd.evaluation.judge import evaluate as run_attacks
+from grfd.evaluation.numbers import grid, rows
 from grfd.experiments import database, variants
 from grfd.experiments.variants import Schedule, Variant, differing, folder_of, name_of, settled
-from grfd.opening import load_data
 from grfd.progress import side, titled
 from grfd.report.sheets import Sheet
-from grfd.report.table import grid, rows
 
 Point = dict[str, float]
 GRID: dict[str, tuple[float, ...]] = {

@@ -12,10 +12,10 @@ from rich.table import Table
 
 from grfd.experiments import variants
 from grfd.experiments.cells import Cell
+from grfd.experiments.paper import TABLE_2
+from grfd.experiments.variant_numbers import PROTOCOLS, table_2
 from grfd.experiments.variants import FOLDER, SCALES, Variant, judged
-from grfd.report.paper import TABLE_2
 from grfd.report.sheets import printed, write
-from grfd.report.variants import PROTOCOLS, table_2
 
 __all__ = ["FOLDER", "SCALES", "cells", "show"]
 

@@ -13,18 +13,20 @@ from typing import Any, Literal
 
 from torch import nn
 
-from grfd import api, judgement, runs
+from grfd import runs
+from grfd.api import evaluating as judgement
+from grfd.api import fitting as api
+from grfd.api.job import build_architecture, load_data, named_data
 from grfd.attacks import ATTACKS
 from grfd.config import PRESETS, Config
 from grfd.defenses import grfd as grfd_defense
 from grfd.defenses import standard
-from grfd.disentangle.stages import load_generator
 from grfd.errors import Diverged
-from grfd.evaluate import records
-from grfd.evaluate.case import CONTROL, SOURCE
+from grfd.evaluation import records
+from grfd.evaluation.case import CONTROL, SOURCE
 from grfd.experiments.cells import Cell
-from grfd.opening import build_architecture, load_data, named_data
-from grfd.report.variants import PROTOCOLS, VARIANTS, Judged, read
+from grfd.experiments.variant_numbers import PROTOCOLS, VARIANTS, Judged, read
+from grfd.method.stages import load_generator
 from grfd.runs import Run
 from grfd.training.classification import load_classifier
 

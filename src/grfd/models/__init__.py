@@ -10,7 +10,7 @@ from grfd.models.lenet import LeNet5
 from grfd.models.own import described, factory, imported
 from grfd.models.resnet import SmallResNet
 from grfd.models.wide_resnet import NAME as WIDE_RESNET
-from grfd.models.wide_resnet import wide_resnet
+from grfd.models.wide_resnet import wide_resnet_named
 
 Architecture = Callable[[], nn.Module]
 """Makes the target model anew, with fresh weights from PyTorch's global generator."""
@@ -35,7 +35,7 @@ def architecture(name: str, *, channels: int, classes: int, height: int, width: 
     known = [*MODELS, "wrn-DEPTH-WIDTH[-dropout-RATE]", "timm/NAME"]
     if name not in MODELS and not WIDE_RESNET.fullmatch(name):
         raise UserError(f"unknown model {name!r}: expected one of {', '.join(known)}, or package.module:factory")
-    make = MODELS.get(name) or partial(wide_resnet, name)
+    make = MODELS.get(name) or partial(wide_resnet_named, name)
 
     def build() -> nn.Module:
         try:

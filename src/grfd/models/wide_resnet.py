@@ -63,7 +63,7 @@ class WideResNet(nn.Module):
         return self.classifier(F.relu(self.norm(self.blocks(self.stem(images)))).mean((2, 3)))
 
 
-def wide_resnet(name: str, *, channels: int, classes: int, height: int, width: int) -> WideResNet:
+def wide_resnet_named(name: str, *, channels: int, classes: int, height: int, width: int) -> WideResNet:
     """`wrn-28-10` and its like; `wrn-10-1-dropout-0` has another dropout than the paper's 0.3.
 
     Raises `ValueError` for another depth than 6n + 4, a dropout of 1 or more, and sides that cannot be halved twice.

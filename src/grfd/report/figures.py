@@ -8,8 +8,8 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from grfd.errors import UserError
+from grfd.evaluation.numbers import MODEL_NAMES
 from grfd.report.style import COLUMN, saved, styled
-from grfd.report.table import MODEL_NAMES
 
 
 @dataclass(frozen=True)

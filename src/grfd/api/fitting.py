@@ -1,0 +1,148 @@
+"""What training commands do: train, fit, and the checks that come before them."""
+
+from pathlib import Path
+from typing import Any
+
+from grfd import processes, runs, schema
+from grfd.api.job import OwnModel, as_path, build_architecture, named_data
+from grfd.config import Config, changed, checked
+from grfd.config import preset as preset_config
+from grfd.data.record import Data, as_images
+from grfd.defenses import DEFENSES, DefenseModule, recipes, standard
+from grfd.defenses import grfd as grfd_defense
+from grfd.errors import UserError
+from grfd.method.stages import check_generator
+from grfd.models import Architecture
+from grfd.models.own import name_of
+from grfd.models.trial import Trial, check_answer, check_trainable, smallest_batch
+from grfd.runs import Run
+from grfd.seeds import left_as_found
+from grfd.training.classification import images_for, split_for
+from grfd.training.limits import check_passes
+
+
+def train(
+    out: Path | str, preset: str = "quick", data: Data | None = None, model: OwnModel | None = None, **fields: Any
+) -> Run:
+    """Trains the standard model, GRFD's stages I–III and a second standard model; continues what an earlier call began.
+
+    `out`: the run folder. `data`: from `grfd.from_tensors` or `grfd.load`; MNIST if None. `model`: makes your own
+    `nn.Module`, called without arguments, or is a name as in `Config`; LeNet5 if None. `fields`: any field of `Config`.
+    Raises `UserError` for what cannot be trained, before training starts.
+    """
+    config = preset_config(preset, **fields, **_named(data, model))
+    return train_run(as_path(out, "out"), config, data, model)
+
+
+@left_as_found()
+def train_run(
+    out: Path, config: Config, data: Data | None = None, model: OwnModel | None = None, *, trust: bool = False
+) -> Run:
+    """`train` with a configuration. `trust`: whether the user asked for the code that it names."""
+    with runs.locked(out):
+        run, loaded, target = prepare(out, config, data, model, trust=trust)
+        standard.fit(run, loaded, target)
+        grfd_defense.fit(run, loaded, target)
+        standard.fit_second(run, loaded, target)
+    return run
+
+
+def fit(
+    defense: str,
+    out: Path | str,
+    data: Data | None = None,
+    model: OwnModel | None = None,
+    recipe: dict[str, Any] | None = None,
+    *,
+    trust: bool = False,
+    **fields: Any,
+) -> Run:
+    """Fits a defense of the registry, and the standard models beside it, in a run folder; continues what was begun.
+
+    `recipe`: fields of the defense's `Recipe`; what is not given is the literature's. `fields`: of `Config`; those of
+    the run where there is one already. `trust`: as in `load_defense`. Other arguments as in `train`. Raises `UserError`
+    for unknown names, impossible settings, and a defense that the folder holds with another recipe.
+    """
+    module = defense_named(defense)
+    chosen: schema.Record = schema.built(module.Recipe, {} if recipe is None else recipe, f"recipe of {defense}")
+    folder = as_path(out, "out")
+    config = runs.load(folder).config if (folder / "config.json").exists() else Config()
+    named = _named(data, model)
+    return fit_run(defense, folder, changed(config, **named, **fields), chosen, data, model, trust=trust)
+
+
+@left_as_found()
+def fit_run(
+    defense: str,
+    out: Path,
+    config: Config,
+    recipe: Any,
+    data: Data | None = None,
+    model: OwnModel | None = None,
+    *,
+    trust: bool = False,
+) -> Run:
+    """`fit` with a configuration and a recipe. Nothing is written before everything is checked."""
+    module = defense_named(defense)
+    with runs.locked(out):
+        loaded, target = examined(config, data, model, trust=trust)
+        settled = recipes.prepared(module, recipe, loaded, config)
+        run = runs.create(out, config, images_for(config, loaded))
+        recipes.keep(run, defense, settled)
+        standard.fit(run, loaded, target)
+        module.fit(run, loaded, target, settled)
+        standard.fit_second(run, loaded, target)
+    return run
+
+
+def defense_named(name: str) -> DefenseModule:
+    if not isinstance(name, str) or name not in DEFENSES:
+        raise UserError(f"unknown defense {schema.shown(name)}: expected one of {', '.join(DEFENSES)}")
+    return DEFENSES[name]
+
+
+def _named(data: Data | None, model: OwnModel | None) -> dict[str, str]:
+    """How the configuration names a caller's own data and model."""
+    names = {"data": data.name} if isinstance(data, Data) else {}
+    if model is not None:
+        names["model"] = model if isinstance(model, str) else name_of(model)
+    return names
+
+
+def prepare(
+    out: Path, config: Config, data: Data | None = None, model: OwnModel | None = None, *, trust: bool = False
+) -> tuple[Run, Data, Architecture]:
+    """What training needs. Everything is checked before the run folder is made, so a mistake leaves none behind.
+
+    `trust`: whether the user asked for the code that `config.model` names (`opening.build_architecture`).
+    """
+    loaded, target = examined(config, data, model, trust=trust)
+    check_generator(config, loaded)
+    return runs.create(out, config, images_for(config, loaded)), loaded, target
+
+
+def examined(
+    config: Config, data: Data | None = None, model: OwnModel | None = None, *, trust: bool = False
+) -> tuple[Data, Architecture]:
+    """The data and the target model of a configuration, checked with it. Nothing is written."""
+    loaded = named_data(checked(config), data)
+    target = build_architecture(config, loaded, model, trust=trust)
+    check_fit(config, loaded, target, own=model is not None or ":" in config.model)
+    check_passes(config, split_for(config, loaded), target)
+    return loaded, target
+
+
+def check_fit(config: Config, data: Data, target: Architecture, *, own: bool = True) -> None:
+    """Raises `UserError` where the network does not take the images, or has another number of classes.
+
+    `own`: the network is the user's, so a step of training is tried, too.
+    """
+    who, classes = f"model {config.model!r}", len(data.classes)
+    split = data.train if config.train_examples is None else data.train.take(config.train_examples)
+    with left_as_found():
+        network = target()
+        check_answer(network, as_images(split.images[:2]), who, classes)
+        if own:
+            size = smallest_batch(len(split), config.batch, config.passes * processes.count())
+            images, labels = as_images(split.images[:size]), split.labels[:size]
+            check_trainable(network, target(), Trial(images, labels, classes, who, config.channels_last))

@@ -1,0 +1,101 @@
+"""What a trained defense is for: load_defense, disentangle, predict."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from grfd.api.fitting import defense_named
+from grfd.api.job import OwnModel, Source, as_path, build_architecture, load_data, open_run, write_npz
+from grfd.data.image_file import read_pixels
+from grfd.data.record import Data, Split, as_images
+from grfd.defenses import grfd as grfd_defense
+from grfd.errors import UserError
+from grfd.method.lvcvae import redundant
+from grfd.method.stages import load_generator
+from grfd.seeds import left_as_found
+
+
+def load_defense(
+    source: Source,
+    data: Data | None = None,
+    model: OwnModel | None = None,
+    defense: str = "grfd",
+    *,
+    trust: bool = False,
+) -> nn.Module:
+    """A fitted defense, GRFD's x ↦ F(x − G(x)) by default: an `nn.Module`, images in [0, 1] → logits, in eval mode.
+
+    Where the run was trained on a model of your own, nothing is imported by the name in the run folder, which may come
+    from somebody else, unless you give `model` (what makes it, or that name) or `trust=True`.
+    Raises `UserError` where the run does not hold the defense.
+    """
+    module = defense_named(defense)
+    run = open_run(source)
+    with left_as_found():
+        loaded = load_data(run, data)
+        return module.load(run, loaded, build_architecture(run.config, loaded, model, trust=trust))
+
+
+@left_as_found()
+def disentangle(source: Source, split: str, out: Path | str, data: Data | None = None) -> Path:
+    """Writes images, redundant x_u and robust x_r (float32, z = μ) and labels of a split to a compressed .npz."""
+    if split not in ("train", "test"):
+        raise UserError(f"unknown split {split!r}: expected train or test")
+    path = as_path(out, "out")
+    path = path if path.suffix == ".npz" else path.with_suffix(".npz")
+    run = open_run(source)
+    loaded = load_data(run, data)
+    chosen: Split = getattr(loaded, split)
+    network = load_generator(run, loaded)
+    with torch.no_grad():
+        parts = [redundant(network, as_images(part)) for part in chosen.images.split(1000)]
+    images, unneeded = as_images(chosen.images), torch.cat(parts)
+    arrays = {"images": images, "redundant": unneeded, "robust": images - unneeded, "labels": chosen.labels}
+    write_npz(path, {name: value.numpy() for name, value in arrays.items()})
+    return path
+
+
+@left_as_found()
+def predict(
+    source: Source,
+    files: Sequence[Path | str] | Path | str,
+    *,
+    data: Data | None = None,
+    model: OwnModel | None = None,
+    trust: bool = False,
+) -> list[tuple[Path, str, float]]:
+    """File, predicted class and its probability, under the run's defense.
+
+    `data`, `model` and `trust`: as in `load_defense`. Raises `UserError` for a file that it cannot take.
+    """
+    try:
+        paths = [Path(file) for file in ([files] if isinstance(files, Path | str) else files)]
+    except TypeError as error:
+        raise UserError(f"images are to be given as paths of files: {error}") from error
+    if not paths:
+        raise UserError("no image given: expected at least one PNG or JPEG file")
+    run = open_run(source)
+    loaded = load_data(run, data)
+    defense = grfd_defense.load(run, loaded, build_architecture(run.config, loaded, model, trust=trust))
+    shape = tuple(loaded.train.images.shape[1:])
+    images = torch.stack([read_image(file, shape) for file in paths])
+    with torch.no_grad():
+        probabilities = defense(images).softmax(1)
+    best = probabilities.max(1)
+    return [
+        (file, loaded.classes[int(index)], float(value))
+        for file, index, value in zip(paths, best.indices, best.values, strict=True)
+    ]
+
+
+def read_image(file: Path, shape: tuple[int, ...]) -> torch.Tensor:
+    """An image file (`grfd.data.image_file`) as float32 [channel, height, width] in [0, 1]."""
+    channels, height, width = shape
+    if channels not in (1, 3):
+        raise UserError(f"the run takes images of {channels} channels, which no image file has; expected 1 or 3")
+    pixels = read_pixels(file, channels)
+    if pixels.shape[1:] != (height, width):
+        raise UserError(f"{file} is {pixels.shape[1]}×{pixels.shape[2]}: expected {height}×{width} (height × width)")
+    return torch.from_numpy(pixels).float() / 255

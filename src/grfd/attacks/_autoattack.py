@@ -1,0 +1,126 @@
+"""AutoAttack (Croce & Hein 2020, arXiv 2003.01690): attacks without parameters, one after the other on what stands."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from grfd.attacks._apgd import apgd_ce, apgd_dlr, apgd_t
+from grfd.attacks._fab import fab, fab_t
+from grfd.attacks._square import square
+from grfd.attacks.ranges import COUNT, in_range
+from grfd.attacks.threat import Model, Norm, attacking, finished, keep_better, mean_lead, remaining
+from grfd.errors import UserError
+from grfd.types import Images, Labels
+
+Part = tuple[Callable[..., Images], dict[str, Any]]
+
+EOT_SAMPLES = 20
+
+VERSIONS = ("standard", "plus", "rand", "ascent")
+
+
+def parts_of(version: str, steps: int, targets: int, n_queries: int) -> tuple[Part, ...]:
+    """The parts of each version, in the original's order."""
+    plain, targeted = {"steps": steps}, {"steps": steps, "targets": targets}
+    queries = {"n_queries": n_queries, "rescale": False}
+    random = {"steps": steps, "samples": EOT_SAMPLES, "active_set": False}
+    versions: dict[str, tuple[Part, ...]] = {
+        "standard": ((apgd_ce, plain), (apgd_t, targeted), (fab_t, targeted), (square, queries)),
+        "plus": (
+            (apgd_ce, plain | {"restarts": 5}),
+            (apgd_dlr, plain | {"restarts": 5}),
+            (fab, plain | {"restarts": 5}),
+            (square, queries),
+            (apgd_t, targeted),
+            (fab_t, targeted),
+        ),
+        "rand": ((apgd_ce, random), (apgd_dlr, random)),
+        "ascent": ((apgd_ce, plain), (apgd_t, targeted)),
+    }
+    return versions[version]
+
+
+def autoattack(
+    model: Model,
+    images: Images,
+    labels: Labels,
+    *,
+    eps: float,
+    version: str = "standard",
+    steps: int = 100,
+    targets: int = 9,
+    n_queries: int = 5000,
+    active_set: bool = True,
+    bounds: tuple[float, float] = (0.0, 1.0),
+    norm: Norm = "linf",
+    generator: torch.Generator | None = None,
+) -> Images:
+    """The official AutoAttack: "standard", "plus" (more restarts and losses) or "rand" (20 gradients a step, EOT).
+
+    "ascent" is ours: the parts of "standard" that raise a loss, APGD-CE and APGD-T, without FAB and Square, which stop
+    at the decision boundary. With `active_set=False` it makes the examples that are meant for another model.
+
+    images [batch, channel, height, width] in `bounds`; labels [batch]; ε in pixels of [0, 1], or with `norm` "l2" a
+    Euclidean length. Each part works on what no earlier one fooled; with `active_set=False` every part attacks every
+    example, and the image that the model gets most wrong is returned. Fewer classes than targets, also two, work.
+    "rand" is for random models: no example leaves it at a lucky first success, and the judge asks the model anew.
+    The defaults are the original's: 100 steps of APGD and FAB, 9 targets, 5,000 queries of Square.
+    Raises UserError for a wrong shape, range, ε or version.
+    """
+    in_range(steps=(steps, COUNT), targets=(targets, COUNT), n_queries=(n_queries, COUNT))
+    if version not in VERSIONS:
+        raise UserError(f"{version=}; expected one of {', '.join(VERSIONS)}")
+    samples = EOT_SAMPLES if version == "rand" else 1
+    parts = parts_of(version, steps, targets, n_queries)
+    common = {"norm": norm, "active_set": active_set, "bounds": bounds, "generator": generator}
+    with attacking(model, images, labels, eps, bounds, norm) as (model, batch):
+        result, best = batch.images.clone(), mean_lead(model, batch.images, batch.labels, samples)
+        for attack, keywords in parts:
+            rows = remaining(best, active_set)
+            found = attack(model, batch.images[rows], batch.labels[rows], eps=eps, **common | keywords)
+            keep_better(result, best, rows, found, mean_lead(model, found, batch.labels[rows], samples))
+        return finished(result, batch)
+
+
+def aa_torchattacks(
+    model: Model,
+    images: Images,
+    labels: Labels,
+    *,
+    eps: float,
+    steps: int = 10,
+    targets: int = 9,
+    n_queries: int = 5000,
+    active_set: bool = True,
+    as_returned: bool = False,
+    bounds: tuple[float, float] = (0.0, 1.0),
+    norm: Norm = "linf",
+    generator: torch.Generator | None = None,
+) -> Images:
+    """AutoAttack as TorchAttacks 3.5.1 runs it, so most probably the paper's: APGD and FAB of 10 steps, not 100.
+
+    It builds them without `steps` (autoattack.py:61-88), and rescales Square's schedule to its 5,000 queries.
+    With `as_returned` the images are those that TorchAttacks returns, which matters where they are given to another
+    model: APGD and FAB run all their steps, APGD returns its last success, a later part gets only what no earlier one
+    fooled, and an image that no part fools comes back as it was. Other keywords and errors as in `autoattack`.
+    """
+    in_range(steps=(steps, COUNT), targets=(targets, COUNT), n_queries=(n_queries, COUNT))
+    common = {"norm": norm, "bounds": bounds, "generator": generator}
+    whole = {"steps": steps, "active_set": active_set and not as_returned}
+    ascent = whole | {"keep": "last" if as_returned else "best"}
+    parts: tuple[Part, ...] = (
+        (apgd_ce, ascent),
+        (apgd_t, ascent | {"targets": targets}),
+        (fab_t, whole | {"targets": targets}),
+        (square, {"n_queries": n_queries, "rescale": True}),
+    )
+    with attacking(model, images, labels, eps, bounds, norm) as (model, batch):
+        result, best = batch.images.clone(), mean_lead(model, batch.images, batch.labels)
+        for attack, keywords in parts:
+            rows = remaining(best, active_set or as_returned)
+            found = attack(model, batch.images[rows], batch.labels[rows], eps=eps, **common | keywords)
+            leads = mean_lead(model, found, batch.labels[rows])
+            kept = leads >= 0 if as_returned else torch.ones_like(rows, dtype=torch.bool)
+            keep_better(result, best, rows[kept], found[kept], leads[kept])
+        return finished(result, batch)

@@ -1,0 +1,121 @@
+"""Square attack (Andriushchenko et al. 2020, arXiv 1912.00049, algorithms 1 to 3): random search, no gradients."""
+
+import torch
+from torch import Tensor
+
+from grfd.attacks._square_l2 import move_window, start_on_grid
+from grfd.attacks.ranges import COUNT, POSITIVE_SHARE, in_range
+from grfd.attacks.threat import (
+    Batch,
+    Model,
+    Norm,
+    attacking,
+    finished,
+    mean_lead,
+    per_image,
+    remaining,
+    rows_of,
+    uniform,
+)
+from grfd.types import Images, Labels
+
+HALVINGS = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)
+"""After these many of 10,000 queries the share p of changed pixels halves (section 5)."""
+
+
+def square(
+    model: Model,
+    images: Images,
+    labels: Labels,
+    *,
+    eps: float,
+    n_queries: int = 5000,
+    p_init: float = 0.8,
+    rescale: bool = True,
+    samples: int = 1,
+    active_set: bool = True,
+    bounds: tuple[float, float] = (0.0, 1.0),
+    norm: Norm = "linf",
+    generator: torch.Generator | None = None,
+) -> Images:
+    """Vertical stripes of ±ε, then squares of ±ε a channel at random places, kept where the margin loss improves.
+
+    With `norm` "l2": a grid of bumps of length ε in all, then windows to which the length of another window moves
+    (`square_l2`).
+
+    images [batch, channel, height, width] in `bounds`; labels [batch]; ε in pixels of [0, 1]. `n_queries` perturbed
+    images are tried an example (the look at the clean image is not counted), each judged by the mean over `samples`
+    draws of a random model. `p_init`: the share of pixels that the first squares cover; it shrinks by the schedule of
+    10,000 queries, or by that rescaled to `n_queries` (the original's `resc_schedule`, False in AutoAttack). With
+    `active_set` an example leaves at its first success (False for random models, see `pgd`). Every example draws places
+    of its own.
+    Against a random model a lucky draw stalls the search, and only many samples help (on a small net with noise, 300
+    queries left 78 % at 1 sample, 63 % at 8, 25 % at 64). Raises UserError for a wrong shape, range, ε or count.
+    """
+    in_range(n_queries=(n_queries, COUNT), samples=(samples, COUNT), p_init=(p_init, POSITIVE_SHARE))
+    with attacking(model, images, labels, eps, bounds, norm) as (model, batch):
+        clean = mean_lead(model, batch.images, batch.labels, samples)
+        rows = remaining(clean, active_set)
+        # The search starts below everything: its first points, the stripes, need not beat the clean image.
+        result, leads = batch.images.clone(), torch.full_like(clean, -torch.inf)
+        part, current, best = rows_of(batch, rows), result[rows], leads[rows]
+        for query in range(n_queries):
+            if len(rows) == 0:
+                break
+            progress = query / (n_queries if rescale else 10_000)
+            tried = (_try if norm == "linf" else _try_l2)(query == 0, progress, p_init, current, part, generator)
+            tried_leads = mean_lead(model, tried, part.labels, samples)
+            better = tried_leads > best
+            current, best = torch.where(per_image(better), tried, current), torch.where(better, tried_leads, best)
+            # what still stands is gathered anew only when some example fell
+            standing = remaining(best, active_set)
+            if len(standing) < len(rows) or query == n_queries - 1:
+                result[rows], leads[rows] = current, best
+                rows, current, best = rows[standing], current[standing], best[standing]
+                part = rows_of(batch, rows)
+        return finished(torch.where(per_image(leads > clean), result, batch.images), batch)
+
+
+def _try(
+    first: bool, progress: float, p_init: float, current: Images, batch: Batch, generator: torch.Generator | None
+) -> Images:
+    signs = _stripes(current, generator) if first else _squares(current, _side(progress, p_init, current), generator)
+    return torch.where(signs > 0, batch.upper, torch.where(signs < 0, batch.lower, current))
+
+
+def _try_l2(
+    first: bool, progress: float, p_init: float, current: Images, batch: Batch, generator: torch.Generator | None
+) -> Images:
+    if first:
+        return start_on_grid(batch, generator)
+    return move_window(current, batch, _side(progress, p_init, current), generator)
+
+
+def _side(progress: float, p_init: float, images: Images) -> int:
+    """The side of the square at this share of the queries."""
+    p = p_init / 2 ** sum(progress * 10_000 > halving for halving in HALVINGS)
+    height, width = images.shape[2:]
+    return min(max(round((p * height * width) ** 0.5), 1), height, width)
+
+
+def _signs(like: Tensor, shape: tuple[int, ...], generator: torch.Generator | None) -> Tensor:
+    return torch.where(uniform(like, shape, -1.0, 1.0, generator) < 0, -1, 1)
+
+
+def _stripes(images: Images, generator: torch.Generator | None) -> Tensor:
+    """±1, one draw a column and channel."""
+    batch, channels, _, width = images.shape
+    return _signs(images, (batch, channels, 1, width), generator)
+
+
+def _squares(images: Images, side: int, generator: torch.Generator | None) -> Tensor:
+    """±1, one draw a channel, inside a square placed uniformly; 0 outside it."""
+    batch, channels, height, width = images.shape
+    places = uniform(images, (2, batch, 1, 1, 1), 0.0, 1.0, generator)
+    # Rounding may carry a draw below 1 to the far end: the last place is then meant.
+    top = (places[0] * (height - side + 1)).long().clamp_max(height - side)
+    left = (places[1] * (width - side + 1)).long().clamp_max(width - side)
+    row = torch.arange(height, device=images.device)[:, None]
+    column = torch.arange(width, device=images.device)
+    inside = (row >= top) & (row < top + side) & (column >= left) & (column < left + side)
+    return inside * _signs(images, (batch, channels, 1, 1), generator)

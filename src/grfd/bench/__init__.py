@@ -1,0 +1,1 @@
+"""Speed and parity beside other libraries, and training rates."""

@@ -1,0 +1,169 @@
+"""docs/attacks.md: our attacks beside other libraries', derived from results/attack_*.json and from nothing else."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from grfd import runs
+from grfd.errors import UserError
+from grfd.evaluation.numbers import NAMES
+from grfd.report.sheets import Sheet, markdown
+
+OURS = "grfd"
+
+HEAD = """# Our attacks beside other libraries'
+
+*Written by `grfd page` from `results/attack_speed.json`, `results/attack_parity.json` and
+`results/attack_transfer.json`; a test derives it again and fails where it differs. Do not edit.* Every library attacks
+the same models and images under the same budget, in one process, in turn, without a GPU. "Robust" is the share of
+images, in per cent, that is right after the attack; a perturbation that is longer than the budget is not counted.
+Seconds are medians.
+
+The models, where they are in a table: an undefended LeNet5 and an adversarially trained one on MNIST, ε 18/255 in
+L∞ and 1.0 in L2, and a small residual net on MNIST in CIFAR's shape (3×32×32), ε 6/255 and 0.5."""
+
+
+def write_attacks_page(results: Path, out: Path) -> None:
+    """Writes the page. Raises `UserError` where the records are not there."""
+    runs.write_bytes(out, attacks_page(results).encode())
+
+
+def attacks_page(results: Path) -> str:
+    """The page's text."""
+    parts = [HEAD]
+    speed, parity, transfer = (_read(results / f"attack_{name}.json") for name in ("speed", "parity", "transfer"))
+    if speed is None and parity is None and transfer is None:
+        raise UserError(
+            f"{results} holds no attack_speed.json, attack_parity.json or attack_transfer.json: run grfd bench --save"
+        )
+    if speed:
+        parts += ["## Speed", _about(speed), _speed(speed["rows"])]
+    if parity:
+        parts += ["## Strength", _about(parity), _parity(parity["rows"]), _weaker(parity["rows"])]
+    if transfer:
+        parts += [
+            "## Transfer",
+            _about_transfer(transfer),
+            _transfer(transfer["rows"]),
+            _against_theirs(transfer["rows"]),
+        ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _read(file: Path) -> dict[str, Any] | None:
+    return json.loads(file.read_text()) if file.exists() else None
+
+
+def _about(record: dict[str, Any]) -> str:
+    libraries = ", ".join(f"{name} {number}" for name, number in record["libraries"].items())
+    machine, revision = record["machine"], (record["git_revision"] or "unknown")[:7]
+    return (
+        f"{record['examples']} images, seed {record['seed']}; grfd at {revision}, PyTorch "
+        f"{record['versions']['torch']}, {libraries}; {machine['processors']} processors, {machine['threads']} threads."
+    )
+
+
+def _speed(rows: list[dict[str, Any]]) -> str:
+    ours = {(row["model"], row["attack"]): row for row in rows if row["library"] == OURS}
+    lines = []
+    for row in rows:
+        mine = ours[row["model"], row["attack"]]
+        if row is mine:
+            continue
+        numbers = (row["seconds"], row["seconds"] / mine["seconds"], 100 * row["robust"], 100 * mine["robust"])
+        texts = [f"{value:.{digits}f}" for value, digits in zip(numbers, (1, 2, 1, 1), strict=True)]
+        lines.append([row["model"], _name(row["attack"]), row["library"], str(row["repeats"]), *texts])
+    header = ["model", "attack", "library", "repeats", "seconds", "times ours", "robust", "ours"]
+    return markdown(Sheet(header, lines, left=3))
+
+
+def _parity(rows: list[dict[str, Any]]) -> str:
+    libraries = list(dict.fromkeys(row["library"] for row in rows))
+    table: dict[tuple[str, str], dict[str, float]] = {}
+    for row in rows:
+        table.setdefault((row["model"], row["attack"]), {})[row["library"]] = row["robust"]
+    lines = []
+    for (model, attack), found in table.items():
+        texts = [f"{100 * found[name]:.1f}" if name in found else "–" for name in libraries]
+        lines.append([model, _name(attack), *texts])
+    return markdown(Sheet(["model", "attack", *libraries], lines, left=2))
+
+
+VARIANTS = ("first success", "last iterate", "largest margin", "protocol")
+"""What ours hands on, in the order of the columns; the page says what each means."""
+THEIRS = "TorchAttacks"
+
+
+def _about_transfer(record: dict[str, Any]) -> str:
+    machine = record["machine"]
+    return f"""Examples are made on one undefended network and given to another: two LeNet5 of different seeds and a
+small residual network, on MNIST, every ordered pair of them. The table says which share of a victim's images stays
+right, in per cent, of those that it classifies right when they are clean; the mean of the pairs. ε is larger than in
+Table 1 (0.15 in L∞, C&W 2 in L2), since Table 1's leaves nearly every image standing.
+
+- *first success*: an example leaves the attack where the source is first wrong, as in a fast white-box attack.
+- *last iterate*: all steps are run, and the last iterate is handed on, as in the originals.
+- *largest margin*: all steps are run, and the iterate that the source gets most wrong is handed on. On average it
+  transfers at least as well, so the protocol `transfer` takes it.
+- *protocol*: what the protocol takes where an attack has no such choice. FAB's and C&W's smallest perturbation is
+  stretched to ε. Square continues after its success. AA is APGD-CE and APGD-T. "AA (TorchAttacks)" is what that
+  library returns, which is the clean image where it failed.
+
+{_images(record["examples"])}, seed {record["seed"]}; PyTorch {record["versions"]["torch"]}, {machine["processors"]}
+processors."""
+
+
+def _images(examples: dict[str, int]) -> str:
+    """How many images the attacks have had."""
+    counts = sorted(set(examples.values()), reverse=True)
+    groups = {count: ", ".join(_name(name) for name in examples if examples[name] == count) for count in counts}
+    return "; ".join(f"{count:,} images for {names}" for count, names in groups.items())
+
+
+def _transfer(rows: list[dict[str, Any]]) -> str:
+    lines = []
+    for attack in dict.fromkeys(row["attack"] for row in rows):
+        found = [_mean(rows, attack, variant) for variant in (*VARIANTS, THEIRS)]
+        lines.append([_name(attack), *("–" if value is None else f"{100 * value:.1f}" for value in found)])
+    return markdown(Sheet(["attack", *VARIANTS, THEIRS], lines, left=1))
+
+
+def _mean(rows: list[dict[str, Any]], attack: str, variant: str) -> float | None:
+    values = [row["robust"] for row in rows if (row["attack"], row["variant"]) == (attack, variant)]
+    return sum(values) / len(values) if values else None
+
+
+def _against_theirs(rows: list[dict[str, Any]]) -> str:
+    """By how much ours leaves more standing than TorchAttacks', in the pair where that is most."""
+    cells = {(row["attack"], row["source"], row["victim"], row["variant"]): row["robust"] for row in rows}
+    most: dict[str, float] = {}
+    for (attack, source, victim, variant), value in cells.items():
+        theirs = cells.get((attack, source, victim, THEIRS))
+        if variant in ("largest margin", "protocol") and theirs is not None:
+            most[attack] = max(most.get(attack, -100.0), 100 * (value - theirs))
+    if not most:
+        return "TorchAttacks was not installed when this was measured."
+    told = ", ".join(f"{_name(attack)} {points:+.1f}" for attack, points in most.items())
+    return f"Ours less TorchAttacks', in points, in the pair of networks where that is largest: {told}."
+
+
+def _weaker(rows: list[dict[str, Any]]) -> str:
+    """Where ours leaves more standing than another's, by more than a tenth of a point."""
+    ours = {(row["model"], row["attack"]): row["robust"] for row in rows if row["library"] == OURS}
+    others = [
+        (row, 100 * (ours[row["model"], row["attack"]] - row["robust"])) for row in rows if row["library"] != OURS
+    ]
+    lines = [
+        f"- {_name(row['attack'])}, {row['model']}: {points:.1f} points more than {row['library']}'s"
+        for row, points in sorted(others, key=lambda pair: -pair[1])
+        if points > 0.1
+    ]
+    if not lines:
+        return "Ours leaves nowhere more than a tenth of a point more standing than another library's."
+    head = "Where ours leaves more standing than another library's, by more than a tenth of a point:"
+    return "\n".join([head, "", *lines])
+
+
+def _name(attack: str) -> str:
+    plain = attack.removesuffix(" l2")
+    return NAMES.get(plain, plain) + (" in L2" if plain != attack and plain != "cw" else "")

@@ -1,0 +1,185 @@
+"""`grfd bench train PRESET`: how fast a step of stage I is on this device, and how much of the device that is.
+
+Command: `grfd bench train cifar10-wrn28-10 --precision bfloat16`. Images are random, of the data set's shape, so that
+nothing is downloaded. Floating-point operations are counted by PyTorch as the step runs (products of matrices and
+convolutions, two for a multiplication and an addition, the double backward pass included); what the device can do is
+the rate of its own product of two large matrices in the same precision.
+"""
+
+import resource
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich import box
+from rich.table import Table
+from torch.utils.flop_counter import FlopCounterMode
+
+from grfd.api.job import build_architecture
+from grfd.config import Config
+from grfd.data.record import Data, as_images, from_tensors
+from grfd.defenses.grfd import GRFD
+from grfd.errors import UserError
+from grfd.memory import keep_freed_memory
+from grfd.method.objective import StageOne
+from grfd.method.stages import build_generator
+from grfd.progress import progress
+from grfd.runs import Run
+from grfd.training import loop
+
+SHAPES = {"mnist": (1, 28, 28, 10), "cifar10": (3, 32, 32, 10), "cifar100": (3, 32, 32, 100)}
+"""Data set → channels, height, width, classes."""
+WARM = 2
+"""Steps before the first that counts."""
+
+
+@dataclass(frozen=True)
+class Rate:
+    """A step of stage I: median seconds, operations a second beside the device's own rate, and the peak of memory.
+
+    `gflop_an_image` is the step's work, `gflop_an_answer` that of one forward pass of x ↦ F(x − G(x)), in which
+    trainings without double backward and attacks are reckoned: a gradient to the image takes one more pass, a step of
+    training two.
+    """
+
+    device: str
+    precision: str
+    batch: int
+    steps: int
+    seconds: float
+    images_per_second: float
+    gflop_an_image: float
+    gflop_an_answer: float
+    tflops: float
+    device_tflops: float
+    peak_gib: float
+
+    @property
+    def share(self) -> float:
+        """Of the device's rate that the step achieves."""
+        return self.tflops / self.device_tflops
+
+
+def bench(config: Config, steps: int) -> Rate:
+    """Times `steps` steps of stage I under a configuration. Raises `UserError` for data of an unknown shape."""
+    if config.data not in SHAPES:
+        raise UserError(f"data {config.data!r}: expected one of {', '.join(SHAPES)}")
+    if steps < 1:
+        raise UserError(f"steps must be at least 1, got {steps}")
+    keep_freed_memory()
+    run, data = Run(Path("unused"), config), _random_data(config)
+    step = _stepper(run, data)
+    taken = []
+    with FlopCounterMode(display=False) as counted:
+        step()
+    with progress("steps", WARM + steps) as advance:
+        for index in range(WARM + steps):
+            started = time.perf_counter()
+            step()
+            taken.append(time.perf_counter() - started)
+            advance(1, f"step {index + 1}: {taken[-1]:.2f} s")
+    seconds = statistics.median(taken[WARM:])
+    device = loop.accelerator_for(run).device
+    return Rate(
+        device=torch.cuda.get_device_name(device) if device.type == "cuda" else f"{torch.get_num_threads()} threads",
+        precision=config.precision,
+        batch=config.batch,
+        steps=steps,
+        seconds=seconds,
+        images_per_second=config.batch / seconds,
+        gflop_an_image=counted.get_total_flops() / config.batch / 1e9,
+        gflop_an_answer=_answer(run, data) / 1e9,
+        tflops=counted.get_total_flops() / seconds / 1e12,
+        device_tflops=matrix_rate(device, config.precision) / 1e12,
+        peak_gib=_peak(device) / 2**30,
+    )
+
+
+def _random_data(config: Config) -> Data:
+    channels, height, width, classes = SHAPES[config.data]
+    count = max(config.batch, classes)
+    stream = torch.Generator().manual_seed(config.seed)
+    pixels = torch.randint(256, (count, channels, height, width), generator=stream, dtype=torch.uint8)
+    labels = torch.arange(count) % classes
+    return from_tensors(pixels, labels, pixels[:classes], labels[:classes])
+
+
+@torch.no_grad()
+def _answer(run: Run, data: Data) -> int:
+    """Operations of one forward pass of the whole defense, an image."""
+    defense = GRFD(build_generator(run, data), build_architecture(run.config, data)()).eval()
+    with FlopCounterMode(display=False) as counted:
+        defense(as_images(data.test.images[:1]))
+    return counted.get_total_flops()
+
+
+def _stepper(run: Run, data: Data) -> Callable[[], None]:
+    """One step of the training loop on the first batch; it returns when the device is done."""
+    torch.manual_seed(run.config.seed)
+    objective = StageOne(build_generator(run, data), build_architecture(run.config, data)(), run.config)
+    trainer = loop.prepared(run, "bench", objective, epochs=1, learning_rate=run.config.learning_rate)
+    device = trainer.accelerator.device
+    images, labels = (tensor[: run.config.batch].to(device) for tensor in (data.train.images, data.train.labels))
+    trainer.objective.train()
+    batch, stream = torch.arange(len(labels), device=device), torch.Generator(device)
+
+    def step() -> None:
+        loop.step(trainer, images, labels, batch, 0.0, stream)
+        _finish(device)
+
+    return step
+
+
+def matrix_rate(device: torch.device, precision: str) -> float:
+    """Operations a second of a product of two square matrices, the best of several."""
+    size = 8192 if device.type == "cuda" else 1024
+    kind = torch.bfloat16 if precision == "bfloat16" else torch.float32
+    first, second = (torch.randn(size, size, device=device, dtype=kind) for _ in range(2))
+    taken = []
+    for _ in range(10):
+        started = time.perf_counter()
+        first @ second
+        _finish(device)
+        taken.append(time.perf_counter() - started)
+    return 2 * size**3 / min(taken)
+
+
+def _finish(device: torch.device) -> None:
+    if device.type != "cpu":
+        torch.accelerator.synchronize(device)
+
+
+def _peak(device: torch.device) -> float:
+    """Bytes: of the accelerator's memory, or of the whole process."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def printed(rate: Rate) -> Table:
+    """For the terminal."""
+    table = Table(show_header=False, box=box.SIMPLE_HEAD)
+    for what, value in (
+        ("device", rate.device),
+        ("precision", rate.precision),
+        ("batch", f"{rate.batch}"),
+        ("images a second", f"{rate.images_per_second:,.1f}"),
+        ("GFLOP an image", f"{rate.gflop_an_image:,.3f}"),
+        ("GFLOP an answer of F(x − G(x))", f"{rate.gflop_an_answer:,.3f}"),
+        ("TFLOP/s of the step", f"{rate.tflops:.3f}"),
+        ("TFLOP/s of a product of matrices", f"{rate.device_tflops:.3f}"),
+        ("the step's share of it", f"{rate.share:.0%}"),
+        ("peak memory, GiB", f"{rate.peak_gib:.1f}"),
+    ):
+        table.add_row(what, value)
+    return table
+
+
+def as_row(rate: Rate) -> dict[str, Any]:
+    return asdict(rate) | {"share": rate.share}

@@ -1,0 +1,1 @@
+"""The commands of grfd, one file a family."""

@@ -1,0 +1,141 @@
+"""Attacks on a run, or on a model of the user's own, and the table that comes of them."""
+
+from pathlib import Path
+from typing import Any
+
+import tyro
+from rich.text import Text
+
+from grfd import runs
+from grfd.api import evaluating
+from grfd.attacks import ATTACKS
+from grfd.commands.arguments import Mode
+from grfd.config import Config, checked
+from grfd.errors import UserError
+from grfd.evaluation.case import check_names
+from grfd.evaluation.numbers import Row
+from grfd.evaluation.protocols import PROTOCOLS, Protocol
+from grfd.experiments.paper import published
+from grfd.progress import answer_alone, console, print_json, titled
+from grfd.report.table import printed
+from grfd.runs import Run
+from grfd.schema import Examples, Pixels
+
+RunFolder = tyro.conf.Positional[Path]
+
+
+MODES: tuple[Mode, ...] = (
+    Mode(
+        "grfd evaluate RUN",
+        lambda asked: asked["run"] is not None and asked["model"] is None,
+        ("weights", "adapter", "sources", "data", "data_dir", "eps", "out"),
+        "it is for a model of your own, given as --model",
+    ),
+    Mode(
+        "grfd evaluate --model",
+        lambda asked: asked["model"] is not None and asked["run"] is None,
+        ("defenses",),
+        "it is for the defenses of a run folder",
+    ),
+    Mode(
+        "grfd evaluate --model",
+        lambda asked: asked["model"] is not None and asked["run"] is None,
+        ("trust",),
+        "a model that you name yourself is imported without it",
+    ),
+)
+"""How `grfd evaluate` can be called, and which of its options do nothing then."""
+
+
+def evaluate(
+    run: tyro.conf.Positional[Path | None] = None,
+    *,
+    protocols: tuple[Protocol, ...] = tuple(PROTOCOLS),
+    attacks: tuple[str, ...] = tuple(ATTACKS),
+    examples: Examples = 1000,
+    defenses: tuple[str, ...] = (),
+    model: str | None = None,
+    weights: Path | None = None,
+    adapter: str | None = None,
+    sources: tuple[str, ...] = (),
+    data: str = "mnist",
+    data_dir: Path | None = None,
+    eps: Pixels | None = None,
+    out: Path | None = None,
+    trust: bool = False,
+    json: bool = False,
+) -> None:
+    """Attack the models of a run, or any model of your own; print the table and the masking checks.
+
+    `grfd evaluate RUN` judges a run that grfd trained; `grfd evaluate --model package.module:factory --out FOLDER`
+    judges any PyTorch classifier. Budgets are those of the paper's Table 1, ε in pixels of [0, 1]: MNIST's for grey
+    images, CIFAR's for colour. Records, results.json and figures are written. What is recorded is kept: more examples,
+    attacks or protocols add to it, and a stopped evaluation continues.
+
+    Args:
+        run: The run folder.
+        protocols: What the attacker knows. transfer: made on the standard model (or on --sources). whitebox: on the
+            whole defense, with z = μ. adaptive: all of that, and more losses, restarts and a gradient-free attack.
+            residual: on x_r against the target model alone.
+        attacks: Of Table 1: fgsm, pgd, aa (AutoAttack, standard), eotpgd, vmifgsm. Also aa_torchattacks, apgd_ce,
+            apgd_dlr, apgd_t, fab, fab_t, square, bim, rfgsm, mifgsm, cw, pixle, hmcam and
+            advgan.
+        examples: Attack the first so many test images.
+        defenses: Of the run's, those to attack, beside the standard models (all that are fitted where none is named).
+        model: package.module:factory of your own classifier, called without arguments: images in [0, 1] → logits.
+        weights: A safetensors file with the model's weights.
+        adapter: package.module:function that wraps the model, say to normalise or to pick its logits.
+        sources: Models to transfer from: package.module:factory, or package.module:factory=weights.safetensors.
+        data: Data set of your own model: mnist, or folder (one folder of images a class).
+        data_dir: Where the data set lies.
+        eps: One ε for all attacks, in pixels of [0, 1], in place of Table 1's; step sizes change with it.
+        out: Folder for what is judged of your own model.
+        trust: Import the code that the run folder names as its model; without it, a run folder imports none.
+        json: Print {"rows": [...], "checks": [...]}, as grfd show does.
+    """
+    if (run is None) == (model is None):
+        raise UserError("expected a run folder, or --model package.module:factory, and not both")
+    check_names(list(protocols), list(attacks))
+    with answer_alone(json):
+        if run is not None:
+            found, folder = evaluating.evaluate(run, protocols, attacks, examples, defenses=defenses, trust=trust), run
+        else:
+            assert model is not None
+            if out is None:
+                raise UserError("expected --out FOLDER, where the records of your model go")
+            config = checked(Config(data=data, data_dir=data_dir, model=model))
+            asked = {"protocols": protocols, "attacks": attacks, "examples": examples, "eps": eps}
+            found, folder = evaluating.evaluate_named(config, weights, adapter, sources, out, **asked), out
+    if json:
+        print_json(found)
+    else:
+        print_results(runs.load(folder), found)
+
+
+def show(run: RunFolder, *, json: bool = False) -> None:
+    """Print the table of an evaluated run, with the masking checks.
+
+    Args:
+        run: The run folder.
+        json: Print {"rows": [...], "checks": [...]} instead; attack "none" is clean, "worst" the worst case.
+    """
+    found = evaluating.results(run)
+    if json:
+        print_json(found)
+    else:
+        print_results(runs.load(run), found)
+
+
+def print_results(run: Run, found: dict[str, list[dict[str, Any]]]) -> None:
+    rows = [Row(**row) for row in found["rows"]]
+    beside = published(rows, run.config.data) if any(row.model == "grfd" for row in rows) else {}
+    console.print(printed(rows, beside))
+    for name, meaning in PROTOCOLS.items():
+        if any(row["protocol"] == name for row in found["rows"]):
+            console.print(titled(f"  {name}", f": {meaning}"))
+    flagged = [check for check in found["checks"] if check["flagged"]]
+    console.print(f"Masking checks: {len(found['checks'])} made, {len(flagged)} flagged")
+    for check in flagged:
+        console.print(Text.assemble(("  !", "bold red"), f" {check['model']}: {check['name']}: {check['detail']}"))
+    if run.has("fig3.png"):
+        console.print(f"Figure: {run.file('fig3.png')}")

@@ -1,0 +1,225 @@
+"""The judge: runs attacks on models under protocols, batch by batch, and keeps a record an example. It resumes."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from grfd import processes
+from grfd.data.record import as_images
+from grfd.errors import UserError
+from grfd.evaluation import identity, protocols, records
+from grfd.evaluation.attacker import Attempt, predictions, residual_of, without_randomness
+from grfd.evaluation.case import Case, Cell, cells, check_budgets, looked_at, settings_of, sources_for
+from grfd.evaluation.protocols import Outcome
+from grfd.evaluation.records import Record
+from grfd.memory import keep_freed_memory
+from grfd.progress import progress, side
+from grfd.seeds import generator, seeded
+from grfd.types import Images, Labels
+
+BATCH = 500
+
+
+def evaluate(case: Case, wanted: list[str], attacks: list[str], examples: int) -> None:
+    """Writes the records that are missing, up to the first `examples` images of the split.
+
+    Several processes take a batch each, side by side; the records are those of a single one to the bit.
+    """
+    examples = min(examples, len(case.split))
+    todo = cells(case, wanted, attacks)
+    check_budgets(case.budgets, attacks)
+    if not todo:
+        raise UserError(f"no model here can be judged under {', '.join(wanted)}: nothing to do")
+    case = case if case.identities else looked_at(case)
+    _set_stale_aside(case, todo)
+    processes.wait()
+    total = sum(max(examples - _done(case, cell), 0) * _cost(cell) for cell in todo)
+    if not total:
+        return
+    keep_freed_memory()
+    # batches outside, cells inside: a transferred batch is crafted once for all models
+    with progress("attacks", total) as advance:
+        for attack in attacks:
+            mine = [cell for cell in todo if cell.attack == attack]
+            for done in _rounds(case, mine, examples):
+                _round(case, mine, done, examples, advance)
+
+
+PASSES = {"fgsm": 3, "rfgsm": 3, "pgd": 300, "bim": 300, "mifgsm": 300, "eotpgd": 300, "vmifgsm": 1800, "aa": 13_000}
+"""Forward passes an image, a gradient being two more, where no image falls: what the time left is reckoned from."""
+OTHER_PASSES = 1000
+EXTRA_PASSES = {"fgsm": 6, "pgd": 1900}
+"""Of what `adaptive` adds."""
+
+
+def _cost(cell: Cell) -> int:
+    """Roughly, relative to the others."""
+    if cell.protocol == "transfer":
+        return PASSES.get(cell.attack, OTHER_PASSES) // 2  # crafted once, for all models
+    if cell.protocol == "adaptive":
+        return EXTRA_PASSES.get(cell.attack, 1)
+    return PASSES.get(cell.attack, OTHER_PASSES)
+
+
+def _rounds(case: Case, mine: list[Cell], examples: int) -> Iterator[dict[Cell, int]]:
+    """What each cell has done already, until the one that is furthest behind is done."""
+    while min((done := {cell: _done(case, cell) for cell in mine}).values()) < examples:
+        yield done
+
+
+def _batches(done: dict[Cell, int], examples: int) -> list[range]:
+    """The next batch of each process. None crosses a point at which another cell has stopped."""
+    found: list[range] = []
+    start = min(done.values())
+    while start < examples and len(found) < processes.count():
+        stop = min([start + BATCH, examples, *(other for other in done.values() if other > start)])
+        found.append(range(start, stop))
+        start = stop
+    return found
+
+
+@torch.no_grad()
+def _round(
+    case: Case, mine: list[Cell], done: dict[Cell, int], examples: int, advance: Callable[[int, str], None]
+) -> None:
+    """A batch in each process: cell by cell, since a cell may build on the records of those before it."""
+    batches = _batches(done, examples)
+    here = batches[processes.index()] if processes.index() < len(batches) else range(0)
+    images = as_images(case.split.images[here.start : here.stop].to(case.device))
+    labels = case.split.labels[here.start : here.stop].to(case.device)
+    crafted: dict[str, protocols.Crafted] = {}
+    for cell in mine:
+        made = []
+        if len(here) and done[cell] <= here.start:
+            outcome = _outcome(case, cell, images, labels, here.start, crafted)
+            made = [_record(case, cell, images, labels, outcome, here.start)]
+        for record in processes.gathered(made):
+            records.append(_path(case, cell), record)
+            text = f"{cell.attack} {cell.protocol} {cell.model}: {record.robust.mean():.1%} of {len(record)} right"
+            advance(len(record) * _cost(cell), text)
+        processes.wait()
+
+
+def _outcome(
+    case: Case,
+    cell: Cell,
+    images: Images,
+    labels: Labels,
+    start: int,
+    crafted: dict[str, protocols.Crafted],
+) -> Outcome:
+    defense, scaled = case.models[cell.model], case.scales[cell.model]
+    attempt = _attempt(case, cell, start)
+    with seeded(case.seed, "model noise", cell.model, cell.protocol, cell.attack, start):
+        if cell.protocol == "residual":
+            return protocols.residual(defense, images, labels, attempt, scaled)
+        if cell.protocol == "adaptive":
+            found = [_found(case, cell, protocol, start, len(labels)) for protocol in ("whitebox", "transfer")]
+            known = [outcome for outcome in found if outcome is not None]
+            return protocols.adaptive(defense, images, labels, attempt, known, scaled)
+        if cell.protocol == "transfer":
+            made = [_crafted(case, source, cell.attack, images, labels, start, crafted)
+                    for source in sources_for(case, cell.model)]  # fmt: skip
+            return protocols.best_of([protocols.judged(defense, images, labels, each) for each in made], labels)
+        return protocols.whitebox(defense, images, labels, attempt, scaled)
+
+
+def _attempt(case: Case, cell: Cell, start: int) -> Attempt:
+    names = (cell.model, cell.protocol, cell.attack, start)
+    stream = generator(case.seed, "evaluate", *names, device=case.device)
+    return Attempt(cell.attack, case.budgets[cell.attack], stream)
+
+
+def _crafted(
+    case: Case,
+    source: str,
+    attack: str,
+    images: Images,
+    labels: Labels,
+    start: int,
+    crafted: dict[str, protocols.Crafted],
+) -> protocols.Crafted:
+    """Adversarial images that are meant for other models, made on a source once a batch for all of them."""
+    if source not in crafted:
+        attempt = protocols.for_transfer(_attempt(case, Cell(source, "transfer", attack), start))
+        model = without_randomness(case.models[source])
+        crafted[source] = protocols.craft(model, images, labels, attempt, case.scales[source])
+    return crafted[source]
+
+
+def _found(case: Case, cell: Cell, protocol: str, start: int, count: int) -> Outcome | None:
+    """What another protocol did to these images."""
+    record = records.read(records.path_of(case.folder, cell.model, protocol, cell.attack))
+    if record is None:
+        return None
+    part = record.rows(start, start + count).columns
+    columns = (part["adversarial_prediction"], part["norm"], part["queries"])
+    return Outcome(*(torch.from_numpy(column).to(case.device) for column in columns))
+
+
+def _record(case: Case, cell: Cell, images: Images, labels: Labels, outcome: Outcome, start: int) -> Record:
+    victim = case.models[cell.model]
+    with seeded(case.seed, "clean", cell.model, start):
+        clean = _clean(victim, cell.protocol, images)
+    columns = {
+        "index": torch.arange(start, start + len(labels)),
+        "label": labels,
+        "clean_prediction": clean,
+        "adversarial_prediction": outcome.prediction,
+        "norm": outcome.norm.float(),
+        "queries": outcome.queries.float(),
+        "image": torch.from_numpy(identity.marks_of(images)),
+    }
+    return Record({name: values.cpu().numpy() for name, values in columns.items()}, settings_of(case, cell))
+
+
+def _clean(victim: nn.Module, protocol: str, images: Images) -> torch.Tensor:
+    if protocol == "residual":
+        return predictions(victim.target, residual_of(victim, images))  # type: ignore[arg-type]
+    return predictions(victim, images)
+
+
+def _path(case: Case, cell: Cell) -> Path:
+    return records.path_of(case.folder, cell.model, cell.protocol, cell.attack)
+
+
+def _done(case: Case, cell: Cell) -> int:
+    record = records.read(_path(case, cell))
+    return 0 if record is None else len(record)
+
+
+STALE = "stale-records"
+"""Folder of a run for records that are of other settings, models or images than the newest evaluation."""
+
+
+def _set_stale_aside(case: Case, todo: list[Cell]) -> None:
+    """Moves records of other settings, models or images out of the way: what is wanted of them is made anew.
+
+    All records of this case's models are looked at, and not the wanted ones alone: a table is made of all of them.
+    """
+    if not processes.is_main():
+        return
+    held = {Cell(*key): record for name in case.models for key, record in records.stored(case.folder, name).items()}
+    longest = max((len(record) for record in held.values()), default=0)
+    marks = identity.marks_of(case.split.images[:longest])
+    stale = [cell for cell, record in held.items() if not _is_right(case, cell, record, todo)
+             or not identity.of_these_images(record, marks, case.split.labels)]  # fmt: skip
+    for cell in stale:
+        moved = case.folder / STALE / _path(case, cell).relative_to(case.folder / "records")
+        moved.parent.mkdir(parents=True, exist_ok=True)
+        _path(case, cell).replace(moved)
+    if stale:
+        side.print(f"{len(stale)} records are of other models, images or settings: moved to {case.folder / STALE}")
+
+
+def _is_right(case: Case, cell: Cell, record: Record, todo: list[Cell]) -> bool:
+    """Whether a record was made by these models and, where that can be said, under these settings."""
+    if cell.attack not in case.budgets:  # of another threat model than the one ε that is asked for
+        return identity.of_these_models(record.settings, case.identities)
+    settings = settings_of(case, cell)
+    if cell in todo:
+        return identity.same_settings(record.settings, settings)
+    same = identity.same_budget(record.settings, settings)
+    return same and identity.of_these_models(record.settings, case.identities)

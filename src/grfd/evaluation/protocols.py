@@ -1,0 +1,182 @@
+"""What the attacker knows. A protocol turns a batch of clean images into the outcome of one attack on one model."""
+
+from typing import Any, Literal, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from grfd.attacks import TRANSFER
+from grfd.defenses import is_stochastic
+from grfd.evaluation.attacker import (
+    Attempt,
+    Excused,
+    Scaled,
+    attack,
+    attacked_model,
+    held,
+    may_reject,
+    residual_of,
+    stand_ins_of,
+    surrogate_of,
+    without_randomness,
+)
+from grfd.evaluation.scale import logit_scale
+from grfd.types import Images, Labels
+
+Protocol = Literal["transfer", "whitebox", "adaptive", "residual"]
+
+PROTOCOLS: dict[Protocol, str] = {
+    "transfer": "made on the standard model, with all steps, then given to this one",
+    "whitebox": "made on the whole defense, end to end, with z = μ",
+    "adaptive": "all that whitebox and transfer found, then more losses, restarts and a gradient-free attack; "
+    "EOT where answers are random, BPDA where there is no gradient",
+    "residual": "made on x_r against the target model alone",
+}
+
+FINE = 1 / 9
+"""The small step of a restart, as a share of ε: MNIST's 2/255 for PGD's 18/255."""
+
+EXTRA: dict[str, tuple[tuple[str, dict[str, Any]], ...]] = {
+    "fgsm": (("fgsm", {"loss": "dlr"}), ("fgsm", {"loss": "margin"})),
+    "pgd": (
+        ("pgd", {"loss": "dlr"}),
+        ("pgd", {"loss": "margin"}),
+        ("pgd", {"step_size": FINE}),
+        ("square", {"n_queries": 1000}),
+    ),
+}
+"""What `adaptive` adds to an attack of Table 1, at that attack's ε, on the examples which still stand. A step size is
+a share of ε. AutoAttack brings its own losses, restarts and gradient-free part."""
+
+
+class Outcome(NamedTuple):
+    """Of one attack on a batch: predictions after it, L∞ norm of each perturbation, images shown to the model each."""
+
+    prediction: Tensor
+    norm: Tensor
+    queries: Tensor
+
+
+class Crafted(NamedTuple):
+    """Adversarial images, and the images that the attacked model was shown an example."""
+
+    images: Images
+    queries: float
+
+
+def craft(source: nn.Module, images: Images, labels: Labels, attempt: Attempt, scale: float = 1.0) -> Crafted:
+    """Adversarial images on `source`; none of its examples leaves early where its answers are random.
+
+    AutoAttack has a version of its own for random models, which draws its own samples. `scale`: what the source's
+    logits are multiplied by, so that no result depends on the scale at which the model gives them.
+    """
+    if may_reject(source):
+        return _at_detector(source, images, labels, attempt, scale)
+    if not is_stochastic(source):
+        return Crafted(*attack(attacked_model(source, scale), images, labels, attempt))
+    own_draws = attempt.name == "aa"
+    random: dict[str, Any] = {"version": "rand"} if own_draws else {"active_set": False}
+    model = Scaled(surrogate_of(source), scale) if own_draws else attacked_model(source, scale)
+    return Crafted(*attack(model, images, labels, attempt._replace(settings=attempt.settings | random)))
+
+
+def _at_detector(detector: nn.Module, images: Images, labels: Labels, attempt: Attempt, scale: float) -> Crafted:
+    """Class by class, since what counts as fooled depends on the label."""
+    if is_stochastic(detector):
+        attempt = attempt._replace(settings=attempt.settings | {"active_set": False})
+    adversarial, queries = images.clone(), 0.0
+    for label in labels.unique().tolist():
+        mine = labels == label
+        excused = Excused(attacked_model(detector, scale), int(detector.rejection), label)  # type: ignore[arg-type]
+        found, asked = attack(excused, images[mine], labels[mine], attempt)
+        adversarial[mine] = found
+        queries += asked * int(mine.sum()) / len(labels)
+    return Crafted(adversarial, queries)
+
+
+def judged(victim: nn.Module, images: Images, labels: Labels, crafted: Crafted) -> Outcome:
+    """What `victim` makes of adversarial images: exactly the tensors that are recorded are shown to it."""
+    norm = (crafted.images - images).abs().flatten(1).amax(1)
+    return Outcome(held(victim, crafted.images, labels), norm, torch.full_like(norm, crafted.queries))
+
+
+def whitebox(defense: nn.Module, images: Images, labels: Labels, attempt: Attempt, scale: float) -> Outcome:
+    known = without_randomness(defense)
+    return judged(known, images, labels, craft(known, images, labels, attempt, scale))
+
+
+def for_transfer(attempt: Attempt) -> Attempt:
+    """The attack with the settings that make examples which are meant for another model than the source."""
+    return attempt._replace(settings=attempt.settings | TRANSFER[attempt.name])
+
+
+def residual(defense: nn.Module, images: Images, labels: Labels, attempt: Attempt, scale: float) -> Outcome:
+    """ε is in pixels of x_r, whose box is [−1, 1]."""
+    features = residual_of(defense, images)
+    target: nn.Module = defense.target  # type: ignore[assignment]
+    # where no ε bounds an attack, it is the range of a pixel
+    settings = {"eps": 2.0} | attempt.settings | {"bounds": (-1.0, 1.0)}
+    inside = attempt._replace(settings=settings)
+    crafted = craft(target, features, labels, inside, scale)
+    return judged(target, features, labels, crafted)
+
+
+def adaptive(
+    defense: nn.Module,
+    images: Images,
+    labels: Labels,
+    attempt: Attempt,
+    known: list[Outcome],
+    scale: float,
+) -> Outcome:
+    """The best of `known` (other protocols' outcomes for these images), then of `EXTRA`, until an example falls."""
+    best, settings = best_of(known, labels), attempt.settings
+    for source, extra, changes in _trials(defense, attempt.name):
+        standing = (best.prediction == labels).nonzero().squeeze(1)
+        if len(standing) == 0:
+            break
+        chosen = settings | changes if extra == attempt.name else {"eps": settings["eps"]} | changes
+        if "step_size" in changes:
+            chosen["step_size"] = changes["step_size"] * settings["eps"]
+        part, wanted = images[standing], labels[standing]
+        factor = scale if source is defense else logit_scale(source, images)
+        crafted = craft(source, part, wanted, Attempt(extra, chosen, attempt.generator), factor)
+        more = judged(defense, part, wanted, crafted)
+        best = _merged(best, standing, more, labels)
+    return best
+
+
+def _trials(defense: nn.Module, name: str) -> list[tuple[nn.Module, str, dict[str, Any]]]:
+    """What is attacked, by which attack, with which of its settings changed."""
+    others = stand_ins_of(defense).values()
+    again = [defense] if is_stochastic(defense) else []
+    return [
+        *((source, name, {}) for source in (*again, *others)),
+        *((defense, extra, changes) for extra, changes in EXTRA.get(name, ())),
+    ]
+
+
+def best_of(found: list[Outcome], labels: Labels) -> Outcome:
+    """Example by example the first outcome that fools; the queries of all add up."""
+    best = found[0]
+    for other in found[1:]:
+        best = _better(best, other, labels)
+    return best
+
+
+def _better(first: Outcome, second: Outcome, labels: Labels) -> Outcome:
+    """Example by example: the second where it fools and the first does not; the queries of both add up."""
+    take = (first.prediction == labels) & (second.prediction != labels)
+    return Outcome(
+        second.prediction.where(take, first.prediction),
+        second.norm.where(take, first.norm),
+        first.queries + second.queries,
+    )
+
+
+def _merged(best: Outcome, standing: Tensor, more: Outcome, labels: Labels) -> Outcome:
+    everything = Outcome(*(column.clone() for column in best))
+    part = _better(Outcome(*(column[standing] for column in best)), more, labels[standing])
+    for whole, piece in zip(everything, part, strict=True):
+        whole[standing] = piece
+    return everything

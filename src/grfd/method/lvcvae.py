@@ -1,0 +1,105 @@
+"""LVCVAE: the β-VAE with a rectification head that gives x_u, the redundant part (Li et al. 2025, section 3.2)."""
+
+import torch
+from torch import nn
+
+from grfd.method.residual import MAPS, residual_decoder, residual_encoder
+from grfd.models.lenet import lenet_feature_size, lenet_features
+from grfd.seeds import normal_like
+from grfd.types import Features, Images, Latents, Logits
+
+
+class LVCVAE(nn.Module):
+    """Encoder q_φ (`encoder`, then `mean` and `log_variance`), decoder p_θ, rectification head f_ψ. G(x) = p_θ(z)."""
+
+    def __init__(
+        self,
+        encoder: nn.Module,
+        mean: nn.Linear,
+        log_variance: nn.Linear,
+        rectification: nn.Linear,
+        decoder: nn.Module,
+    ) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.mean = mean
+        self.log_variance = log_variance
+        self.rectification = rectification
+        self.decoder = decoder
+
+    def encode(self, images: Images) -> tuple[Latents, Latents]:
+        """q_φ(z|x): mean μ and log σ², each `[batch, latent]`."""
+        hidden = self.encoder(images)
+        return self.mean(hidden), self.log_variance(hidden)
+
+    def decode(self, latents: Latents) -> Features:
+        """p_θ(z): x_u in [0, 1], shaped like the images."""
+        return self.decoder(latents)
+
+    def rectify(self, latents: Latents) -> Logits:
+        """f_ψ(z): class logits from the latent variables alone."""
+        return self.rectification(latents)
+
+
+def lenet_lvcvae(channels: int, classes: int, height: int, width: int, latent: int = 256) -> LVCVAE:
+    """For grey images. The paper says "based on LeNet5" and no more.
+
+    Here the encoder is LeNet5's convolutional half with one linear layer each for μ and log σ²; the decoder mirrors it:
+    what was a 5×5 convolution and 2×2 pooling is a 3×3 sub-pixel convolution (Shi et al. 2016, arXiv:1609.05158), which
+    equals a 5×5 convolution of the image enlarged twice.
+    """
+    rows, columns = lenet_feature_size(height, width)
+    features = 16 * rows * columns
+    return LVCVAE(
+        nn.Sequential(lenet_features(channels), nn.Flatten()),
+        nn.Linear(features, latent),
+        nn.Linear(features, latent),
+        nn.Linear(latent, classes),
+        nn.Sequential(
+            nn.Linear(latent, features),
+            nn.ReLU(),
+            nn.Unflatten(1, (16, rows, columns)),
+            nn.Conv2d(16, 6 * 4, kernel_size=3, padding=2),
+            nn.PixelShuffle(2),
+            nn.ReLU(),
+            nn.Conv2d(6, channels * 4, kernel_size=3, padding=1),
+            nn.PixelShuffle(2),
+            nn.Sigmoid(),
+        ),
+    )
+
+
+def residual_lvcvae(channels: int, classes: int, height: int, width: int, latent: int = 2024) -> LVCVAE:
+    """For colour images: CD-VAE's network (Yang et al. 2021), whose schedule and latent size the paper follows too.
+
+    Two convolutions k4 s2 with batch norm, two residual blocks, linear μ and log σ², and the mirror of it; x_u ends in
+    a sigmoid. Raises `ValueError` where a side is no multiple of 4.
+    """
+    if height % 4 or width % 4:
+        raise ValueError(f"the residual LVCVAE takes images whose sides are multiples of 4, got {height}×{width}")
+    features = MAPS * (height // 4) * (width // 4)
+    return LVCVAE(
+        residual_encoder(channels),
+        nn.Linear(features, latent),
+        nn.Linear(features, latent),
+        nn.Linear(latent, classes),
+        nn.Sequential(nn.Linear(latent, features), *residual_decoder(channels, height, width), nn.Sigmoid()),
+    )
+
+
+def sample(mean: Latents, log_variance: Latents) -> Latents:
+    """z ~ N(μ, σ²), reparametrised, from PyTorch's global generator."""
+    return mean + torch.exp(0.5 * log_variance) * normal_like(mean)
+
+
+def redundant(generator: LVCVAE, images: Images, *, sampled: bool = False) -> Features:
+    """x_u = G(x), with z = μ, or z ~ N(μ, σ²) where `sampled`."""
+    if sampled:
+        return generator.decode(sample(*generator.encode(images)))
+    # log σ² would be thrown away
+    return generator.decode(generator.mean(generator.encoder(images)))
+
+
+def robust(generator: LVCVAE, images: Images, *, sampled: bool = False) -> Features:
+    """x_r = x − G(x), in [−1, 1]."""
+    return images - redundant(generator, images, sampled=sampled)

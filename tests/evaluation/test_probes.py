@@ -1,0 +1,194 @@
+"""The masking checks on real LeNet5s: each fault is named by its own check, and honest models are left alone."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from grfd.attacks import TABLE_1, pgd
+from grfd.data import Data
+from grfd.data.record import as_images
+from grfd.evaluation.case import Case
+from grfd.evaluation.probes import PROBES, _at_chance
+from grfd.models import LeNet5
+
+EXAMPLES = 200
+
+
+class Wrapped(nn.Module):
+    """A model with something about its forward."""
+
+    def __init__(self, model: nn.Module, change: Callable[[nn.Module, Tensor], Tensor]) -> None:
+        super().__init__()
+        self.model = model
+        self.change = change
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.change(self.model, images)
+
+
+def trained(data: Data, network: nn.Module, *, eps: float = 0.0, shown: int = 8_000) -> nn.Module:
+    """One or two epochs; on PGD examples where eps is given."""
+    images, labels = as_images(data.train.images[:shown]), data.train.labels[:shown]
+    optimizer = torch.optim.Adam(network.parameters(), 2e-3)
+    for _ in range(2 if eps else 1):
+        for batch in torch.randperm(shown).split(100):
+            network.eval()
+            x = (
+                pgd(network, images[batch], labels[batch], eps=eps, step_size=eps / 2, steps=3)
+                if eps
+                else images[batch]
+            )
+            network.train()
+            optimizer.zero_grad()
+            nn.functional.cross_entropy(network(x), labels[batch]).backward()
+            optimizer.step()
+    return network.eval()
+
+
+@pytest.fixture(scope="module")
+def honest(mnist: Data) -> dict[str, nn.Module]:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        dropout = LeNet5()
+        dropout.classifier.insert(1, nn.Dropout(0.3))
+        normed = nn.Sequential(nn.Conv2d(1, 8, 5, stride=2), nn.BatchNorm2d(8), nn.ReLU(), nn.Flatten())
+        normed.extend([nn.Linear(8 * 144, 64), nn.ReLU(), nn.Linear(64, 10)])
+        return {
+            "standard": trained(mnist, LeNet5()),
+            "adversarially trained": trained(mnist, LeNet5(), eps=0.1),
+            "batch norm": trained(mnist, normed),
+            "dropout": trained(mnist, dropout),
+            "normalised": trained(mnist, Normalised(LeNet5())),
+        }
+
+
+@pytest.fixture(scope="module")
+def case(mnist: Data) -> Case:
+    return Case(Path(), {}, mnist.test.take(1_000), TABLE_1["mnist"], 0, torch.device("cpu"))
+
+
+@pytest.fixture(scope="module")
+def probe(case: Case) -> Callable[..., dict[str, str]]:
+    """The flags that a model raises: name of the check → what it says; of all checks, or of those named."""
+    test = case.split.take(EXAMPLES)
+
+    def flags(model: nn.Module, *names: str) -> dict[str, str]:
+        found = {}
+        for name in names or PROBES:
+            look = PROBES[name]
+            with torch.random.fork_rng():
+                torch.manual_seed(0)
+                flagged, detail = look(case, model, as_images(test.images), test.labels)
+            if flagged:
+                found[name] = detail
+        return found
+
+    return flags
+
+
+def _no_grad_purifier(model: nn.Module, images: Tensor) -> Tensor:
+    with torch.no_grad():
+        purified = (images * 8).round() / 8
+    return model(purified)
+
+
+def _no_grad(model: nn.Module, images: Tensor) -> Tensor:
+    with torch.no_grad():
+        return model(images)
+
+
+def _wrong_gradient(model: nn.Module, images: Tensor) -> Tensor:
+    """The right answers, the gradient of other ones."""
+    wrong = model(images.flip(2))
+    return wrong + (model(images) - wrong).detach()
+
+
+def _sometimes_nan(model: nn.Module, images: Tensor) -> Tensor:
+    return torch.where(images.mean((1, 2, 3))[:, None] > 0.2, torch.nan, model(images))
+
+
+class Normalised(nn.Module):
+    """A model that normalises in its first layer."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.network((images - 0.13) / 0.31)
+
+
+FAULTS: dict[str, tuple[str, Callable[[nn.Module, Tensor], Tensor]]] = {
+    "8 bits": ("vanishing gradients", lambda model, images: model((images * 255).round() / 255)),
+    "quantised": ("vanishing gradients", lambda model, images: model((images * 4).round() / 4)),
+    "a purifier under no_grad": ("vanishing gradients", _no_grad_purifier),
+    "a forward under no_grad": ("vanishing gradients", _no_grad),
+    "a killed gradient": ("vanishing gradients", lambda model, images: model(images).detach() + 0 * model(images)),
+    "a damped gradient": ("untrue gradients", lambda model, x: model(x).detach() * (1 - 1e-6) + 1e-6 * model(x)),
+    "a wrong gradient": ("untrue gradients", _wrong_gradient),
+    "noise": ("random outputs", lambda model, images: model(images + 0.1 * torch.randn_like(images))),
+    "NaN for bright images": ("not a number", _sometimes_nan),
+    "scaled": ("saturated logits", lambda model, images: 1e4 * model(images)),
+    "softmax": ("probabilities for logits", lambda model, images: model(images).softmax(1)),
+    "wants [0, 255]": ("inputs of another scale", lambda model, images: model(images / 255)),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_fault_is_named(fault: str, honest: dict[str, nn.Module], probe: Callable[..., dict[str, str]]) -> None:
+    name, change = FAULTS[fault]
+    flags = probe(Wrapped(honest["standard"], change), name)
+    assert name in flags, flags
+
+
+def test_a_normalisation_that_is_applied_twice_is_named(
+    honest: dict[str, nn.Module], probe: Callable[..., dict[str, str]]
+) -> None:
+    name = "inputs of another scale"
+    assert "twice" in probe(Normalised(honest["normalised"]), name).get(name, "")
+
+
+@pytest.mark.parametrize("fault", ["a killed gradient", "a purifier under no_grad", "a forward under no_grad"])
+def test_random_search_gets_further_where_gradients_lead_nowhere(
+    fault: str, honest: dict[str, nn.Module], probe: Callable[..., dict[str, str]]
+) -> None:
+    name = "gradient-free beats white-box"
+    assert name in probe(Wrapped(honest["standard"], FAULTS[fault][1]), name)
+
+
+@pytest.mark.parametrize("part", ["dropout", "batch norm"])
+def test_training_mode_is_named(part: str, honest: dict[str, nn.Module], probe: Callable[..., dict[str, str]]) -> None:
+    state = {name: value.clone() for name, value in honest[part].state_dict().items()}
+    honest[part].train()
+    try:
+        flags = probe(honest[part])
+    finally:
+        honest[part].load_state_dict(state)
+        honest[part].eval()
+    assert ("random outputs" if part == "dropout" else "answers depend on the batch") in flags
+
+
+@pytest.mark.parametrize("name", ["standard", "adversarially trained", "dropout", "batch norm", "normalised"])
+def test_an_honest_model_raises_no_flag(
+    name: str, honest: dict[str, nn.Module], probe: Callable[..., dict[str, str]]
+) -> None:
+    assert probe(honest[name]) == {}
+
+
+def test_one_models_flags_do_not_reach_the_next(
+    honest: dict[str, nn.Module], probe: Callable[..., dict[str, str]]
+) -> None:
+    probe(Wrapped(honest["standard"], _no_grad))
+    assert probe(honest["standard"]) == {}
+
+
+@pytest.mark.parametrize(
+    ("right", "count", "classes", "chance"),
+    [(4, 4, 10, False), (1, 1, 2, False), (100, 200, 2, True), (130, 200, 2, False), (20, 200, 10, True),
+     (60, 200, 10, False), (0, 50, 10, True), (2, 3, 10, True), (1, 3, 10, True)],
+)  # fmt: skip
+def test_chance_is_what_guessing_often_gets(right: int, count: int, classes: int, chance: bool) -> None:
+    assert _at_chance(right, count, classes) is chance

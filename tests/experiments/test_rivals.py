@@ -1,0 +1,94 @@
+"""The section on Table 3: means over seeds, the paper beside, and verdicts that follow from both."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from grfd.evaluation import records
+from grfd.evaluation.records import Record
+from grfd.experiments.table3.certificates import RADII
+from grfd.experiments.table3.section import FIVE, section, small_section
+
+
+def record(right: int, of: int = 100) -> Record:
+    """`of` examples of class 1, all right before the attack, `right` of them after it."""
+    columns = {
+        "index": np.arange(of),
+        "label": np.ones(of, dtype=np.int64),
+        "clean_prediction": np.ones(of, dtype=np.int64),
+        "adversarial_prediction": (np.arange(of) < right).astype(np.int64),
+        "norm": np.full(of, 0.1, dtype=np.float32),
+        "queries": np.ones(of, dtype=np.float32),
+    }
+    return Record(columns, {"attack": {"eps": 0.1}})
+
+
+def run(results: Path, seed: int, right: dict[tuple[str, str], int], name: str = "table3-seed") -> None:
+    folder = results / f"{name}-{seed}"
+    for (model, protocol), count in right.items():
+        for attack in FIVE:
+            records.write(records.path_of(folder, model, protocol, attack), record(count, 100 if seed < 2 else 200))
+    check = {"model": "bit-depth", "name": "untrue gradients", "flagged": seed >= 1, "detail": "it foretells nothing"}
+    (folder / "results.json").write_text(json.dumps({"checks": [check]}))
+    (folder / "config.json").write_text(json.dumps({"machine": {"processors": 2}}))
+    (folder / "times.json").write_text(json.dumps({"bit-depth": {"fit_seconds": 90, "answer_milliseconds": 0.25}}))
+    held = np.ones((len(RADII), 4), dtype=bool)
+    np.savez(folder / "certified.npz", label=np.ones(4), prediction=np.ones(4), radius=np.array([0.1, 0.3, 0.6, 0.9]),
+             noises=np.array(100), sigma=np.array(0.25), held=held)  # fmt: skip
+
+
+@pytest.fixture
+def results(tmp_path: Path) -> Path:
+    seeds = ({"transfer": 80, "whitebox": 60, "adaptive": 50}, {"transfer": 90, "whitebox": 60, "adaptive": 40})
+    for seed, found in enumerate(seeds):
+        right = {("bit-depth", protocol): count for protocol, count in found.items()}
+        if not seed:
+            right |= {("pgd-at", protocol): 95 for protocol in found}
+        run(tmp_path, seed, right)
+    return tmp_path
+
+
+def test_rows_are_means_over_seeds_with_the_paper_beside(results: Path) -> None:
+    said = "\n\n".join(section(results))
+    assert "| B-DR | 100.0 ± 0.0 / 97.2 | 85.0 ± 7.1 / 78.4 | 85.0 ± 7.1 / 65.3 |" in said
+    assert "| PGD-AT | 100.0 | 95.0 |" in said
+    assert "over 2 seeds for B-DR; one seed for the others" in said
+
+
+def test_verdicts_follow_from_the_averages(results: Path) -> None:
+    said = "\n\n".join(section(results))
+    assert "69.9, holds under `transfer` (85.0), does not hold under `whitebox` (60.0), does not hold" in said
+    assert "**PGD-AT**: not in the paper. Ours, average over five attacks: 95.0 under `transfer`" in said
+    assert "2 made, 1 flagged" in said and "B-DR: untrue gradients: it foretells nothing" in said
+
+
+def test_seeds_of_fewer_images_and_a_flag_of_several_seeds_are_told_once(results: Path) -> None:
+    run(results, 2, {("bit-depth", protocol): 170 for protocol in ("transfer", "whitebox", "adaptive")})
+    said = "\n\n".join(section(results))
+    assert "| 100, then 200 |" in said
+    assert "3 made, 2 flagged" in said and "- B-DR: untrue gradients: it foretells nothing; alike in 2 seeds" in said
+
+
+def test_costs_and_certificates_are_told(results: Path) -> None:
+    said = "\n\n".join(section(results))
+    assert "| B-DR | 1.5 | 0.250 |" in said
+    assert "0: 100.0 (100.0), 0.25: 75.0 (100.0), 0.5: 50.0 (100.0), 0.75: 25.0 (100.0), 1: 0.0 (100.0)" in said
+
+
+def test_without_a_run_there_is_no_section(tmp_path: Path) -> None:
+    assert section(tmp_path) == []
+
+
+def test_cifar_stands_apart_and_is_not_compared_with_a_wider_network(tmp_path: Path) -> None:
+    assert small_section(tmp_path, "cifar10") == []
+    run(tmp_path, 0, {("grfd", "adaptive"): 40, ("pgd-at", "adaptive"): 50}, "table3-cifar10-seed")
+    folder = tmp_path / "table3-cifar10-seed-0"
+    config = {"config": {"model": "wrn-10-1", "epochs": 2, "classifier_epochs": 6}, "machine": {"processors": 2}}
+    (folder / "config.json").write_text(json.dumps(config))
+    (folder / "evaluation.json").write_text(json.dumps({"images": "CIFAR-10, 49,928 training images"}))
+    said = "\n\n".join(small_section(tmp_path, "cifar10"))
+    assert "Table 3 on CIFAR-10" in said and "49,928" in said and "wrn-10-1, stage I 2 epochs" in said
+    assert "| GRFD | 100.0 | 40.0 |" in said and "GRFD 84.75 / 78.81 / 78.98" in said
+    assert section(tmp_path) == [] == small_section(tmp_path, "cifar100")
