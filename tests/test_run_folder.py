@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from grfd import runs
 from grfd.api import fitting as api
+from grfd.api.job import Own
 from grfd.config import Config
 from grfd.data.record import Data, Split, from_tensors
 from grfd.defenses import DEFENSES, standard
@@ -32,7 +33,7 @@ class Network(nn.Sequential):
 
 
 def train(out: Path, data: Data = DATA, config: Config = CONFIG) -> runs.Run:
-    return api.train_run(out, config, data, Network)
+    return api.train_run(out, config, Own(data, Network))
 
 
 @pytest.fixture(scope="module")
@@ -69,16 +70,16 @@ def test_a_training_is_not_continued_on_other_images(run: Path, split: str) -> N
     with pytest.raises(UserError, match=f"holds a run of other images: those of the {split} split have changed"):
         train(run, changed)
     with pytest.raises(UserError, match=f"those of the {split} split have changed"):
-        api.fit_run("bit-depth", run, CONFIG, DEFENSES["bit-depth"].Recipe(), changed, Network)
+        api.fit_run("bit-depth", run, CONFIG, DEFENSES["bit-depth"].Recipe(), Own(changed, Network))
     assert contents(run) == before
 
 
 def test_images_that_are_not_trained_on_may_change(tmp_path: Path) -> None:
     config = replace(CONFIG, train_examples=12)
     with runs.locked(tmp_path / "run"):
-        api.prepare(tmp_path / "run", config, DATA, Network)
+        api.prepare(tmp_path / "run", config, Own(DATA, Network))
     more = Split(torch.cat([IMAGES[:12], 1 - IMAGES[12:]]), LABELS)
-    api.prepare(tmp_path / "run", config, replace(DATA, train=more), Network)
+    api.prepare(tmp_path / "run", config, Own(replace(DATA, train=more), Network))
 
 
 FILES = ["standard", "lvcvae", "rsm", "target", "second-standard"]
@@ -158,7 +159,7 @@ def test_a_latent_beyond_the_memory_leaves_no_folder(tmp_path: Path) -> None:
 
     config = replace(CONFIG, latent=100_000)
     with pytest.raises(UserError, match=r"the LVCVAE with latent 100000 has [\d,]+ parameters: .* are available"):
-        api.train_run(tmp_path / "run", config, data, Wide)
+        api.train_run(tmp_path / "run", config, Own(data, Wide))
     with pytest.raises(UserError, match="the LVCVAE with latent 100000"):
         stages.check_generator(config, data)
     assert list(tmp_path.iterdir()) == []
@@ -168,7 +169,7 @@ def test_images_that_no_generator_takes_are_refused_before_any_training(tmp_path
     small = IMAGES[:, :, :3, :3]
     data = from_tensors(small, LABELS, small, LABELS)
     with pytest.raises(UserError, match="LVCVAE: "):
-        api.train_run(tmp_path / "run", CONFIG, data, lambda: nn.Sequential(nn.Flatten(), nn.Linear(9, 3)))
+        api.train_run(tmp_path / "run", CONFIG, Own(data, lambda: nn.Sequential(nn.Flatten(), nn.Linear(9, 3))))
     assert list(tmp_path.iterdir()) == []
 
 

@@ -13,6 +13,7 @@ import torch
 import grfd
 from grfd import cli, runs
 from grfd.api import fitting as api
+from grfd.api.job import Own
 from grfd.config import Config
 from grfd.defenses import DEFENSES, recipes
 from grfd.errors import UserError
@@ -78,7 +79,7 @@ def test_what_is_no_recipe_is_one_line(recipe: Any, digits: grfd.Data, tmp_path:
 
 def test_the_recipe_of_another_defense_is_refused(digits: grfd.Data, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"^expected a Recipe of pgd-at, got Recipe\("):
-        api.fit_run("pgd-at", tmp_path / "run", Config(data="tensors"), DEFENSES["trades"].Recipe(), digits)
+        api.fit_run("pgd-at", tmp_path / "run", Config(data="tensors"), DEFENSES["trades"].Recipe(), Own(digits))
     assert list(tmp_path.iterdir()) == []
 
 

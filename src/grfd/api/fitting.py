@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from grfd import processes, runs, schema
-from grfd.api.job import OwnModel, as_path, build_architecture, named_data
+from grfd.api.job import AS_NAMED, Own, OwnModel, as_path, build_architecture, named_data
 from grfd.config import Config, changed, checked
 from grfd.config import preset as preset_config
 from grfd.data.record import Data, as_images
@@ -18,6 +18,7 @@ from grfd.models.trial import Trial, check_answer, check_trainable, smallest_bat
 from grfd.runs import Run
 from grfd.seeds import left_as_found
 from grfd.training.classification import images_for, split_for
+from grfd.training.job import Job
 from grfd.training.limits import check_passes
 
 
@@ -31,20 +32,18 @@ def train(
     Raises `UserError` for what cannot be trained, before training starts.
     """
     config = preset_config(preset, **fields, **_named(data, model))
-    return train_run(as_path(out, "out"), config, data, model)
+    return train_run(as_path(out, "out"), config, Own(data, model))
 
 
 @left_as_found()
-def train_run(
-    out: Path, config: Config, data: Data | None = None, model: OwnModel | None = None, *, trust: bool = False
-) -> Run:
-    """`train` with a configuration. `trust`: whether the user asked for the code that it names."""
+def train_run(out: Path, config: Config, own: Own = AS_NAMED) -> Run:
+    """`train` with a configuration."""
     with runs.locked(out):
-        run, loaded, target = prepare(out, config, data, model, trust=trust)
-        standard.fit(run, loaded, target)
-        grfd_defense.fit(run, loaded, target)
-        standard.fit_second(run, loaded, target)
-    return run
+        job = prepare(out, config, own)
+        standard.fit(job.run, job.data, job.architecture)
+        grfd_defense.fit(job.run, job.data, job.architecture)
+        standard.fit_second(job.run, job.data, job.architecture)
+    return job.run
 
 
 def fit(
@@ -68,31 +67,22 @@ def fit(
     folder = as_path(out, "out")
     config = runs.load(folder).config if (folder / "config.json").exists() else Config()
     named = _named(data, model)
-    return fit_run(defense, folder, changed(config, **named, **fields), chosen, data, model, trust=trust)
+    return fit_run(defense, folder, changed(config, **named, **fields), chosen, Own(data, model, trust))
 
 
 @left_as_found()
-def fit_run(
-    defense: str,
-    out: Path,
-    config: Config,
-    recipe: Any,
-    data: Data | None = None,
-    model: OwnModel | None = None,
-    *,
-    trust: bool = False,
-) -> Run:
+def fit_run(defense: str, out: Path, config: Config, recipe: Any, own: Own = AS_NAMED) -> Run:
     """`fit` with a configuration and a recipe. Nothing is written before everything is checked."""
     module = defense_named(defense)
     with runs.locked(out):
-        loaded, target = examined(config, data, model, trust=trust)
-        settled = recipes.prepared(module, recipe, loaded, config)
-        run = runs.create(out, config, images_for(config, loaded))
-        recipes.keep(run, defense, settled)
-        standard.fit(run, loaded, target)
-        module.fit(run, loaded, target, settled)
-        standard.fit_second(run, loaded, target)
-    return run
+        data, architecture = examined(config, own)
+        settled = recipes.prepared(module, recipe, data, config)
+        job = Job(runs.create(out, config, images_for(config, data)), data, architecture)
+        recipes.keep(job.run, defense, settled)
+        standard.fit(job.run, job.data, job.architecture)
+        module.fit(job.run, job.data, job.architecture, settled)
+        standard.fit_second(job.run, job.data, job.architecture)
+    return job.run
 
 
 def defense_named(name: str) -> DefenseModule:
@@ -109,27 +99,20 @@ def _named(data: Data | None, model: OwnModel | None) -> dict[str, str]:
     return names
 
 
-def prepare(
-    out: Path, config: Config, data: Data | None = None, model: OwnModel | None = None, *, trust: bool = False
-) -> tuple[Run, Data, Architecture]:
-    """What training needs. Everything is checked before the run folder is made, so a mistake leaves none behind.
-
-    `trust`: whether the user asked for the code that `config.model` names (`opening.build_architecture`).
-    """
-    loaded, target = examined(config, data, model, trust=trust)
-    check_generator(config, loaded)
-    return runs.create(out, config, images_for(config, loaded)), loaded, target
+def prepare(out: Path, config: Config, own: Own = AS_NAMED) -> Job:
+    """What training needs. Everything is checked before the run folder is made, so a mistake leaves none behind."""
+    data, architecture = examined(config, own)
+    check_generator(config, data)
+    return Job(runs.create(out, config, images_for(config, data)), data, architecture)
 
 
-def examined(
-    config: Config, data: Data | None = None, model: OwnModel | None = None, *, trust: bool = False
-) -> tuple[Data, Architecture]:
+def examined(config: Config, own: Own = AS_NAMED) -> tuple[Data, Architecture]:
     """The data and the target model of a configuration, checked with it. Nothing is written."""
-    loaded = named_data(checked(config), data)
-    target = build_architecture(config, loaded, model, trust=trust)
-    check_fit(config, loaded, target, own=model is not None or ":" in config.model)
-    check_passes(config, split_for(config, loaded), target)
-    return loaded, target
+    data = named_data(checked(config), own.data)
+    architecture = build_architecture(config, data, own.model, trust=own.trust)
+    check_fit(config, data, architecture, own=own.model is not None or ":" in config.model)
+    check_passes(config, split_for(config, data), architecture)
+    return data, architecture
 
 
 def check_fit(config: Config, data: Data, target: Architecture, *, own: bool = True) -> None:

@@ -2,7 +2,7 @@
 
 import io
 from collections.abc import Iterable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -16,10 +16,32 @@ from grfd.errors import UserError
 from grfd.models import Architecture, architecture
 from grfd.models.own import factory
 from grfd.runs import Run
+from grfd.training.job import Job
 
 Source = Path | str | Run
 OwnModel = Architecture | str
 """What makes the target model: a function or class, or the name of one that the caller wants to be imported."""
+
+
+@dataclass(frozen=True)
+class Own:
+    """What a caller brings in place of what a configuration names."""
+
+    data: Data | None = None
+    model: OwnModel | None = None
+    trust: bool = False
+    """Whether the user asked for the code that the configuration names as its model (`build_architecture`)."""
+
+
+AS_NAMED = Own()
+"""Nothing of the caller's own: data and model are those that the configuration names."""
+
+
+def open_job(source: Source, own: Own = AS_NAMED) -> Job:
+    """A run with its data and its target model. Raises `UserError` where one of them cannot be had."""
+    run = open_run(source)
+    data = load_data(run, own.data)
+    return Job(run, data, build_architecture(run.config, data, own.model, trust=own.trust))
 
 
 def open_run(source: Source) -> Run:

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from grfd.api.fitting import defense_named
-from grfd.api.job import OwnModel, Source, as_path, build_architecture, load_data, open_run, write_npz
+from grfd.api.job import Own, OwnModel, Source, as_path, load_data, open_job, open_run, write_npz
 from grfd.data.image_file import read_pixels
 from grfd.data.record import Data, Split, as_images
 from grfd.defenses import grfd as grfd_defense
@@ -32,10 +32,9 @@ def load_defense(
     Raises `UserError` where the run does not hold the defense.
     """
     module = defense_named(defense)
-    run = open_run(source)
     with left_as_found():
-        loaded = load_data(run, data)
-        return module.load(run, loaded, build_architecture(run.config, loaded, model, trust=trust))
+        job = open_job(source, Own(data, model, trust))
+        return module.load(job.run, job.data, job.architecture)
 
 
 @left_as_found()
@@ -76,16 +75,15 @@ def predict(
         raise UserError(f"images are to be given as paths of files: {error}") from error
     if not paths:
         raise UserError("no image given: expected at least one PNG or JPEG file")
-    run = open_run(source)
-    loaded = load_data(run, data)
-    defense = grfd_defense.load(run, loaded, build_architecture(run.config, loaded, model, trust=trust))
-    shape = tuple(loaded.train.images.shape[1:])
+    job = open_job(source, Own(data, model, trust))
+    defense = grfd_defense.load(job.run, job.data, job.architecture)
+    shape = tuple(job.data.train.images.shape[1:])
     images = torch.stack([read_image(file, shape) for file in paths])
     with torch.no_grad():
         probabilities = defense(images).softmax(1)
     best = probabilities.max(1)
     return [
-        (file, loaded.classes[int(index)], float(value))
+        (file, job.data.classes[int(index)], float(value))
         for file, index, value in zip(paths, best.indices, best.values, strict=True)
     ]
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from grfd import runs
 from grfd.api import fitting
+from grfd.api.job import Own
 from grfd.config import Config, checked
 from grfd.defenses import standard
 from grfd.method.stages import stage_one, stage_three, stage_two
@@ -34,20 +35,20 @@ class Fitting(Training):
 
 def train(settings: Training) -> None:
     console.print(titled("train", f" {settings.out}: {settings.data}, {settings.model}, {settings.epochs} epochs"))
-    fitting.train_run(settings.out, settings.config(), trust=True)  # the model is a preset's, or was typed
+    fitting.train_run(settings.out, settings.config(), Own(trust=True))  # the model is a preset's, or was typed
 
 
 def fit(name: str, settings: Training, recipe: Any, *, trust: bool = False) -> None:
     """What `grfd fit` does. `trust`: whether the code that the run folder names as its model may be imported."""
     console.print(titled("fit", f" {name} in {settings.out}: {settings.data}, {settings.model}"))
-    fitting.fit_run(name, settings.out, settings.config(), recipe, trust=trust)
+    fitting.fit_run(name, settings.out, settings.config(), recipe, Own(trust=trust))
     console.print(f"Attack it: grfd evaluate {settings.out}")
 
 
 def _stage(settings: Training, stage: Callable[..., None], *, takes_model: bool) -> None:
     with runs.locked(settings.out):
-        run, data, target = fitting.prepare(settings.out, settings.config(), trust=True)
-        stage(run, data, target) if takes_model else stage(run, data)
+        job = fitting.prepare(settings.out, settings.config(), Own(trust=True))
+        stage(job.run, job.data, job.architecture) if takes_model else stage(job.run, job.data)
     console.print(f"written to {settings.out}")
 
 

@@ -82,8 +82,8 @@ def _is_done(folder: Path, examples: int) -> bool:
 
 def _do(folder: Path, config: Config, examples: int) -> None:
     with runs.locked(folder):
-        run, data, target = api.prepare(folder, config)
-        standard.fit(run, data, target)
+        job = api.prepare(folder, config)
+        standard.fit(job.run, job.data, job.architecture)
     judgement.evaluate(folder, ("whitebox",), ATTACKS, examples)
 
 

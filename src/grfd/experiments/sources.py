@@ -87,7 +87,8 @@ def _has_source(path: Path) -> bool:
 
 def _train(path: Path, config: Config) -> None:
     with runs.locked(path):
-        standard.fit(*api.prepare(path, config))
+        job = api.prepare(path, config)
+        standard.fit(job.run, job.data, job.architecture)
 
 
 def _is_judged(folder: Path, examples: int) -> bool:

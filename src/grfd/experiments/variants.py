@@ -142,9 +142,9 @@ def _has_standard(folder: Path) -> bool:
 def train_standard(path: Path, config: Config) -> None:
     """The two undefended models of a seed."""
     with runs.locked(path):
-        run, data, target = api.prepare(path, config)
-        standard.fit(run, data, target)
-        standard.fit_second(run, data, target)
+        job = api.prepare(path, config)
+        standard.fit(job.run, job.data, job.architecture)
+        standard.fit_second(job.run, job.data, job.architecture)
 
 
 def is_trained(path: Path) -> bool:
@@ -154,9 +154,10 @@ def is_trained(path: Path) -> bool:
 def train(path: Path, config: Config) -> None:
     """Stages I to III. A training that leaves the finite numbers is a result too: diverged.json says where."""
     with runs.locked(path):
-        run, data, target = api.prepare(path, config)
+        job = api.prepare(path, config)
+        run = job.run
         try:
-            grfd_defense.fit(run, data, target)
+            grfd_defense.fit(run, job.data, job.architecture)
         except Diverged as error:
             runs.write_json(path / "diverged.json", {"said": str(error)})
         slim(run)

@@ -104,7 +104,8 @@ def _judgement(
 
 def _stage_one(path: Path, config: Config) -> None:
     with runs.locked(path):
-        stage_one(*api.prepare(path, config))
+        job = api.prepare(path, config)
+        stage_one(job.run, job.data, job.architecture)
 
 
 def _is_fitted(path: Path, contender: Contender) -> bool:
@@ -115,7 +116,8 @@ def _fit(folder: Path, name: str, config: Config, contender: Contender) -> None:
     """In a folder of its own, with a copy of the seed's stage I where it starts from one."""
     module = DEFENSES[contender.defense]
     with runs.locked(folder / name):
-        run, data, target = api.prepare(folder / name, changed(config, **contender.changes))
+        job = api.prepare(folder / name, changed(config, **contender.changes))
+        run, data, target = job.run, job.data, job.architecture
         channels = data.train.images.shape[1]
         recipe = recipes.settled(module.Recipe(**contender.recipe), channels, module.GREY, module.COLOUR)
         recipes.keep(run, contender.defense, recipe)
