@@ -5,8 +5,6 @@ mode alone (so call `model.eval()` first: in training mode batch norm would lear
 `torch.no_grad()`; and draw from `generator` alone where one is given. A prediction with NaN in it counts as wrong.
 """
 
-from collections.abc import Callable
-
 from grfd.attacks._advgan import advgan
 from grfd.attacks._apgd import apgd_ce, apgd_dlr, apgd_t
 from grfd.attacks._autoattack import aa_torchattacks, autoattack
@@ -22,56 +20,36 @@ from grfd.attacks._pixle import pixle
 from grfd.attacks._rfgsm import rfgsm
 from grfd.attacks._square import square
 from grfd.attacks._vmifgsm import vmifgsm
-from grfd.attacks.budgets import OTHER_BUDGETS, TABLE_1, TORCHATTACKS, TRANSFER
-from grfd.types import Images
+from grfd.attacks.registry import ALL_ATTACKS, TABLE_1_ATTACKS, Attack, AttackEntry
 
-Attack = Callable[..., Images]
-
-ATTACKS: dict[str, Attack] = {
-    "fgsm": fgsm,
-    "pgd": pgd,
-    "aa": autoattack,
-    "eotpgd": eotpgd,
-    "vmifgsm": vmifgsm,
+ATTACKS = {name: entry.function for name, entry in ALL_ATTACKS.items() if entry.table_1}
+OTHER_ATTACKS = {name: entry.function for name, entry in ALL_ATTACKS.items() if not entry.table_1}
+L2_ATTACKS = tuple(name for name, entry in ALL_ATTACKS.items() if "l2" in entry.norms)
+THREATS = {name: entry.threat for name, entry in ALL_ATTACKS.items()}
+TRANSFER = {name: entry.transfer for name, entry in ALL_ATTACKS.items()}
+TORCHATTACKS = {name: entry.torchattacks for name, entry in ALL_ATTACKS.items() if entry.torchattacks is not None}
+TABLE_1 = {
+    "mnist": {name: entry.grey for name, entry in ALL_ATTACKS.items() if entry.table_1},
+    "cifar": {name: entry.colour for name, entry in ALL_ATTACKS.items() if entry.table_1},
 }
-"""The paper's five, in the order of its tables; `aa` is AutoAttack, standard."""
-
-OTHER_ATTACKS: dict[str, Attack] = {
-    "aa_torchattacks": aa_torchattacks,
-    "apgd_ce": apgd_ce,
-    "apgd_dlr": apgd_dlr,
-    "apgd_t": apgd_t,
-    "fab": fab,
-    "fab_t": fab_t,
-    "square": square,
-    "bim": bim,
-    "rfgsm": rfgsm,
-    "mifgsm": mifgsm,
-    "cw": cw,
-    "pixle": pixle,
-    "hmcam": hmcam,
-    "advgan": advgan,
+OTHER_BUDGETS = {
+    "mnist": {name: entry.grey for name, entry in ALL_ATTACKS.items() if not entry.table_1},
+    "cifar": {name: entry.colour for name, entry in ALL_ATTACKS.items() if not entry.table_1},
 }
-"""AutoAttack as TorchAttacks has it, AutoAttack's parts, and the attacks of the paper's section 2.1."""
-
-L2_ATTACKS = ("fgsm", "pgd", "eotpgd", "aa", "aa_torchattacks", "apgd_ce", "apgd_dlr", "apgd_t", "fab",
-              "fab_t", "square")  # fmt: skip
-"""Those that take `norm="l2"`. `cw` knows no other norm."""
-
-THREATS: dict[str, str] = dict.fromkeys([*ATTACKS, *OTHER_ATTACKS], "linf") | {"cw": "l2", "pixle": "pixels"}
-"""What each attack's budget bounds in the judge: the largest change of a pixel, the Euclidean length, or nothing but
-where pixels are set down. Attacks of different threat models never share a worst case."""
 
 __all__ = [
+    "ALL_ATTACKS",
     "ATTACKS",
     "L2_ATTACKS",
     "OTHER_ATTACKS",
     "OTHER_BUDGETS",
     "TABLE_1",
+    "TABLE_1_ATTACKS",
     "THREATS",
     "TORCHATTACKS",
     "TRANSFER",
     "Attack",
+    "AttackEntry",
     "aa_torchattacks",
     "advgan",
     "apgd_ce",

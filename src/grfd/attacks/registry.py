@@ -1,0 +1,151 @@
+"""The registry of attacks: one entry an attack, with all that the judge, tables, pages and help texts need of it."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from grfd.attacks._advgan import advgan
+from grfd.attacks._apgd import apgd_ce, apgd_dlr, apgd_t
+from grfd.attacks._autoattack import aa_torchattacks, autoattack
+from grfd.attacks._bim import bim
+from grfd.attacks._cw import cw
+from grfd.attacks._eotpgd import eotpgd
+from grfd.attacks._fab import fab, fab_t
+from grfd.attacks._fgsm import fgsm
+from grfd.attacks._hmcam import hmcam
+from grfd.attacks._mifgsm import mifgsm
+from grfd.attacks._pgd import pgd
+from grfd.attacks._pixle import pixle
+from grfd.attacks._rfgsm import rfgsm
+from grfd.attacks._square import square
+from grfd.attacks._vmifgsm import vmifgsm
+from grfd.attacks.threat import Norm
+from grfd.types import Images
+
+Attack = Callable[..., Images]
+Keywords = dict[str, Any]
+Threat = Literal["linf", "l2", "pixels"]
+
+
+@dataclass(frozen=True)
+class AttackEntry:
+    """An attack, what it is called, and the keywords under which it is run.
+
+    - `title`: the heading of its column. `narrow_title`: the same, broken so that a table fits 80 columns.
+    - `grey`, `colour`: its budget on grey images (MNIST's) and on colour images (CIFAR-10's and CIFAR-100's).
+      ε and step sizes are in pixels of [0, 1]. Those of Table 1 are the paper's. The others are ours: the ε of the
+      attack of Table 1 that is most alike.
+    - `transfer`: keywords under which it makes examples for *another* model than the one that it sees.
+      An example that leaves at its first success lies just behind the source's decision boundary and transfers badly,
+      so every attack runs all its steps. FAB and C&W search for the smallest perturbation, which is stretched to ε.
+      AutoAttack consists of the parts that raise a loss. `aa_torchattacks` returns what TorchAttacks returns, which is
+      the clean image where it failed.
+    - `passes`: forward passes an image where no image is fooled early (a gradient counts as two more). The remaining
+      time of an evaluation is estimated from it.
+    - `table_1`: whether it is one of the paper's five attacks.
+    - `norms`: what its keyword `norm` accepts; empty where it has no such keyword.
+    - `threat`: what ε bounds: the largest change of a pixel, the Euclidean length of the change, or nothing, where
+      only the pixels' places change. Attacks of different threats never share a worst case.
+    - `torchattacks`: keywords under which it equals that of TorchAttacks 3.5.1, the paper's library, faults included.
+      None where there are no such keywords. TorchAttacks' own AutoAttack, of ten steps, is `aa_torchattacks`.
+    """
+
+    function: Attack
+    title: str
+    grey: Keywords
+    colour: Keywords
+    transfer: Keywords
+    passes: int = 1000
+    table_1: bool = False
+    norms: tuple[Norm, ...] = ()
+    threat: Threat = "linf"
+    torchattacks: Keywords | None = None
+    narrow_title: str | None = None
+
+
+_BOTH: tuple[Norm, ...] = ("linf", "l2")
+_EPS_GREY: Keywords = {"eps": 18 / 255}
+_EPS_COLOUR: Keywords = {"eps": 4 / 255}
+_STEPS_GREY: Keywords = {"eps": 18 / 255, "step_size": 8 / 255, "steps": 100}
+_STEPS_COLOUR: Keywords = {"eps": 4 / 255, "step_size": 2 / 255, "steps": 10}
+_ALL_QUERIES: Keywords = {"active_set": False}
+_ALL_STEPS: Keywords = {"active_set": False, "keep": "best"}
+_STRETCHED: Keywords = {"active_set": False, "stretch": True}
+_LITERAL: Keywords = {"active_set": False, "loss": "literal_cross_entropy"}
+_LITERAL_LAST: Keywords = _LITERAL | {"keep": "last"}
+
+ALL_ATTACKS: dict[str, AttackEntry] = {
+    "fgsm": AttackEntry(
+        fgsm, "FGSM",
+        grey={"eps": 26 / 255},
+        colour={"eps": 8 / 255},
+        transfer=_ALL_QUERIES, torchattacks=_LITERAL, passes=3, table_1=True, norms=_BOTH,
+    ),
+    "pgd": AttackEntry(
+        pgd, "PGD",
+        grey={"eps": 18 / 255, "step_size": 8 / 255, "steps": 100},
+        colour={"eps": 1 / 255, "step_size": 1 / 255, "steps": 200},
+        transfer=_ALL_STEPS, torchattacks=_LITERAL_LAST, passes=300, table_1=True, norms=_BOTH,
+    ),
+    "aa": AttackEntry(
+        autoattack, "AA",
+        grey={"eps": 20 / 255, "version": "standard"},
+        colour={"eps": 4 / 255, "version": "standard"},
+        transfer={"active_set": False, "version": "ascent"}, passes=13_000, table_1=True, norms=_BOTH,
+    ),
+    "eotpgd": AttackEntry(
+        eotpgd, "EOTPGD",
+        grey={"eps": 18 / 255, "step_size": 8 / 255, "steps": 100},
+        colour={"eps": 4 / 255, "step_size": 2 / 255, "steps": 10},
+        transfer=_ALL_STEPS, torchattacks=_LITERAL_LAST, passes=300, table_1=True, norms=_BOTH,
+        narrow_title="EOT-\nPGD",
+    ),
+    "vmifgsm": AttackEntry(
+        vmifgsm, "VMIFGSM",
+        grey={"eps": 18 / 255, "step_size": 8 / 255, "steps": 100},
+        colour={"eps": 4 / 255, "step_size": 2 / 255, "steps": 10},
+        transfer=_ALL_STEPS, torchattacks=_LITERAL_LAST | {"momentum_floor": 0.0}, passes=1800, table_1=True,
+        narrow_title="VMI-\nFGSM",
+    ),
+    "aa_torchattacks": AttackEntry(
+        aa_torchattacks, "AA (TorchAttacks)",
+        grey={"eps": 20 / 255},
+        colour={"eps": 4 / 255},
+        transfer={"as_returned": True}, norms=_BOTH,
+    ),
+    "apgd_ce": AttackEntry(apgd_ce, "APGD-CE", _EPS_GREY, _EPS_COLOUR, _ALL_STEPS, norms=_BOTH),
+    "apgd_dlr": AttackEntry(apgd_dlr, "APGD-DLR", _EPS_GREY, _EPS_COLOUR, _ALL_STEPS, norms=_BOTH),
+    "apgd_t": AttackEntry(apgd_t, "APGD-T", _EPS_GREY, _EPS_COLOUR, _ALL_STEPS, norms=_BOTH),
+    "fab": AttackEntry(fab, "FAB", _EPS_GREY, _EPS_COLOUR, _STRETCHED, norms=_BOTH),
+    "fab_t": AttackEntry(fab_t, "FAB-T", _EPS_GREY, _EPS_COLOUR, _STRETCHED, norms=_BOTH),
+    "square": AttackEntry(square, "Square", _EPS_GREY, _EPS_COLOUR, _ALL_QUERIES, norms=_BOTH),
+    "bim": AttackEntry(bim, "BIM", _STEPS_GREY, _STEPS_COLOUR, _ALL_STEPS, passes=300, torchattacks=_LITERAL_LAST),
+    "rfgsm": AttackEntry(
+        rfgsm, "R+FGSM",
+        grey={"eps": 26 / 255},
+        colour={"eps": 8 / 255},
+        transfer=_ALL_STEPS, torchattacks=_LITERAL_LAST, passes=3,
+    ),
+    "mifgsm": AttackEntry(
+        mifgsm, "MI-FGSM", _STEPS_GREY, _STEPS_COLOUR, _ALL_STEPS, passes=300,
+        torchattacks=_LITERAL_LAST | {"momentum_floor": 0.0},
+    ),
+    "cw": AttackEntry(cw, "C&W (L2)", {"eps": 1.5}, {"eps": 0.5}, _STRETCHED, threat="l2"),
+    "pixle": AttackEntry(pixle, "Pixle", {}, {}, _ALL_QUERIES, threat="pixels"),
+    "hmcam": AttackEntry(hmcam, "HMCAM", _STEPS_GREY, _STEPS_COLOUR, _ALL_QUERIES),
+    "advgan": AttackEntry(advgan, "AdvGAN", _EPS_GREY, _EPS_COLOUR, _ALL_QUERIES),
+}  # fmt: skip
+"""Name → entry, in the order of columns: the paper's five in the order of its tables (`aa` is the standard AutoAttack),
+then AutoAttack as TorchAttacks has it, AutoAttack's parts, and the attacks of the paper's section 2.1."""
+
+TABLE_1_ATTACKS = tuple(name for name, entry in ALL_ATTACKS.items() if entry.table_1)
+"""The paper's five, in the order of its tables."""
+
+
+def names_for_help() -> str:
+    """The names of all attacks, for help texts."""
+    others = [name for name in ALL_ATTACKS if name not in TABLE_1_ATTACKS]
+    return (
+        f"Of the paper's Table 1: {', '.join(TABLE_1_ATTACKS)} (aa is the standard AutoAttack). "
+        f"Others: {', '.join(others)}."
+    )
