@@ -40,9 +40,9 @@ def test_own_tensors_and_module_from_training_to_results(data: grfd.Data, tmp_pa
         learning_rate=0.01, classifier_learning_rate=0.01,
     )  # fmt: skip
     found = grfd.evaluate(run, attacks=["fgsm", "pgd"], examples=30, data=data, model=MyNet)
-    clean = {row["model"]: row["accuracy"] for row in found["rows"] if row["attack"] == "none"}
+    clean = {row.model: row.accuracy for row in found.rows if row.attack == "none"}
     assert clean["standard"] == 1.0
-    assert {row["protocol"] for row in found["rows"]} == {"transfer", "whitebox", "adaptive", "residual"}
+    assert {row.protocol for row in found.rows} == {"transfer", "whitebox", "adaptive", "residual"}
     defense = grfd.load_defense(run, data=data, model=MyNet)
     assert defense(data.test.images).shape == (30, 3)
     assert grfd.results(run) == found
@@ -68,7 +68,7 @@ def test_a_run_on_tensors_asks_for_them_again(data: grfd.Data, tmp_path: Path) -
 def test_alternatives_train_and_evaluate(data: grfd.Data, tmp_path: Path, changes: dict) -> None:
     run = grfd.train(tmp_path / "mine", data=data, epochs=1, classifier_epochs=1, latent=4, device="cpu", **changes)
     found = grfd.evaluate(run, attacks=["fgsm"], examples=10, data=data)
-    assert {row["model"] for row in found["rows"]} == {"standard", "second-standard", "grfd"}
+    assert {row.model for row in found.rows} == {"standard", "second-standard", "grfd"}
 
 
 def test_an_unknown_field_is_named(tmp_path: Path) -> None:

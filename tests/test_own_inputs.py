@@ -35,7 +35,7 @@ def network() -> nn.Sequential:
 def judged(model: Any, out: Path, data: Any, **asked: Any) -> dict[tuple[str, str, str], float]:
     settings = {"attacks": ["fgsm"], "protocols": ["whitebox"], "examples": 12} | asked
     found = grfd.evaluate_model(model, out / "own", data, **settings)
-    return {(row["model"], row["protocol"], row["attack"]): row["accuracy"] for row in found["rows"]}
+    return {(row.model, row.protocol, row.attack): row.accuracy for row in found.rows}
 
 
 @pytest.mark.usefixtures("one_probe")

@@ -98,7 +98,7 @@ def test_a_model_of_ones_own_is_judged_and_shown(folder: Path) -> None:
 def test_the_api_takes_modules_and_tensors(small: Data, tmp_path: Path) -> None:
     model, source = linear(small, 0), linear(small, 1)
     found = grfd.evaluate_model(model, tmp_path / "own", small, sources={"other": source}, attacks=["pgd"], examples=20)
-    rows = {(row["model"], row["protocol"], row["attack"]): row["accuracy"] for row in found["rows"]}
+    rows = {(row.model, row.protocol, row.attack): row.accuracy for row in found.rows}
     assert rows["model", "whitebox", "pgd"] <= rows["model", "transfer", "pgd"] < rows["model", "transfer", "none"]
     assert model.training, "the caller's model is given back as it was"
 

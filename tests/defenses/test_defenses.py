@@ -73,13 +73,13 @@ def test_training_for_robustness_makes_robust(name: str, fitted: Path, digits: g
 
 def test_all_are_judged_together(fitted: Path, digits: grfd.Data, one_probe: None) -> None:
     found = grfd.evaluate(fitted, ("transfer", "whitebox"), ["fgsm"], examples=20, data=digits)
-    judged = {row["model"] for row in found["rows"] if row["protocol"] == "transfer"}
+    judged = {row.model for row in found.rows if row.protocol == "transfer"}
     assert judged == {*RIVALS, "second-standard"}
-    assert {row["model"] for row in found["rows"] if row["protocol"] == "whitebox"} == set(DEFENSES)
+    assert {row.model for row in found.rows if row.protocol == "whitebox"} == set(DEFENSES)
     # of twenty images and hardly trained networks, one image that FGSM misses is noise, and differs between processors
-    flagged = [check for check in found["checks"] if check["flagged"]]
-    assert [check for check in flagged if check["name"] != "transfer beats white-box"] == []
-    kept = {(row["protocol"], row["model"]): row["accuracy"] for row in found["rows"] if row["attack"] == "fgsm"}
+    flagged = [check for check in found.checks if check.flagged]
+    assert [check for check in flagged if check.name != "transfer beats white-box"] == []
+    kept = {(row.protocol, row.model): row.accuracy for row in found.rows if row.attack == "fgsm"}
     both = [name for name in DEFENSES if {("transfer", name), ("whitebox", name)} <= kept.keys()]
     assert both and all(kept["transfer", name] > kept["whitebox", name] - 1.5 / 20 for name in both)
     with np.load(fitted / "gallery.npz") as gallery:

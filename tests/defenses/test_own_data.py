@@ -64,9 +64,9 @@ def test_every_defense_is_fitted_and_judged(mine: Path, one_probe: None, capsys:
     command("evaluate", "run", "--trust", "--protocols", "transfer", "--attacks", "fgsm", "--examples", "4",
             "--defenses", *(name for name in DEFENSES if name != "diffpure"))  # fmt: skip
     assert "F.S., detector" in capsys.readouterr().out
-    found = grfd.results("run")["rows"]
-    assert {row["model"] for row in found} == {*DEFENSES, "second-standard"} - {"standard", "diffpure"}
-    assert all(0 <= row["accuracy"] <= 1 for row in found)
+    found = grfd.results("run").rows
+    assert {row.model for row in found} == {*DEFENSES, "second-standard"} - {"standard", "diffpure"}
+    assert all(0 <= row.accuracy <= 1 for row in found)
     with Image.open("run/gallery.png") as figure:
         assert min(figure.size) > 300
     diffpure = grfd.load_defense("run", defense="diffpure", trust=True)

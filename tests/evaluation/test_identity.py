@@ -16,9 +16,9 @@ from torch import Tensor, nn
 from grfd.data import Split
 from grfd.errors import UserError
 from grfd.evaluation import records
-from grfd.evaluation.case import Case
+from grfd.evaluation.case import Case, Request
 from grfd.evaluation.identity import same_settings
-from grfd.evaluation.judge import STALE, evaluate
+from grfd.evaluation.judge import STALE, attack_all
 from grfd.evaluation.scale import GAP, scale_of
 from grfd.models.checks import Function
 
@@ -55,7 +55,7 @@ def case(split: Split, weight: Tensor, tmp_path: Path) -> Case:
 
 
 def _judged(case: Case, attack: str = "fgsm") -> records.Record:
-    evaluate(case, ["whitebox"], [attack], 40)
+    attack_all(case, Request(["whitebox"], [attack], 40))
     return records.stored(case.folder)["model", "whitebox", attack]
 
 
@@ -94,16 +94,16 @@ def test_other_code_with_the_same_weights_is_judged_anew(case: Case, weight: Ten
 def test_other_weights_leave_no_record_of_another_attack_behind(case: Case, weight: Tensor) -> None:
     """A table is made of all records of a folder, so those that this call did not ask for must fit, too."""
     both = replace(case, budgets=BUDGETS | {"pgd": {"eps": 0.05, "step_size": 0.02, "steps": 3}})
-    evaluate(both, ["whitebox"], ["fgsm", "pgd"], 40)
-    evaluate(replace(both, models={"model": Plain(-weight)}), ["whitebox"], ["fgsm"], 40)
+    attack_all(both, Request(["whitebox"], ["fgsm", "pgd"], 40))
+    attack_all(replace(both, models={"model": Plain(-weight)}), Request(["whitebox"], ["fgsm"], 40))
     assert list(records.stored(case.folder)) == [("model", "whitebox", "fgsm")]
     assert _stale(case) == ["model/whitebox/fgsm.npz", "model/whitebox/pgd.npz"]
 
 
 def test_records_of_other_sources_stay_where_they_are_not_asked_for(case: Case, weight: Tensor) -> None:
     two = replace(case, models={"source": Plain(weight + 0.1), "model": Plain(weight)}, sources=("source",))
-    evaluate(two, ["transfer"], ["fgsm"], 40)
-    evaluate(case, ["whitebox"], ["fgsm"], 40)
+    attack_all(two, Request(["transfer"], ["fgsm"], 40))
+    attack_all(case, Request(["whitebox"], ["fgsm"], 40))
     assert {key[1] for key in records.stored(case.folder, "model")} == {"transfer", "whitebox"}
 
 
@@ -185,7 +185,7 @@ def test_another_number_of_answers_is_another_model() -> None:
 def test_a_record_of_more_images_than_there_are_is_made_anew(case: Case) -> None:
     _judged(case)
     fewer = replace(case, split=case.split.take(10))
-    evaluate(fewer, ["whitebox"], ["fgsm"], 40)
+    attack_all(fewer, Request(["whitebox"], ["fgsm"], 40))
     assert len(records.stored(case.folder)["model", "whitebox", "fgsm"]) == 10
 
 
@@ -219,7 +219,7 @@ def test_where_there_is_no_gap_the_logits_stay_as_they_are() -> None:
 def test_one_epsilon_is_of_one_threat_model(case: Case) -> None:
     budgets = {name: budget for name, budget in BUDGETS.items() if name != "cw"}
     with pytest.raises(UserError, match=r"another measure bounds cw \(the Euclidean length\)"):
-        evaluate(replace(case, budgets=budgets), ["whitebox"], ["fgsm", "cw"], 10)
+        attack_all(replace(case, budgets=budgets), Request(["whitebox"], ["fgsm", "cw"], 10))
 
 
 def _broken(case: Case, change: Callable[[dict], dict]) -> None:

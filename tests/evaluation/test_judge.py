@@ -15,16 +15,16 @@ from grfd.data import Split
 from grfd.errors import UserError
 from grfd.evaluation import judge, records
 from grfd.evaluation.attacker import VOTES, Expected, predictions
-from grfd.evaluation.case import KNOWN, Case, budgets_for, cells
+from grfd.evaluation.case import KNOWN, Case, Request, budgets_for, cells_of
 from grfd.evaluation.checks import run_checks
-from grfd.evaluation.judge import evaluate
+from grfd.evaluation.judge import attack_all
 
 BUDGETS = {
     "fgsm": {"eps": 0.1},
     "pgd": {"eps": 0.1, "step_size": 0.04, "steps": 5},
     "aa": {"eps": 0.1, "steps": 5, "targets": 2, "n_queries": 40},
 }
-ATTACKS = list(BUDGETS)
+ATTACKS = tuple(BUDGETS)
 
 
 class Shifted(nn.Module):
@@ -78,9 +78,9 @@ ALL = ["transfer", "whitebox", "adaptive", "residual"]
 
 
 def test_every_cell_has_a_record_of_every_example(case: Case) -> None:
-    evaluate(case, ALL, ATTACKS, 40)
+    attack_all(case, Request(ALL, ATTACKS, 40))
     found = records.stored(case.folder)
-    assert set(found) == {(c.model, c.protocol, c.attack) for c in cells(case, ALL, ATTACKS)}
+    assert set(found) == {(c.model, c.protocol, c.attack) for c in cells_of(case, Request(ALL, ATTACKS))}
     assert len(found) == 3 * (2 + 2 + 2 + 1)
     for (_, protocol, attack), record in found.items():
         assert record.columns["index"].tolist() == list(range(40))
@@ -90,7 +90,7 @@ def test_every_cell_has_a_record_of_every_example(case: Case) -> None:
 
 
 def test_adaptive_is_at_most_whitebox_and_transfer(case: Case) -> None:
-    evaluate(case, ALL, ATTACKS, 40)
+    attack_all(case, Request(ALL, ATTACKS, 40))
     found = records.stored(case.folder)
     for (model, protocol, attack), record in found.items():
         if protocol == "adaptive":
@@ -115,7 +115,7 @@ class Rounded(nn.Module):
 
 def test_adaptive_tries_every_stand_in(case: Case) -> None:
     rounded = replace(case, models={"standard": case.models["standard"], "rounded": Rounded(case.models["standard"])})
-    evaluate(rounded, ["whitebox", "adaptive"], ["fgsm"], 40)
+    attack_all(rounded, Request(["whitebox", "adaptive"], ["fgsm"], 40))
     found = records.stored(case.folder)
     left = {protocol: found["rounded", protocol, "fgsm"].robust.mean() for protocol in ("whitebox", "transfer")}
     assert found["rounded", "whitebox", "fgsm"].robust.mean() > 0.9
@@ -141,7 +141,9 @@ class Rejecting(nn.Module):
 def test_a_rejected_image_is_wrong_before_an_attack_and_held_after_it(case: Case) -> None:
     brightness = case.split.images.mean((1, 2, 3))
     detector = Rejecting(case.models["standard"], brightness.median().item())
-    evaluate(replace(case, models={"standard": case.models["standard"], "detector": detector}), ALL[:3], ["pgd"], 40)
+    attack_all(
+        replace(case, models={"standard": case.models["standard"], "detector": detector}), Request(ALL[:3], ["pgd"], 40)
+    )
     found = records.stored(case.folder)
     rejected = (brightness > brightness.median()).numpy()
     record = found["detector", "whitebox", "pgd"]
@@ -152,7 +154,7 @@ def test_a_rejected_image_is_wrong_before_an_attack_and_held_after_it(case: Case
 
 
 def test_worst_case_is_at_most_each_attack(case: Case) -> None:
-    evaluate(case, ["whitebox"], ATTACKS, 40)
+    attack_all(case, Request(["whitebox"], ATTACKS, 40))
     mine = [record for key, record in records.stored(case.folder).items() if key[0] == "grfd"]
     worst = records.worst_case(mine)
     assert len(mine) == 3
@@ -163,7 +165,7 @@ def test_worst_case_is_at_most_each_attack(case: Case) -> None:
 def test_transfer_is_made_on_the_standard_model(case: Case) -> None:
     """A model that is the standard model falls under transfer as under whitebox, but for other random starts."""
     twin = replace(case, models=case.models | {"grfd": case.models["standard"]})
-    evaluate(twin, ["transfer", "whitebox"], ["pgd"], 40)
+    attack_all(twin, Request(["transfer", "whitebox"], ["pgd"], 40))
     found = records.stored(case.folder)
     transferred, seeing = (
         found["grfd", "transfer", "pgd"].robust.sum(),
@@ -174,7 +176,7 @@ def test_transfer_is_made_on_the_standard_model(case: Case) -> None:
 
 def test_transferred_examples_take_all_steps(case: Case) -> None:
     """Whitebox examples leave at their first success; those for other models are moved as long as the attack lasts."""
-    evaluate(case, ["transfer", "whitebox"], ["pgd"], 40)
+    attack_all(case, Request(["transfer", "whitebox"], ["pgd"], 40))
     found = records.stored(case.folder)
     transfer, whitebox = found["grfd", "transfer", "pgd"], found["standard", "whitebox", "pgd"]
     assert (transfer.columns["queries"] == 7).all()
@@ -191,7 +193,7 @@ def test_stopped_after_any_batch_it_gives_the_same_bits(
     case: Case, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop: int
 ) -> None:
     other = replace(case, folder=tmp_path / "other")
-    evaluate(other, ALL, ATTACKS, 40)
+    attack_all(other, Request(ALL, ATTACKS, 40))
     append: Callable = records.append
     calls = []
 
@@ -204,16 +206,16 @@ def test_stopped_after_any_batch_it_gives_the_same_bits(
     here = replace(case, folder=tmp_path / "here")
     monkeypatch.setattr(records, "append", stopping)
     with pytest.raises(KeyboardInterrupt):
-        evaluate(here, ALL, ATTACKS, 40)
+        attack_all(here, Request(ALL, ATTACKS, 40))
     monkeypatch.setattr(records, "append", append)
-    evaluate(here, ALL, ATTACKS, 40)
+    attack_all(here, Request(ALL, ATTACKS, 40))
     assert _files(here.folder) == _files(other.folder)
 
 
 def test_more_examples_add_to_the_record(case: Case, tmp_path: Path) -> None:
-    evaluate(case, ALL, ["pgd"], 16)
+    attack_all(case, Request(ALL, ["pgd"], 16))
     before = records.stored(case.folder)
-    evaluate(case, ALL, ["pgd"], 40)
+    attack_all(case, Request(ALL, ["pgd"], 40))
     after = records.stored(case.folder)
     for key, record in before.items():
         assert len(record) == 16 and len(after[key]) == 40
@@ -222,31 +224,31 @@ def test_more_examples_add_to_the_record(case: Case, tmp_path: Path) -> None:
 
 
 def test_a_record_of_other_settings_is_made_anew(case: Case) -> None:
-    evaluate(case, ["whitebox"], ["pgd"], 40)
+    attack_all(case, Request(["whitebox"], ["pgd"], 40))
     stronger = replace(case, budgets=BUDGETS | {"pgd": {"eps": 0.5, "step_size": 0.1, "steps": 5}})
-    evaluate(stronger, ["whitebox"], ["pgd"], 40)
+    attack_all(stronger, Request(["whitebox"], ["pgd"], 40))
     record = records.stored(case.folder)["grfd", "whitebox", "pgd"]
     assert record.settings["attack"]["eps"] == 0.5 and len(record) == 40
     assert record.columns["norm"].max() > 0.1
 
 
 def test_a_damaged_record_is_named(case: Case) -> None:
-    evaluate(case, ["whitebox"], ["fgsm"], 40)
+    attack_all(case, Request(["whitebox"], ["fgsm"], 40))
     path = records.path_of(case.folder, "grfd", "whitebox", "fgsm")
     path.write_bytes(path.read_bytes()[:-30])
     with pytest.raises(UserError, match=r"fgsm\.npz is no whole record"):
-        evaluate(case, ["whitebox"], ["fgsm"], 40)
+        attack_all(case, Request(["whitebox"], ["fgsm"], 40))
 
 
 @pytest.mark.parametrize(("wanted", "attacks"), [(["whitbox"], ["pgd"]), (["whitebox"], ["pdg"])])
 def test_unknown_names_are_refused(case: Case, wanted: list[str], attacks: list[str]) -> None:
     with pytest.raises(UserError, match=r"unknown (protocol 'whitbox'|attack 'pdg')"):
-        evaluate(case, wanted, attacks, 40)
+        attack_all(case, Request(wanted, attacks, 40))
 
 
 def test_a_random_defense_is_judged_by_votes_and_the_record_says_so(case: Case) -> None:
     noisy = replace(case, models=case.models | {"grfd": Shifted(case.models["standard"], noise=0.1)})
-    evaluate(noisy, ALL, ["pgd"], 16)
+    attack_all(noisy, Request(ALL, ["pgd"], 16))
     record = records.stored(case.folder)["grfd", "adaptive", "pgd"]
     assert record.settings["votes"] == VOTES and "majority" in record.settings["rule"]
 
@@ -283,7 +285,7 @@ def test_one_eps_for_all_attacks_takes_the_step_sizes_along() -> None:
 
 
 def test_settings_are_json_and_complete(case: Case) -> None:
-    evaluate(case, ["adaptive"], ["pgd"], 16)
+    attack_all(case, Request(["adaptive"], ["pgd"], 16))
     record = records.stored(case.folder)["grfd", "adaptive", "pgd"]
     assert json.loads(json.dumps(record.settings)) == record.settings
     assert record.settings["extra"] == [["pgd", {"step_size": 0.1}], ["square", {"n_queries": 20}]]
@@ -327,7 +329,7 @@ def test_checks_name_a_masked_gradient(case: Case, fault: str) -> None:
 
 
 def test_checks_raise_no_flag_on_honest_models(case: Case) -> None:
-    evaluate(case, ALL, ATTACKS, 40)
+    attack_all(case, Request(ALL, ATTACKS, 40))
     checks = run_checks(case)
     assert [check for check in checks if check.flagged] == []
     assert {check.name for check in checks} >= {"transfer beats white-box", "gradient-free beats white-box"}

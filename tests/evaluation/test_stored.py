@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 
 from grfd.errors import UserError
+from grfd.evaluation.checks import Check
+from grfd.evaluation.numbers import Row
 from grfd.evaluation.stored import read_checks, read_evaluation, read_results
 
 ROW = {"model": "standard", "protocol": "whitebox", "attack": "pgd", "examples": 10, "accuracy": 0.5}
@@ -94,5 +96,6 @@ def test_a_folder_of_that_name_and_none(tmp_path: Path, name: str) -> None:
 def test_what_is_whole_is_read(tmp_path: Path) -> None:
     (tmp_path / "results.json").write_text(json.dumps(RESULTS | {"rows": [ROW, ROW | {"accuracy": 1}]}))
     (tmp_path / "evaluation.json").write_text(json.dumps(EVALUATION))
-    assert read_results(tmp_path)["rows"][0] == ROW and read_checks(tmp_path) == [CHECK]
+    assert read_results(tmp_path).rows[0] == Row(**ROW) and read_checks(tmp_path) == (Check(**CHECK),)
+    assert json.dumps(read_results(tmp_path).to_json()) == (tmp_path / "results.json").read_text()
     assert read_evaluation(tmp_path, "images")["images"] == "MNIST"

@@ -9,10 +9,11 @@ from rich.console import Console
 from grfd.errors import UserError
 from grfd.evaluation import records
 from grfd.evaluation.case import CONTROL
-from grfd.evaluation.checks import as_rows, on_records
+from grfd.evaluation.checks import on_records
 from grfd.evaluation.numbers import Row, rows
 from grfd.evaluation.probes import PROBES
 from grfd.evaluation.records import Record
+from grfd.evaluation.stored import read_results
 from grfd.experiments.page import page
 from grfd.experiments.robust import numbers as robust_page
 from grfd.experiments.robust import section as robust_section
@@ -97,13 +98,14 @@ def test_committed_results_follow_from_committed_records() -> None:
     runs = sorted(RESULTS.rglob("results.json"))
     assert runs
     for file in runs:
-        found = json.loads(file.read_text())
-        assert found["rows"] == [vars(row) for row in rows(file.parent)]
+        found = read_results(file.parent)
+        assert json.loads(file.read_text()) == found.to_json()
+        assert found.rows == tuple(rows(file.parent))
         # all models met the same probes, and their comparisons of records are those that the records make
-        models = {row["model"] for row in found["rows"]} - {CONTROL}
-        probed = {model: {each["name"] for each in found["checks"] if each["model"] == model} for model in models}
-        compared = [each for each in found["checks"] if each["name"] not in PROBES]
+        models = {row.model for row in found.rows} - {CONTROL}
+        probed = {model: {each.name for each in found.checks if each.model == model} for model in models}
+        compared = [each for each in found.checks if each.name not in PROBES]
         assert len({frozenset(names & PROBES.keys()) for names in probed.values()}) == 1, file
         assert all(names & PROBES.keys() for names in probed.values()), file
-        derived = [check for model in models for check in as_rows(on_records(file.parent, model))]
+        derived = [check for model in models for check in on_records(file.parent, model)]
         assert sorted(map(str, compared)) == sorted(map(str, derived)), file

@@ -1,19 +1,20 @@
 """Attacks on a run, or on a model of the user's own, and the table that comes of them."""
 
 from pathlib import Path
-from typing import Any
 
 import tyro
 from rich.text import Text
 
 from grfd import runs
 from grfd.api import evaluating
+from grfd.api.job import Own, open_run
+from grfd.api.own_model import NamedModel
 from grfd.attacks import ATTACKS
 from grfd.commands.arguments import Mode
 from grfd.config import Config, checked
 from grfd.errors import UserError
-from grfd.evaluation.case import check_names
-from grfd.evaluation.numbers import Row
+from grfd.evaluation.case import Request
+from grfd.evaluation.numbers import Results
 from grfd.evaluation.protocols import PROTOCOLS, Protocol
 from grfd.experiments.paper import published
 from grfd.progress import answer_alone, console, print_json, titled
@@ -95,21 +96,22 @@ def evaluate(
     """
     if (run is None) == (model is None):
         raise UserError("expected a run folder, or --model package.module:factory, and not both")
-    check_names(list(protocols), list(attacks))
+    request = Request(protocols, attacks, examples, eps)
     with answer_alone(json):
         if run is not None:
-            found, folder = evaluating.evaluate(run, protocols, attacks, examples, defenses=defenses, trust=trust), run
+            folder = run
+            results = evaluating.evaluate_run(open_run(run), request, defenses, Own(trust=trust))
         else:
             assert model is not None
             if out is None:
                 raise UserError("expected --out FOLDER, where the records of your model go")
+            folder = out
             config = checked(Config(data=data, data_dir=data_dir, model=model))
-            asked = {"protocols": protocols, "attacks": attacks, "examples": examples, "eps": eps}
-            found, folder = evaluating.evaluate_named(config, weights, adapter, sources, out, **asked), out
+            results = evaluating.evaluate_named(NamedModel(model, weights, adapter), sources, out, request, config)
     if json:
-        print_json(found)
+        print_json(results.to_json())
     else:
-        print_results(runs.load(folder), found)
+        print_results(runs.load(folder), results)
 
 
 def show(run: RunFolder, *, json: bool = False) -> None:
@@ -119,23 +121,23 @@ def show(run: RunFolder, *, json: bool = False) -> None:
         run: The run folder.
         json: Print {"rows": [...], "checks": [...]} instead; attack "none" is clean, "worst" the worst case.
     """
-    found = evaluating.results(run)
+    results = evaluating.results(run)
     if json:
-        print_json(found)
+        print_json(results.to_json())
     else:
-        print_results(runs.load(run), found)
+        print_results(runs.load(run), results)
 
 
-def print_results(run: Run, found: dict[str, list[dict[str, Any]]]) -> None:
-    rows = [Row(**row) for row in found["rows"]]
+def print_results(run: Run, results: Results) -> None:
+    rows = list(results.rows)
     beside = published(rows, run.config.data) if any(row.model == "grfd" for row in rows) else {}
     console.print(printed(rows, beside))
     for name, meaning in PROTOCOLS.items():
-        if any(row["protocol"] == name for row in found["rows"]):
+        if any(row.protocol == name for row in rows):
             console.print(titled(f"  {name}", f": {meaning}"))
-    flagged = [check for check in found["checks"] if check["flagged"]]
-    console.print(f"Masking checks: {len(found['checks'])} made, {len(flagged)} flagged")
+    flagged = [check for check in results.checks if check.flagged]
+    console.print(f"Masking checks: {len(results.checks)} made, {len(flagged)} flagged")
     for check in flagged:
-        console.print(Text.assemble(("  !", "bold red"), f" {check['model']}: {check['name']}: {check['detail']}"))
+        console.print(Text.assemble(("  !", "bold red"), f" {check.model}: {check.name}: {check.detail}"))
     if run.has("fig3.png"):
         console.print(f"Figure: {run.file('fig3.png')}")

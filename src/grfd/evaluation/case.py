@@ -1,5 +1,6 @@
 """What is judged: models, images and budgets; the cells that there are to do; and what each record says of itself."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from grfd import schema
 from grfd.attacks import ATTACKS, OTHER_ATTACKS, OTHER_BUDGETS, TABLE_1, THREATS, TRANSFER
 from grfd.attacks.ranges import SHARE, in_range
 from grfd.data.record import Split, as_images
@@ -25,11 +27,34 @@ KNOWN = {**ATTACKS, **OTHER_ATTACKS}
 
 
 @dataclass(frozen=True)
+class Request(schema.Record):
+    """What an evaluation is asked for. Raises `UserError` for unknown names and values out of range when it is made."""
+
+    protocols: tuple[str, ...] = ("transfer", "whitebox", "adaptive")
+    attacks: tuple[str, ...] = tuple(ATTACKS)
+    examples: schema.Examples = 1000
+    """The first images of the test split."""
+    eps: schema.Pixels | None = None
+    """One ε for all attacks, in pixels of [0, 1], in place of Table 1's."""
+
+    def conflict(self) -> str | None:
+        return _unknown("protocol", self.protocols, list(PROTOCOLS)) or _unknown("attack", self.attacks, list(KNOWN))
+
+
+def _unknown(kind: str, names: Sequence[str], known: Sequence[str]) -> str | None:
+    """What is wrong with names that are to be some of those known; None where nothing is."""
+    if not names:
+        return f"no {kind} is named: expected at least one of {', '.join(known)}"
+    wrong = [name for name in names if name not in known]
+    return f"unknown {kind} {wrong[0]!r}: expected one of {', '.join(known)}" if wrong else None
+
+
+@dataclass(frozen=True)
 class Case:
     """What is judged: models by name, images, and where the records go.
 
     `sources` are the models on which transferred examples are made. `identities` (what each model is known by) and
-    `scales` (what its logits are multiplied by before it is attacked) are found by `evaluate`, for the models of this
+    `scales` (what its logits are multiplied by before it is attacked) are found by `looked_at`, for the models of this
     case; the identities go into the records, so that those of other models are made anew.
     """
 
@@ -67,7 +92,7 @@ def budgets_for(channels: int, eps: float | None = None) -> dict[str, dict[str, 
     return {name: _rescaled(budget, eps) for name, budget in budgets.items() if THREATS[name] == "linf"}
 
 
-def check_budgets(budgets: dict[str, dict[str, Any]], attacks: list[str]) -> None:
+def check_budgets(budgets: dict[str, dict[str, Any]], attacks: Sequence[str]) -> None:
     """Raises `UserError` where an attack has no budget under the ε that was asked for."""
     left = [name for name in attacks if name not in budgets]
     if left:
@@ -83,16 +108,6 @@ def _rescaled(budget: dict[str, Any], eps: float) -> dict[str, Any]:
     return budget | {name: value for name, value in changed.items() if name in budget}
 
 
-def check_names(protocols: list[str], attacks: list[str]) -> None:
-    """Raises `UserError` for an unknown protocol or attack, and where there is none."""
-    for kind, names, known in (("protocol", protocols, list(PROTOCOLS)), ("attack", attacks, list(KNOWN))):
-        if not names:
-            raise UserError(f"no {kind} is named: expected at least one of {', '.join(known)}")
-        for name in names:
-            if name not in known:
-                raise UserError(f"unknown {kind} {name!r}: expected one of {', '.join(known)}")
-
-
 NEEDED = {
     "transfer": "give a source, on which its examples are made",
     "residual": "it needs a defense that classifies a residual, as grfd does",
@@ -102,7 +117,7 @@ NEEDED = {
 """Protocol → what it needs of the models."""
 
 
-def check_applies(case: Case, wanted: list[str]) -> None:
+def check_applies(case: Case, wanted: Sequence[str]) -> None:
     """Raises `UserError` for a protocol that none of the models can be attacked under.
 
     Whoever names all of them means those that apply.
@@ -112,14 +127,13 @@ def check_applies(case: Case, wanted: list[str]) -> None:
             raise UserError(f"protocol {protocol} applies to none of {', '.join(case.models)}: {NEEDED[protocol]}")
 
 
-def cells(case: Case, wanted: list[str], attacks: list[str]) -> list[Cell]:
+def cells_of(case: Case, request: Request) -> list[Cell]:
     """What there is to do, in order: whitebox and transfer come first, since adaptive builds on them."""
-    check_names(wanted, attacks)
-    needed = {*wanted, *(("whitebox", "transfer") if "adaptive" in wanted else ())}
+    needed = {*request.protocols, *(("whitebox", "transfer") if "adaptive" in request.protocols else ())}
     order = [name for name in ("whitebox", "transfer", "residual", "adaptive") if name in needed]
     return [
         Cell(model, protocol, attack)
-        for attack in attacks
+        for attack in request.attacks
         for protocol in order
         for model, defense in case.models.items()
         if _applies(case, model, protocol, defense)
@@ -139,17 +153,17 @@ def sources_for(case: Case, model: str) -> list[str]:
 @torch.no_grad()
 def looked_at(case: Case) -> Case:
     """The case with what each of its models is known by, and with the scale of its logits."""
-    images = as_images(case.split.images[: scale.EXAMPLES].to(case.device))
+    images = as_images(case.split.images[: scale.SCALE_EXAMPLES].to(case.device))
     identities, scales = {}, {}
     for name, model in case.models.items():
-        count = FEW_RANDOM if is_stochastic(model) else len(images)
+        count = RANDOM_SCALE_EXAMPLES if is_stochastic(model) else len(images)
         with seeded(case.seed, "look", name):
             identities[name] = identity.known_by(model, images)
             scales[name] = scale.logit_scale(model, images[:count])
     return replace(case, identities=identities, scales=scales)
 
 
-FEW_RANDOM = 20
+RANDOM_SCALE_EXAMPLES = 20
 """Images from which a random model's scale is found: an answer of it may be a whole purification."""
 
 

@@ -3,7 +3,7 @@
 Probes of each model on clean images (`probes`), and comparisons of what is recorded. Each check names what it saw.
 """
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 from grfd.data.record import as_images
@@ -14,7 +14,8 @@ from grfd.evaluation.records import Record
 from grfd.progress import progress
 from grfd.seeds import seeded
 
-EXAMPLES = 200
+CHECKED_EXAMPLES = 200
+"""Images of the split that each check is made on."""
 
 
 @dataclass(frozen=True)
@@ -29,8 +30,8 @@ class Check:
 
 def run_checks(case: Case) -> list[Check]:
     """All checks, on the first images of the split and on what is recorded."""
-    images = as_images(case.split.images[:EXAMPLES].to(case.device))
-    labels = case.split.labels[:EXAMPLES].to(case.device)
+    images = as_images(case.split.images[:CHECKED_EXAMPLES].to(case.device))
+    labels = case.split.labels[:CHECKED_EXAMPLES].to(case.device)
     found = []
     judged = {name: model for name, model in case.models.items() if name != CONTROL}
     with progress("masking checks", len(judged) * len(PROBES)) as advance:
@@ -41,10 +42,6 @@ def run_checks(case: Case) -> list[Check]:
                 found.append(Check(name, check, flagged, detail))
                 advance(1, f"{name}: {check}")
     return found + [look for name in judged for look in on_records(case.folder, name)]
-
-
-def as_rows(checks: list[Check]) -> list[dict[str, object]]:
-    return [asdict(check) for check in checks]
 
 
 def on_records(folder: Path, model: str) -> list[Check]:

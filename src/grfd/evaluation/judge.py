@@ -11,7 +11,7 @@ from grfd.data.record import as_images
 from grfd.errors import UserError
 from grfd.evaluation import identity, protocols, records
 from grfd.evaluation.attacker import Attempt, predictions, residual_of, without_randomness
-from grfd.evaluation.case import Case, Cell, cells, check_budgets, looked_at, settings_of, sources_for
+from grfd.evaluation.case import Case, Cell, Request, cells_of, check_budgets, looked_at, settings_of, sources_for
 from grfd.evaluation.protocols import Outcome
 from grfd.evaluation.records import Record
 from grfd.memory import keep_freed_memory
@@ -22,16 +22,17 @@ from grfd.types import Images, Labels
 BATCH = 500
 
 
-def evaluate(case: Case, wanted: list[str], attacks: list[str], examples: int) -> None:
-    """Writes the records that are missing, up to the first `examples` images of the split.
+def attack_all(case: Case, request: Request) -> None:
+    """Writes the records that are missing, up to the first `request.examples` images of the split.
 
-    Several processes take a batch each, side by side; the records are those of a single one to the bit.
+    The budgets are those of the case. Several processes take a batch each, side by side; the records are those of a
+    single one to the bit.
     """
-    examples = min(examples, len(case.split))
-    todo = cells(case, wanted, attacks)
-    check_budgets(case.budgets, attacks)
+    examples = min(request.examples, len(case.split))
+    todo = cells_of(case, request)
+    check_budgets(case.budgets, request.attacks)
     if not todo:
-        raise UserError(f"no model here can be judged under {', '.join(wanted)}: nothing to do")
+        raise UserError(f"no model here can be judged under {', '.join(request.protocols)}: nothing to do")
     case = case if case.identities else looked_at(case)
     _set_stale_aside(case, todo)
     processes.wait()
@@ -41,7 +42,7 @@ def evaluate(case: Case, wanted: list[str], attacks: list[str], examples: int) -
     keep_freed_memory()
     # batches outside, cells inside: a transferred batch is crafted once for all models
     with progress("attacks", total) as advance:
-        for attack in attacks:
+        for attack in request.attacks:
             mine = [cell for cell in todo if cell.attack == attack]
             for done in _rounds(case, mine, examples):
                 _round(case, mine, done, examples, advance)

@@ -1,11 +1,13 @@
 """The numbers of a run folder, from its records alone: robust accuracy by model, protocol and attack."""
 
 import statistics
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
 from grfd.attacks import THREATS
+from grfd.errors import UserError
+from grfd.evaluation.checks import Check
 from grfd.evaluation.protocols import PROTOCOLS
 from grfd.evaluation.records import Record, stored, worst_case
 
@@ -33,6 +35,29 @@ class Row:
     attack: str
     examples: int
     accuracy: float
+
+
+@dataclass(frozen=True)
+class Results:
+    """What an evaluation says: the numbers of a run folder in the order of its table, and the masking checks."""
+
+    rows: tuple[Row, ...]
+    checks: tuple[Check, ...]
+
+    def to_json(self) -> dict[str, list[dict[str, Any]]]:
+        """{"rows": [...], "checks": [...]}: the content of results.json, and of `grfd show --json`."""
+        return {"rows": [asdict(row) for row in self.rows], "checks": [asdict(check) for check in self.checks]}
+
+    def to_frame(self) -> Any:
+        """The rows as a pandas `DataFrame`, one column for each field of `Row`.
+
+        Raises `UserError` where pandas is not installed.
+        """
+        try:
+            import pandas  # an optional dependency, and slow to import
+        except ImportError as error:
+            raise UserError(f"to_frame needs pandas: pip install 'grfd[frame]' ({error})") from error
+        return pandas.DataFrame([asdict(row) for row in self.rows], columns=[field.name for field in fields(Row)])
 
 
 def rows(folder: Path) -> list[Row]:
@@ -65,11 +90,6 @@ def of_one_threat(attacks: list[str]) -> list[str]:
     threats = {name: THREATS.get(name, "linf") for name in attacks}
     shared = "linf" if "linf" in threats.values() else threats[attacks[0]]
     return [name for name in attacks if threats[name] == shared]
-
-
-def results(folder: Path, checks: list[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
-    """The content of results.json, and of `grfd show --json`."""
-    return {"rows": [asdict(row) for row in rows(folder)], "checks": checks}
 
 
 def grid(numbers: list[Row]) -> dict[tuple[str, str], dict[str, Row]]:

@@ -11,10 +11,10 @@ from torch import nn
 from grfd.evaluation.attacker import answer, surrogate_of, without_randomness
 from grfd.types import Images, Logits
 
-EXAMPLES = 200
+SCALE_EXAMPLES = 200
 """Clean images from which the scale is found."""
 
-LARGEST = 1e30
+LARGEST_GAP = 1e30
 """A gap beyond it, or below its inverse, is not mended: the factor or its logits would overflow."""
 
 GAP = 10.0
@@ -30,7 +30,7 @@ def logit_scale(defense: nn.Module, images: Images) -> float:
     number. 1 where the median difference of the two largest logits is 0, not finite, or beyond any sensible size.
     """
     model = surrogate_of(without_randomness(defense))
-    return scale_of(torch.cat([answer(model, part) for part in images.split(EXAMPLES)]))
+    return scale_of(torch.cat([answer(model, part) for part in images.split(SCALE_EXAMPLES)]))
 
 
 def scale_of(logits: Logits) -> float:
@@ -40,4 +40,4 @@ def scale_of(logits: Logits) -> float:
         return 1.0
     best = finite.topk(2, dim=1).values
     gap = float((best[:, 0] - best[:, 1]).median())
-    return GAP / gap if 1 / LARGEST < gap < LARGEST else 1.0
+    return GAP / gap if 1 / LARGEST_GAP < gap < LARGEST_GAP else 1.0

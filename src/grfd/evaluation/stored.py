@@ -4,32 +4,32 @@ import json
 import math
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from grfd.errors import UserError
 from grfd.evaluation.checks import Check
-from grfd.evaluation.numbers import Row
+from grfd.evaluation.numbers import Results, Row
 from grfd.files import read_regular
 
-KINDS: dict[str, type[Row] | type[Check]] = {"rows": Row, "checks": Check}
+Kind = TypeVar("Kind", Row, Check)
 EVALUATION: dict[str, type] = {"protocols": list, "attacks": list, "examples": int, "images": str}
 """Of evaluation.json what is read; there is more in it."""
 WAY_OUT = "delete it and run grfd evaluate again, which keeps the records"
 
 
-def read_results(folder: Path) -> dict[str, list[dict[str, Any]]]:
+def read_results(folder: Path) -> Results:
     """The content of results.json. Raises `UserError` where it is damaged."""
     file = folder / "results.json"
-    found = _object(file)
-    if set(found) != set(KINDS):
+    content = _object(file)
+    if set(content) != {field.name for field in fields(Results)}:
         raise _damaged(file, "expected rows and checks")
-    return {part: _part(file, found, part) for part in KINDS}
+    return Results(_part(file, content, "rows", Row), _part(file, content, "checks", Check))
 
 
-def read_checks(folder: Path) -> list[dict[str, Any]]:
+def read_checks(folder: Path) -> tuple[Check, ...]:
     """The masking checks of results.json. Raises `UserError` where it is damaged."""
     file = folder / "results.json"
-    return _part(file, _object(file), "checks")
+    return _part(file, _object(file), "checks", Check)
 
 
 def read_evaluation(folder: Path, *needed: str) -> dict[str, Any]:
@@ -45,14 +45,14 @@ def read_evaluation(folder: Path, *needed: str) -> dict[str, Any]:
     return found
 
 
-def _part(file: Path, found: dict[str, Any], part: str) -> list[dict[str, Any]]:
-    listed = found.get(part)
+def _part(file: Path, content: dict[str, Any], part: str, kind: type[Kind]) -> tuple[Kind, ...]:
+    listed = content.get(part)
     if not isinstance(listed, list):
         raise _damaged(file, f"{part} is no list")
     for index, row in enumerate(listed):
-        if problem := _problem(row, KINDS[part]):
+        if problem := _problem(row, kind):
             raise _damaged(file, f"{part}[{index}]: {problem}")
-    return listed
+    return tuple(kind(**row) for row in listed)
 
 
 def _object(file: Path) -> dict[str, Any]:
@@ -65,7 +65,7 @@ def _object(file: Path) -> dict[str, Any]:
     return found
 
 
-def _problem(row: object, kind: type[Row] | type[Check]) -> str:
+def _problem(row: object, kind: type[Kind]) -> str:
     """What is wrong with a row, if anything."""
     if not isinstance(row, dict) or set(row) != {field.name for field in fields(kind)}:
         return f"expected the fields {', '.join(field.name for field in fields(kind))}"

@@ -247,6 +247,6 @@ def _curve(folder: Path) -> str:
 
 def _checks(folder: Path) -> str:
     checks = read_checks(folder)
-    flagged = [check for check in checks if check["flagged"]]
+    flagged = [check for check in checks if check.flagged]
     head = f"Masking checks of `{folder.name}`: {len(checks)} made, {len(flagged)} flagged."
-    return "\n".join([head, *(f"- {each['model']}: {each['name']}: {each['detail']}" for each in flagged)])
+    return "\n".join([head, *(f"- {each.model}: {each.name}: {each.detail}" for each in flagged)])

@@ -19,7 +19,7 @@ from rich.table import Table
 from grfd.api import evaluating as judgement
 from grfd.config import PRESETS, Config
 from grfd.evaluation import records
-from grfd.evaluation.case import CONTROL, SOURCE
+from grfd.evaluation.case import CONTROL, SOURCE, Request
 from grfd.experiments import variants
 from grfd.experiments.cells import Cell
 from grfd.experiments.rsm_section import EPSILONS, folder_at, rsm_sheet
@@ -90,11 +90,8 @@ def _attack(folder: Path, schedule: Schedule, config: Config, eps: float) -> Non
     judgement.evaluate_models(
         models,
         folder_at(folder, eps),
+        Request(("transfer", "whitebox", "adaptive"), schedule.attacks, schedule.examples, eps),
         sources=tuple(name for name in models if not name.startswith("rsm")),
-        protocols=("transfer", "whitebox", "adaptive"),
-        attacks=schedule.attacks,
-        examples=schedule.examples,
-        eps=eps,
         config=config,
     )
 

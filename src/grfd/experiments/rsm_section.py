@@ -96,11 +96,11 @@ def _flags(folders: Sequence[Path]) -> str:
     lines = []
     for model, label in MODELS.items():
         found = [
-            check["name"]
+            check.name
             for folder in folders
             for eps in EPSILONS
             for check in read_checks(folder_at(folder, eps))
-            if check["model"] == model and check["flagged"]
+            if check.model == model and check.flagged
         ]
         told = ", ".join(f"{name} ({found.count(name)})" for name in dict.fromkeys(found))
         lines.append(f"- {label}: {told or 'none'}")

@@ -21,7 +21,7 @@ from grfd.api.job import build_architecture, load_data
 from grfd.config import PRESETS, Config
 from grfd.defenses import DEFENSES, is_fitted, standard
 from grfd.evaluation import records
-from grfd.evaluation.case import CONTROL
+from grfd.evaluation.case import CONTROL, Request
 from grfd.experiments.cells import Cell
 from grfd.experiments.none_row import RECIPES
 from grfd.experiments.none_row_section import ATTACKS
@@ -102,11 +102,11 @@ def _judge(victims: Path, source: Path, out: Path, examples: int) -> None:
     models = {SOURCE: _load(source, "standard")} | {name: _load(victims, name) for name in VICTIMS}
     config = runs.load(victims).config
     judgement.evaluate_models(
-        models, out, sources=(SOURCE,), protocols=("transfer",), attacks=ATTACKS, examples=examples, config=config
+        models, out, Request(("transfer",), ATTACKS, examples), sources=(SOURCE,), config=config
     )
     alone = {SOURCE: models[SOURCE]}
     judgement.evaluate_models(
-        alone, out, sources=(SOURCE,), protocols=("whitebox",), attacks=ATTACKS, examples=examples, config=config
+        alone, out, Request(("whitebox",), ATTACKS, examples), sources=(SOURCE,), config=config
     )
 
 

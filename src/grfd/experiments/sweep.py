@@ -23,9 +23,8 @@ from optuna.trial import TrialState
 from grfd import runs
 from grfd.api.job import load_data
 from grfd.errors import Busy, UserError
-from grfd.evaluation.case import SOURCE, Case, budgets_for
-from grfd.evaluation.judge import PASSES
-from grfd.evaluation.judge import evaluate as run_attacks
+from grfd.evaluation.case import SOURCE, Case, Request, budgets_for
+from grfd.evaluation.judge import PASSES, attack_all
 from grfd.evaluation.numbers import grid, rows
 from grfd.experiments import database, variants
 from grfd.experiments.variants import Schedule, Variant, differing, folder_of, name_of, settled
@@ -238,7 +237,7 @@ def _judged(sweep: Sweep, trial: optuna.Trial, run: Path) -> dict[str, dict[str,
     attacks = sorted(sweep.schedule.attacks, key=lambda name: PASSES.get(name, max(PASSES.values())))
     for step, attack in enumerate(attacks):
         with runs.locked(folder, run=False):
-            run_attacks(case, list(variants.PROTOCOLS), [attack], sweep.schedule.examples)
+            attack_all(case, Request(variants.PROTOCOLS, (attack,), sweep.schedule.examples))
         if sweep.pruner != "none":
             trial.report(_numbers(folder)["adaptive"]["worst"], step)
             if trial.should_prune():

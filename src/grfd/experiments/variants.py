@@ -23,7 +23,7 @@ from grfd.defenses import grfd as grfd_defense
 from grfd.defenses import standard
 from grfd.errors import Diverged
 from grfd.evaluation import records
-from grfd.evaluation.case import CONTROL, SOURCE
+from grfd.evaluation.case import CONTROL, SOURCE, Request
 from grfd.experiments.cells import Cell
 from grfd.experiments.variant_numbers import PROTOCOLS, VARIANTS, Judged, read
 from grfd.method.stages import load_generator
@@ -217,11 +217,9 @@ def _judge(folder: Path, schedule: Schedule, seed: int, variants: Sequence[Varia
     judgement.evaluate_models(
         models,
         folder / JUDGED,
+        Request(PROTOCOLS, schedule.attacks, schedule.examples),
         named_data(config),
         sources=(SOURCE,),
-        protocols=PROTOCOLS,
-        attacks=schedule.attacks,
-        examples=schedule.examples,
         config=config,
     )
     file = folder / JUDGED / VARIANTS

@@ -25,7 +25,7 @@ from grfd.config import Config, changed
 from grfd.data.record import Data, Split
 from grfd.defenses import DEFENSES, is_fitted, recipes
 from grfd.evaluation import records
-from grfd.evaluation.case import SOURCE
+from grfd.evaluation.case import SOURCE, Request
 from grfd.experiments import variants
 from grfd.experiments.cells import Cell
 from grfd.experiments.robust import contenders
@@ -153,11 +153,9 @@ def _judge(folder: Path, scale: Scale, config: Config, names: tuple[str, ...], a
     judgement.evaluate_models(
         models,
         folder / JUDGED,
+        Request(PROTOCOLS, attacks, scale.examples),
         _attacked(config, scale),
         sources=(SOURCE,),
-        protocols=PROTOCOLS,
-        attacks=attacks,
-        examples=scale.examples,
         config=config,
     )
     file = folder / JUDGED / CONTENDERS

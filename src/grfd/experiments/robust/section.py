@@ -127,13 +127,13 @@ def _seeds(folders: Sequence[Path]) -> str:
 
 def _flags(folders: Sequence[Path]) -> str:
     checks = [
-        {"seed": f"seed {seed}: " if len(folders) > 1 else ""} | check
+        (f"seed {seed}: " if len(folders) > 1 else "", check)
         for seed, folder in enumerate(folders)
         for check in read_checks(folder)
     ]
-    flagged = [check for check in checks if check["flagged"]]
+    flagged = [(seed, check) for seed, check in checks if check.flagged]
     ours = best_of(folders, OURS)
-    told = [check for check in checks if check["model"] == ours and check["name"] in TOLD and check not in flagged]
-    lines = [f"- {each['seed']}{each['model']}: {each['name']}: {each['detail']}" for each in flagged]
-    lines += [f"- {each['seed']}{each['model']}, not flagged: {each['detail']}" for each in told]
+    told = [each for each in checks if each[1].model == ours and each[1].name in TOLD and each not in flagged]
+    lines = [f"- {seed}{check.model}: {check.name}: {check.detail}" for seed, check in flagged]
+    lines += [f"- {seed}{check.model}, not flagged: {check.detail}" for seed, check in told]
     return "\n".join([f"Masking checks: {len(checks)} made, {len(flagged)} flagged.", *lines])

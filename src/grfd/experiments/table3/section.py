@@ -124,12 +124,12 @@ def _cell(ours: list[float], paper: float | None) -> str:
 
 def _flags(folders: list[Path], grids: list[Grid]) -> str:
     checks = [check for folder in folders for check in read_checks(folder)]
-    flagged = [check for check in checks if check["flagged"]]
+    flagged = [check for check in checks if check.flagged]
     grouped: dict[tuple[str, str], list[str]] = {}
     for each in flagged:
-        grouped.setdefault((MODEL_NAMES[each["model"]], each["name"]), []).append(each["detail"])
+        grouped.setdefault((MODEL_NAMES[each.model], each.name), []).append(each.detail)
     lines = [f"- {model}: {name}: {_once(details)}" for (model, name), details in grouped.items()]
-    seen = {check["model"] for check in checks}
+    seen = {check.model for check in checks}
     missing = [MODEL_NAMES[model] for model in _models(grids) if model not in seen and model != CONTROL]
     told = f"Masking checks: {len(checks)} made, {len(flagged)} flagged."
     return "\n".join([told + (f" Not checked: {', '.join(missing)}." if missing else ""), *lines])

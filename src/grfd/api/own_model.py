@@ -1,0 +1,70 @@
+"""A classifier of the user's own: imported by its name, with weights and adapter, and checked before it is judged."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from grfd import runs
+from grfd.data.record import Data, as_images
+from grfd.errors import UserError
+from grfd.evaluation.attacker import may_reject
+from grfd.models.checks import check_answers, check_declarations, check_numbers
+from grfd.models.own import factory, imported, in_one_line, made
+from grfd.models.state import is_quantised
+
+
+@dataclass(frozen=True)
+class NamedModel:
+    """A network as the command line names it."""
+
+    name: str
+    """package.module:factory, called without arguments."""
+    weights: Path | None = None
+    """A safetensors file."""
+    adapter: str | None = None
+    """package.module:function, network → network."""
+
+
+def named_source(text: str) -> NamedModel:
+    """The model that `package.module:factory` or `package.module:factory=weights.safetensors` means."""
+    name, _, file = text.partition("=")
+    return NamedModel(name, Path(file) if file else None)
+
+
+def load_named(model: NamedModel) -> nn.Module:
+    """What the factory makes, with the weights, wrapped by the adapter.
+
+    Raises `UserError` where it cannot be imported, or is no `nn.Module`.
+    """
+    if ":" not in model.name:
+        raise UserError(f"model {model.name!r}: expected package.module:factory")
+    if model.weights is not None and not model.weights.exists():
+        raise UserError(f"{model.weights} is not there: expected the safetensors file of {model.name}'s weights")
+    network = factory(model.name, imported(model.name))()
+    if model.weights is not None:
+        runs.load_weights(network, model.weights)
+    return made(model.adapter, imported(model.adapter), network) if model.adapter is not None else network
+
+
+def check_own(model: nn.Module, data: Data, device: torch.device, name: str) -> None:
+    """Raises `UserError` where a user's model does not answer as it must, or says wrong things of itself.
+
+    It is put into eval mode, and its weights are moved to the device.
+    """
+    with in_one_line(f"{name}: eval()"):
+        model.eval()
+        model.to(device)
+    images = as_images(data.test.images[:3].to(device))
+    classes = len(data.classes)
+    check_numbers(model, name, classes)
+    logits = classes + may_reject(model)
+    check_answers(model, images, name, logits, hint="; an adapter can make it so")
+    check_declarations(model, images, name, classes)
+    surrogate = getattr(model, "surrogate", None)
+    if is_quantised(model) and surrogate is None:
+        raise UserError(
+            f"{name} is quantised, so that attacks have no gradient to follow and it would look too robust: "
+            "judge the network before quantisation, or give it a surrogate() that returns that network"
+        )
