@@ -164,7 +164,7 @@ def test_an_iterate_that_goes_in_circles_leaves_and_nothing_is_lost(
 
     found, few = run()
     fresh = iter(range(10**9))
-    monkeypatch.setattr(ascent, "fingerprint", lambda x: torch.tensor([next(fresh) for _ in x], dtype=torch.long))
+    monkeypatch.setattr(ascent, "image_hashes", lambda x: torch.tensor([next(fresh) for _ in x], dtype=torch.long))
     walked, many = run()
     assert torch.equal(found, walked)
     assert few < many / 2
@@ -175,10 +175,10 @@ def test_images_have_the_same_fingerprint_if_they_are_the_same_to_the_bit() -> N
     other = images.clone()
     other[7, 1, 2, 3] = torch.nextafter(other[7, 1, 2, 3], torch.tensor(2.0))
     for dtype in (torch.float32, torch.float64):
-        marks = ascent.fingerprint(images.to(dtype))
+        marks = ascent.image_hashes(images.to(dtype))
         assert len(marks.unique()) == len(images)
-        assert (marks != ascent.fingerprint(other.to(dtype))).nonzero().flatten().tolist() == [7]
-        assert torch.equal(marks, ascent.fingerprint(images.to(dtype, memory_format=torch.channels_last)))
+        assert (marks != ascent.image_hashes(other.to(dtype))).nonzero().flatten().tolist() == [7]
+        assert torch.equal(marks, ascent.image_hashes(images.to(dtype, memory_format=torch.channels_last)))
 
 
 def test_one_draw_is_enough_where_all_draws_agree(victim: tuple[nn.Module, Tensor, Tensor]) -> None:

@@ -7,10 +7,13 @@ images that it attacks, which can only make it stronger, and ε is a hard bound 
 import torch
 from torch import Tensor, nn
 
-from grfd.attacks.asked import Asked, answers
+from grfd.attacks.active_set import keep_better, remaining
+from grfd.attacks.checked_model import CheckedModel, logits_of
+from grfd.attacks.gradients import mean_lead
+from grfd.attacks.inputs import Model, attacking
 from grfd.attacks.losses import lead, margin
 from grfd.attacks.ranges import COUNT, NOT_NEGATIVE, POSITIVE, in_range
-from grfd.attacks.threat import Batch, Model, attacking, finished, keep_better, mean_lead, project, remaining, rows_of
+from grfd.attacks.threat import Batch, finished, project, rows_of
 from grfd.types import Images, Labels
 
 WIDTH = 32
@@ -71,7 +74,7 @@ def _trunk(channels: int) -> list[nn.Module]:
 
 
 def _step(
-    model: Asked,
+    model: CheckedModel,
     batch: Batch,
     network: nn.Module,
     judge: nn.Module,
@@ -81,7 +84,7 @@ def _step(
     """One step of both networks; the images that were tried in it, and their leads."""
     with torch.enable_grad():
         tried = project(batch.images + batch.eps * network(batch.images).tanh(), batch)
-        logits = answers(model, tried)
+        logits = logits_of(model, tried)
         climbed = margin(logits, batch.labels).clamp_max(0).nan_to_num(nan=0.0, posinf=0.0, neginf=0.0).mean()
         opinion = (judge(tried) - 1).square().mean()
         _descend(optimizers[0], realism * opinion - climbed, network)

@@ -7,30 +7,23 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from grfd.attacks.asked import Asked
+from grfd.attacks.active_set import keep_better, remaining
+from grfd.attacks.checked_model import CheckedModel
+from grfd.attacks.gradients import Climb, likeliest_wrong, mean_lead, repeat, slope, total
+from grfd.attacks.inputs import Model, attacking
 from grfd.attacks.losses import climbed, targeted_dlr
 from grfd.attacks.ranges import COUNT, in_range
 from grfd.attacks.threat import (
     Batch,
-    Climb,
-    Model,
     Norm,
     Rows,
-    attacking,
     finished,
-    keep_better,
     length,
-    likeliest_wrong,
-    mean_lead,
     normal,
     per_image,
     project,
-    remaining,
-    repeat,
     rows_of,
-    slope,
     steepest,
-    total,
     uniform,
 )
 from grfd.errors import UserError
@@ -160,7 +153,7 @@ def apgd_t(
         return finished(result, batch)
 
 
-def _untargeted(model: Asked, batch: Batch, loss: str, course: Course, restarts: int, samples: int) -> Images:
+def _untargeted(model: CheckedModel, batch: Batch, loss: str, course: Course, restarts: int, samples: int) -> Images:
     look = partial(_look, model, lambda targets: partial(climbed, loss), samples)
     result, best = batch.images.clone(), mean_lead(model, batch.images, batch.labels, samples)
     for _ in range(restarts):
@@ -194,7 +187,12 @@ def _towards(targets: Labels) -> Climb:
 
 
 def _look(
-    model: Asked, climb: Callable[[Labels], Climb], samples: int, iterates: Images, labels: Labels, targets: Labels
+    model: CheckedModel,
+    climb: Callable[[Labels], Climb],
+    samples: int,
+    iterates: Images,
+    labels: Labels,
+    targets: Labels,
 ) -> tuple[Images, PerExample, PerExample]:
     seen = slope(model, repeat(iterates, samples), labels, climb(targets))
     return total(seen.gradient, seen.log_scale)[0], seen.values.mean(0), seen.lead.mean(0)

@@ -8,8 +8,11 @@ import torch
 from grfd.attacks._apgd import apgd_ce, apgd_dlr, apgd_t
 from grfd.attacks._fab import fab, fab_t
 from grfd.attacks._square import square
+from grfd.attacks.active_set import keep_better, remaining
+from grfd.attacks.gradients import mean_lead
+from grfd.attacks.inputs import Model, attacking
 from grfd.attacks.ranges import COUNT, in_range
-from grfd.attacks.threat import Model, Norm, attacking, finished, keep_better, mean_lead, remaining
+from grfd.attacks.threat import Norm, finished
 from grfd.errors import UserError
 from grfd.types import Images, Labels
 

@@ -3,7 +3,7 @@
 import torch
 
 from grfd.attacks._pgd import pgd
-from grfd.attacks.threat import Model
+from grfd.attacks.inputs import Model
 from grfd.types import Images, Labels
 
 

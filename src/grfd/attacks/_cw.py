@@ -5,22 +5,13 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from grfd.attacks.asked import Asked
+from grfd.attacks.active_set import remaining
+from grfd.attacks.checked_model import CheckedModel
+from grfd.attacks.gradients import mean_lead, slope
+from grfd.attacks.inputs import Model, attacking
 from grfd.attacks.losses import margin
 from grfd.attacks.ranges import COUNT, NOT_NEGATIVE, POSITIVE, in_range
-from grfd.attacks.threat import (
-    Batch,
-    Model,
-    attacking,
-    finished,
-    length,
-    mean_lead,
-    per_image,
-    remaining,
-    rows_of,
-    slope,
-    stretched,
-)
+from grfd.attacks.threat import Batch, finished, length, per_image, rows_of, stretched
 from grfd.types import Images, Labels, Logits, PerExample
 
 C_MAX = 1e10
@@ -98,7 +89,7 @@ def cw(
         return finished(stretched(result, batch) if stretch else result, batch)
 
 
-def _descend(model: Asked, batch: Batch, c: PerExample, descent: Descent) -> tuple[Images, PerExample]:
+def _descend(model: CheckedModel, batch: Batch, c: PerExample, descent: Descent) -> tuple[Images, PerExample]:
     """Adam at one c: the shortest perturbation that fools the model with that confidence, and its length (∞: none)."""
     steps, confidence, learning_rate, active_set, bounds = descent
     middle, half = (bounds[1] + bounds[0]) / 2, (bounds[1] - bounds[0]) / 2
@@ -132,7 +123,7 @@ def _descend(model: Asked, batch: Batch, c: PerExample, descent: Descent) -> tup
 
 
 def _weighed(
-    model: Asked, tried: Images, labels: Labels, c: PerExample, confidence: float
+    model: CheckedModel, tried: Images, labels: Labels, c: PerExample, confidence: float
 ) -> tuple[Images, PerExample, PerExample]:
     """Gradient of c·max(confidence − margin, 0), the lead, and its value."""
 

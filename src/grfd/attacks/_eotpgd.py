@@ -4,10 +4,12 @@ from functools import partial
 
 import torch
 
-from grfd.attacks.ascent import State, steepest_ascent
-from grfd.attacks.asked import Asked
+from grfd.attacks.ascent import Ascent, FindDirection, State, steepest_ascent
+from grfd.attacks.checked_model import CheckedModel
+from grfd.attacks.gradients import repeat, slope, total
+from grfd.attacks.inputs import Model, attacking
 from grfd.attacks.losses import climbed
-from grfd.attacks.threat import Model, Norm, random_point, repeat, slope, total
+from grfd.attacks.threat import Norm, random_point
 from grfd.types import Images, Labels, PerExample
 
 
@@ -36,34 +38,23 @@ def eotpgd(
     deterministic by the caller's word, and where all draws of the first look agree to the bit, one is taken from then
     on, and this is PGD. Raises UserError as `pgd` does.
     """
+    ascent = Ascent(step_size, steps, keep, active_set, restarts, samples, generator)
+    with attacking(model, images, labels, eps, bounds, norm) as (model, batch):
+        direction = _mean_gradient(model, loss, samples, active_set)
+        return steepest_ascent(model, batch, direction, ascent, random_point if random_start else None)
+
+
+def _mean_gradient(model: CheckedModel, loss: str, samples: int, deterministic: bool) -> FindDirection:
+    """Along the sum of `samples` gradients, or of one from where all of them agree to the bit if `deterministic`."""
     draws = samples
 
-    def look(
-        model: Asked, iterates: Images, labels: Labels, state: State, last: bool
-    ) -> tuple[PerExample, Images, State]:
+    def direction(iterates: Images, labels: Labels, state: State, last: bool) -> tuple[PerExample, Images, State]:
         nonlocal draws
         seen = slope(model, repeat(iterates, draws), labels, partial(climbed, loss))
-        if active_set and draws > 1 and (seen.gradient == seen.gradient[0]).all():
+        if deterministic and draws > 1 and (seen.gradient == seen.gradient[0]).all():
             draws = 1
         # The direction of the sum is that of the summed loss: the common scale of an example's draws is positive.
-        direction, _ = total(seen.gradient, seen.log_scale)
-        return seen.lead.mean(0), direction, state
+        summed, _ = total(seen.gradient, seen.log_scale)
+        return seen.lead.mean(0), summed, state
 
-    return steepest_ascent(
-        model,
-        images,
-        labels,
-        look,
-        lambda start: (),
-        eps=eps,
-        step_size=step_size,
-        steps=steps,
-        start=random_point if random_start else None,
-        restarts=restarts,
-        samples=samples,
-        keep=keep,
-        active_set=active_set,
-        bounds=bounds,
-        generator=generator,
-        norm=norm,
-    )
+    return direction

@@ -10,22 +10,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from grfd.attacks.asked import Asked, answers
+from grfd.attacks.checked_model import CheckedModel, logits_of
+from grfd.attacks.gradients import likeliest_wrong, mean_lead
+from grfd.attacks.inputs import Model, attacking
 from grfd.attacks.ranges import AT_LEAST_1, COUNT, POSITIVE_SHARE, SHARE, in_range
-from grfd.attacks.threat import (
-    Batch,
-    Model,
-    Norm,
-    attacking,
-    finished,
-    length,
-    likeliest_wrong,
-    mean_lead,
-    per_image,
-    random_point,
-    rows_of,
-    stretched,
-)
+from grfd.attacks.threat import Batch, Norm, finished, length, per_image, random_point, rows_of, stretched
 from grfd.types import Images, Labels, Logits, PerExample
 
 Boundaries = Callable[[Images, Labels, Labels], tuple[Tensor, Tensor]]
@@ -125,7 +114,10 @@ def _check(walk: Walk, **counts: int) -> None:
 
 
 def _tried(
-    model: Asked, search: Callable[[Batch, Images, Labels], tuple[Images, PerExample]], batch: Batch, trials: Trials
+    model: CheckedModel,
+    search: Callable[[Batch, Images, Labels], tuple[Images, PerExample]],
+    batch: Batch,
+    trials: Trials,
 ) -> Images:
     """Each search on the examples that no earlier one fooled within ε (on all, without an active set): the shortest."""
     result = batch.images.clone()
@@ -147,7 +139,7 @@ def _tried(
 
 
 def _search(
-    model: Asked, boundary: Boundaries, walk: Walk, batch: Batch, iterates: Images, targets: Labels
+    model: CheckedModel, boundary: Boundaries, walk: Walk, batch: Batch, iterates: Images, targets: Labels
 ) -> tuple[Images, PerExample]:
     """Algorithm 1: the shortest perturbation on the way that fools the model, and its length (∞ where none does).
 
@@ -224,21 +216,23 @@ def onto_hyperplane(
     return (direction * torch.minimum(level * speed, room)).view_as(points)
 
 
-def _towards(model: Asked, iterates: Images, labels: Labels, targets: Labels) -> tuple[PerExample, Images]:
+def _towards(model: CheckedModel, iterates: Images, labels: Labels, targets: Labels) -> tuple[PerExample, Images]:
     """z_t − z_y and its gradient."""
     with torch.enable_grad():
         inputs = iterates.detach().requires_grad_()
-        logits = answers(model, inputs)
+        logits = logits_of(model, inputs)
         difference = (logits.gather(1, targets[:, None]) - logits.gather(1, labels[:, None])).squeeze(1)
         (gradient,) = torch.autograd.grad(difference.sum() + 0 * inputs.sum(), inputs)
     return _finite(difference), gradient.nan_to_num(nan=0.0, posinf=0.0, neginf=0.0)
 
 
-def _nearest(model: Asked, norm: Norm, iterates: Images, labels: Labels, targets: Labels) -> tuple[PerExample, Images]:
+def _nearest(
+    model: CheckedModel, norm: Norm, iterates: Images, labels: Labels, targets: Labels
+) -> tuple[PerExample, Images]:
     """z_j − z_y and its gradient for the class j whose linearised boundary is nearest."""
     with torch.enable_grad():
         inputs = iterates.detach().requires_grad_()
-        logits: Logits = answers(model, inputs)
+        logits: Logits = logits_of(model, inputs)
         differences = logits - logits.gather(1, labels[:, None])
         columns = (differences.sum(0) + 0 * inputs.sum()).unbind()
         gradients = torch.stack([torch.autograd.grad(column, inputs, retain_graph=True)[0] for column in columns])

@@ -4,8 +4,10 @@ from functools import partial
 
 import torch
 
+from grfd.attacks.gradients import slope
+from grfd.attacks.inputs import Model, attacking
 from grfd.attacks.losses import climbed
-from grfd.attacks.threat import Model, Norm, attacking, finished, per_image, project, slope, steepest
+from grfd.attacks.threat import Norm, finished, per_image, project, steepest
 from grfd.types import Images, Labels
 
 

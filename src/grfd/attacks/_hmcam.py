@@ -4,29 +4,29 @@ A reading of the paper and of its authors' code, which differ: each link of the 
 leapfrog (β₁ 0.95, β₂ 0.999, as in the code) and is accepted or refused by Metropolis's rule.
 """
 
+from typing import NamedTuple
+
 import torch
 
-from grfd.attacks.asked import Asked, answers
+from grfd.attacks.active_set import keep_better, remaining
+from grfd.attacks.checked_model import CheckedModel, logits_of
+from grfd.attacks.gradients import mean_lead, slope
+from grfd.attacks.inputs import Model, attacking
 from grfd.attacks.losses import cross_entropy, log_odds
 from grfd.attacks.ranges import COUNT, NOT_NEGATIVE, in_range
-from grfd.attacks.threat import (
-    Batch,
-    Model,
-    attacking,
-    finished,
-    keep_better,
-    mean_lead,
-    normal,
-    per_image,
-    project,
-    remaining,
-    rows_of,
-    slope,
-    uniform,
-)
+from grfd.attacks.threat import Batch, finished, normal, per_image, project, rows_of, uniform
 from grfd.types import Images, Labels, Logits, PerExample
 
 DECAY, SQUARES_DECAY = 0.95, 0.999
+
+
+class Leapfrog(NamedTuple):
+    """The settings of one link of the chain."""
+
+    step_size: float
+    steps: int
+    active_set: bool
+    generator: torch.Generator | None
 
 
 def hmcam(
@@ -51,6 +51,7 @@ def hmcam(
     ε or count.
     """
     in_range(step_size=(step_size, NOT_NEGATIVE), steps=(steps, COUNT), links=(links, COUNT))
+    leapfrog = Leapfrog(step_size, steps, active_set, generator)
     with attacking(model, images, labels, eps, bounds) as (model, batch):
         result, best = batch.images.clone(), mean_lead(model, batch.images, batch.labels)
         states = batch.images.clone()
@@ -59,8 +60,8 @@ def hmcam(
             if len(rows) == 0:
                 break
             part = rows_of(batch, rows)
-            found, leads, last = _link(model, part, states[rows], step_size, steps, active_set, generator)
-            keep_better(result, best, rows, found, leads)
+            kept, leads, last = _link(model, part, states[rows], leapfrog)
+            keep_better(result, best, rows, kept, leads)
             energies = [_energy(model, state, part.labels) for state in (states[rows], last)]
             chance = uniform(energies[0], (len(rows),), 0.0, 1.0, generator)
             accepted = (energies[1] - energies[0]).exp() > chance
@@ -68,9 +69,9 @@ def hmcam(
         return finished(result, batch)
 
 
-def _energy(model: Asked, images: Images, labels: Labels) -> PerExample:
+def _energy(model: CheckedModel, images: Images, labels: Labels) -> PerExample:
     with torch.no_grad():
-        return cross_entropy(answers(model, images), labels).nan_to_num(nan=torch.inf)
+        return cross_entropy(logits_of(model, images), labels).nan_to_num(nan=torch.inf)
 
 
 def _climb(logits: Logits, labels: Labels) -> tuple[PerExample, PerExample]:
@@ -78,38 +79,30 @@ def _climb(logits: Logits, labels: Labels) -> tuple[PerExample, PerExample]:
     return values, torch.zeros_like(values)
 
 
-def _link(
-    model: Asked,
-    batch: Batch,
-    iterates: Images,
-    step_size: float,
-    steps: int,
-    active_set: bool,
-    generator: torch.Generator | None,
-) -> tuple[Images, PerExample, Images]:
+def _link(model: CheckedModel, batch: Batch, iterates: Images, leapfrog: Leapfrog) -> tuple[Images, PerExample, Images]:
     """One link: the iterate that the model gets most wrong, its lead, and where the link ends."""
-    found, found_lead = iterates.clone(), iterates.new_full((len(iterates),), -torch.inf)
+    kept, kept_lead = iterates.clone(), iterates.new_full((len(iterates),), -torch.inf)
     last = iterates.clone()
     rows = torch.arange(len(iterates), device=iterates.device)
     momentum, squares, largest = (torch.zeros_like(iterates) for _ in range(3))
-    for step in range(1, steps + 1):
+    for step in range(1, leapfrog.steps + 1):
         seen = slope(model, iterates[None], batch.labels, _climb)
         gradient, leads = seen.gradient[0], seen.lead[0]
-        keep_better(found, found_lead, rows, iterates, leads)
+        keep_better(kept, kept_lead, rows, iterates, leads)
         if step == 1:
             scale = gradient.abs().mean((1, 2, 3), keepdim=True)
-            momentum = scale * normal(iterates, tuple(iterates.shape), generator)
+            momentum = scale * normal(iterates, tuple(iterates.shape), leapfrog.generator)
         momentum = DECAY * momentum + (1 - DECAY) * gradient
         squares = SQUARES_DECAY * squares + (1 - SQUARES_DECAY) * gradient.square()
         largest = largest.maximum(squares)
         root = (largest / (1 - SQUARES_DECAY**step)).sqrt()
-        pace = (step_size / (1 - DECAY**step) / (root + 1e-7)).clamp_max(batch.eps)
+        pace = (leapfrog.step_size / (1 - DECAY**step) / (root + 1e-7)).clamp_max(batch.eps)
         iterates = project(iterates + pace * momentum.sign(), batch)
         last[rows] = iterates
-        if active_set and len(alive := remaining(leads, True)) < len(rows):
+        if leapfrog.active_set and len(alive := remaining(leads, True)) < len(rows):
             rows, batch = rows[alive], rows_of(batch, alive)
             iterates, momentum, squares, largest = (t[alive] for t in (iterates, momentum, squares, largest))
             if len(rows) == 0:
-                return found, found_lead, last
-    keep_better(found, found_lead, rows, iterates, mean_lead(model, iterates, batch.labels))
-    return found, found_lead, last
+                return kept, kept_lead, last
+    keep_better(kept, kept_lead, rows, iterates, mean_lead(model, iterates, batch.labels))
+    return kept, kept_lead, last

@@ -3,7 +3,7 @@
 import torch
 
 from grfd.attacks._vmifgsm import vmifgsm
-from grfd.attacks.threat import Model
+from grfd.attacks.inputs import Model
 from grfd.types import Images, Labels
 
 

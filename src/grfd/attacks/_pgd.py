@@ -3,7 +3,8 @@
 import torch
 
 from grfd.attacks._eotpgd import eotpgd
-from grfd.attacks.threat import Model, Norm
+from grfd.attacks.inputs import Model
+from grfd.attacks.threat import Norm
 from grfd.types import Images, Labels
 
 

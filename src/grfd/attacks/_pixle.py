@@ -3,21 +3,12 @@
 import torch
 from torch import Tensor
 
-from grfd.attacks.asked import Asked, answers
+from grfd.attacks.active_set import keep_better, remaining
+from grfd.attacks.checked_model import CheckedModel, logits_of
+from grfd.attacks.inputs import Model, attacking
 from grfd.attacks.losses import lead, log_odds
 from grfd.attacks.ranges import COUNT, Range, in_range
-from grfd.attacks.threat import (
-    Batch,
-    Model,
-    attacking,
-    finished,
-    keep_better,
-    per_image,
-    project,
-    remaining,
-    rows_of,
-    uniform,
-)
+from grfd.attacks.threat import Batch, finished, per_image, project, rows_of, uniform
 from grfd.types import Images, Labels, PerExample
 
 
@@ -69,10 +60,10 @@ def pixle(
         return finished(result, batch)
 
 
-def _judged(model: Asked, images: Images, labels: Labels) -> tuple[PerExample, PerExample]:
+def _judged(model: CheckedModel, images: Images, labels: Labels) -> tuple[PerExample, PerExample]:
     """m, and the lead, by one forward pass."""
     with torch.no_grad():
-        logits = answers(model, images)
+        logits = logits_of(model, images)
         return log_odds(logits, labels), lead(logits, labels)
 
 

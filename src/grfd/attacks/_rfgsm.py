@@ -4,11 +4,13 @@ from functools import partial
 
 import torch
 
-from grfd.attacks.ascent import State, steepest_ascent
-from grfd.attacks.asked import Asked
+from grfd.attacks.ascent import Ascent, FindDirection, State, steepest_ascent
+from grfd.attacks.checked_model import CheckedModel
+from grfd.attacks.gradients import slope
+from grfd.attacks.inputs import Model, attacking
 from grfd.attacks.losses import climbed
 from grfd.attacks.ranges import NOT_NEGATIVE, Range, in_range
-from grfd.attacks.threat import Batch, Model, normal, project, slope
+from grfd.attacks.threat import Batch, normal, project
 from grfd.types import Images, Labels, PerExample
 
 
@@ -36,30 +38,19 @@ def rfgsm(
     first = eps / 2 if random_step is None else random_step
     in_range(eps=(eps, NOT_NEGATIVE), random_step=(first, Range(0, eps)))
 
-    def start(batch: Batch, generator: torch.Generator | None) -> Images:
-        noise = normal(batch.images, tuple(batch.images.shape), generator)
-        return project(batch.images + first * noise.sign(), batch)
+    ascent = Ascent(eps - first, steps, keep, active_set, restarts, generator=generator)
+    with attacking(model, images, labels, eps, bounds) as (model, batch):
+        return steepest_ascent(model, batch, _gradient(model, loss), ascent, partial(_random_signs, first))
 
-    def look(
-        model: Asked, iterates: Images, labels: Labels, state: State, last: bool
-    ) -> tuple[PerExample, Images, State]:
+
+def _random_signs(step: float, batch: Batch, generator: torch.Generator | None) -> Images:
+    noise = normal(batch.images, tuple(batch.images.shape), generator)
+    return project(batch.images + step * noise.sign(), batch)
+
+
+def _gradient(model: CheckedModel, loss: str) -> FindDirection:
+    def direction(iterates: Images, labels: Labels, state: State, last: bool) -> tuple[PerExample, Images, State]:
         seen = slope(model, iterates[None], labels, partial(climbed, loss))
         return seen.lead[0], seen.gradient[0], state
 
-    return steepest_ascent(
-        model,
-        images,
-        labels,
-        look,
-        lambda start: (),
-        eps=eps,
-        step_size=eps - first,
-        steps=steps,
-        start=start,
-        restarts=restarts,
-        samples=1,
-        keep=keep,
-        active_set=active_set,
-        bounds=bounds,
-        generator=generator,
-    )
+    return direction

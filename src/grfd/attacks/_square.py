@@ -4,19 +4,11 @@ import torch
 from torch import Tensor
 
 from grfd.attacks._square_l2 import move_window, start_on_grid
+from grfd.attacks.active_set import remaining
+from grfd.attacks.gradients import mean_lead
+from grfd.attacks.inputs import Model, attacking
 from grfd.attacks.ranges import COUNT, POSITIVE_SHARE, in_range
-from grfd.attacks.threat import (
-    Batch,
-    Model,
-    Norm,
-    attacking,
-    finished,
-    mean_lead,
-    per_image,
-    remaining,
-    rows_of,
-    uniform,
-)
+from grfd.attacks.threat import Batch, Norm, finished, per_image, rows_of, uniform
 from grfd.types import Images, Labels
 
 HALVINGS = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)

@@ -1,15 +1,28 @@
 """VMI-FGSM (Wang & He 2021, arXiv 2103.15571, algorithm 1): momentum over gradients tuned by their variance."""
 
 from functools import partial
+from typing import NamedTuple
 
 import torch
 
-from grfd.attacks.ascent import State, steepest_ascent
-from grfd.attacks.asked import Asked
+from grfd.attacks.ascent import Ascent, FindDirection, State, steepest_ascent
+from grfd.attacks.checked_model import CheckedModel
+from grfd.attacks.gradients import Points, slope, total
+from grfd.attacks.inputs import Model, attacking
 from grfd.attacks.losses import climbed
 from grfd.attacks.ranges import COUNT_OR_NONE, NOT_NEGATIVE, in_range
-from grfd.attacks.threat import Model, Points, slope, total, uniform
+from grfd.attacks.threat import uniform
 from grfd.types import Images, Labels, PerExample
+
+
+class Tuning(NamedTuple):
+    """The settings of momentum and variance tuning; `radius`: of the neighbourhood, in pixels of [0, 1]."""
+
+    decay: float
+    neighbours: int
+    radius: float
+    momentum_floor: float
+    generator: torch.Generator | None
 
 
 def vmifgsm(
@@ -41,41 +54,38 @@ def vmifgsm(
     in_range(decay=(decay, NOT_NEGATIVE), neighbours=(neighbours, COUNT_OR_NONE))
     in_range(beta=(beta, NOT_NEGATIVE), momentum_floor=(momentum_floor, NOT_NEGATIVE))
 
-    def look(
-        model: Asked, iterates: Images, labels: Labels, state: State, last: bool
-    ) -> tuple[PerExample, Images, State]:
+    ascent = Ascent(step_size, steps, keep, active_set, generator=generator)
+    tuning = Tuning(decay, neighbours, beta * eps, momentum_floor, generator)
+    with attacking(model, images, labels, eps, bounds) as (model, batch):
+        return steepest_ascent(model, batch, _tuned(model, loss, tuning), ascent, initial_state=_at_rest)
+
+
+def _at_rest(start: Images) -> State:
+    """Momentum, variance and the variance's log scale before the first step."""
+    return torch.zeros_like(start), torch.zeros_like(start), start.new_full((len(start),), -torch.inf)
+
+
+def _tuned(model: CheckedModel, loss: str, tuning: Tuning) -> FindDirection:
+    """Algorithm 1, lines 4 to 8."""
+
+    def direction(iterates: Images, labels: Labels, state: State, last: bool) -> tuple[PerExample, Images, State]:
         momentum, variance, variance_scale = state
         # Nobody uses the variance after the last step.
-        points = iterates[None] if last else _around(iterates, neighbours, beta * eps, generator)
+        points = iterates[None] if last else _around(iterates, tuning)
         seen = slope(model, points, labels, partial(climbed, loss))
         gradient, scale = seen.gradient[0], seen.log_scale[0]
         tuned, _ = total(torch.stack([gradient, variance]), torch.stack([scale, variance_scale]))
-        momentum = decay * momentum + tuned / tuned.abs().mean((1, 2, 3), keepdim=True).clamp_min(momentum_floor)
+        size = tuned.abs().mean((1, 2, 3), keepdim=True).clamp_min(tuning.momentum_floor)
+        momentum = tuning.decay * momentum + tuned / size
         if points.shape[0] > 1:
-            terms = torch.cat([-gradient[None], seen.gradient[1:] / neighbours])
+            terms = torch.cat([-gradient[None], seen.gradient[1:] / tuning.neighbours])
             variance, variance_scale = total(terms, seen.log_scale)
         return seen.lead[0], momentum, (momentum, variance, variance_scale)
 
-    return steepest_ascent(
-        model,
-        images,
-        labels,
-        look,
-        lambda start: (torch.zeros_like(start), torch.zeros_like(start), start.new_full((len(start),), -torch.inf)),
-        eps=eps,
-        step_size=step_size,
-        steps=steps,
-        start=None,
-        restarts=1,
-        samples=1,
-        keep=keep,
-        active_set=active_set,
-        bounds=bounds,
-        generator=generator,
-    )
+    return direction
 
 
-def _around(images: Images, neighbours: int, radius: float, generator: torch.Generator | None) -> Points:
+def _around(images: Images, tuning: Tuning) -> Points:
     """[1 + neighbours, batch, …]: the images themselves, then their neighbours."""
-    noise = uniform(images, (neighbours, *images.shape), -radius, radius, generator)
-    return torch.cat([images[None], images + noise])
+    shape = (tuning.neighbours, *images.shape)
+    return torch.cat([images[None], images + uniform(images, shape, -tuning.radius, tuning.radius, tuning.generator)])

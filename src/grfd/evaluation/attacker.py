@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from grfd.attacks import ATTACKS, OTHER_ATTACKS, THREATS
-from grfd.attacks.asked import check_answer
+from grfd.attacks.checked_model import check_logits
 from grfd.defenses import is_stochastic
 from grfd.errors import UserError
 from grfd.models.own import described
@@ -46,7 +46,7 @@ def answer(model: nn.Module, images: Images) -> Logits:
     Raises `UserError`, one line, for whatever the model raises and for an answer that is no logits.
     """
     logits = asked(lambda: model(images.clone()), f"the model, for images {tuple(images.shape)},")
-    check_answer(logits, len(images))
+    check_logits(logits, len(images))
     return logits
 
 

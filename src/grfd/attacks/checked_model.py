@@ -6,11 +6,11 @@ from torch import Tensor
 from grfd.errors import UserError
 from grfd.types import Images, Logits
 
-IMAGES_A_PASS = 256
+IMAGES_PER_PASS = 256
 """How many images a CPU takes through a model at a time: the features of many more leave its cache."""
 
 
-class Asked:
+class CheckedModel:
     """A model as attacks call it: images [batch, channel, height, width] → logits of the images' own dtype.
 
     The model is shown a copy, so one that changes its input in place changes nothing of the attack's or the caller's.
@@ -27,7 +27,7 @@ class Asked:
     def __call__(self, images: Images) -> Logits:
         copy = images.to(self.dtype) if images.dtype != self.dtype else images.clone()
         answer = self.model(copy)  # type: ignore[operator]
-        check_answer(answer, len(images))
+        check_logits(answer, len(images))
         if self.largest >= answer.shape[1]:
             raise UserError(
                 f"a label is {self.largest}, but the model answers with {answer.shape[1]} classes: "
@@ -36,7 +36,7 @@ class Asked:
         return answer.to(images.dtype)
 
 
-def check_answer(answer: object, count: int) -> None:
+def check_logits(answer: object, count: int) -> None:
     """Raises UserError where a model's answer to `count` images is no float tensor [count, classes ≥ 2]."""
     if not isinstance(answer, Tensor):
         raise UserError(
@@ -52,8 +52,8 @@ def check_answer(answer: object, count: int) -> None:
         raise UserError(f"the model answers with {answer.dtype}; expected floating-point logits")
 
 
-def answers(model: Asked, images: Images) -> Logits:
-    """The model's logits; on a CPU in passes of `IMAGES_A_PASS`."""
-    if images.device.type != "cpu" or len(images) <= IMAGES_A_PASS:
+def logits_of(model: CheckedModel, images: Images) -> Logits:
+    """The model's logits; on a CPU in passes of `IMAGES_PER_PASS`."""
+    if images.device.type != "cpu" or len(images) <= IMAGES_PER_PASS:
         return model(images)
-    return torch.cat([model(part) for part in images.split(IMAGES_A_PASS)])
+    return torch.cat([model(part) for part in images.split(IMAGES_PER_PASS)])

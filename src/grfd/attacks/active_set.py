@@ -1,0 +1,26 @@
+"""The active set: which examples are still attacked, and the best iterate of each so far."""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from grfd.attacks.threat import Rows, per_image
+from grfd.types import Images, PerExample
+
+RowImages = Float[Tensor, "rows channel height width"]
+PerRow = Float[Tensor, "rows"]
+
+
+def remaining(leads: PerExample, active_set: bool) -> Rows:
+    """Indices of the examples to attack: all, or those that do not fool the model yet (one host synchronisation)."""
+    rows = torch.arange(len(leads), device=leads.device)
+    return rows[leads < 0] if active_set else rows
+
+
+def keep_better(
+    result: Images, best: PerExample, rows: Rows, found: RowImages, leads: PerRow, always: bool = False
+) -> None:
+    """Writes into `result` and `best`, at these rows, what leads by more (or anything, if `always`)."""
+    better = (leads > best[rows]) | always
+    result[rows] = torch.where(per_image(better), found, result[rows])
+    best[rows] = torch.where(better, leads, best[rows])

@@ -1,0 +1,83 @@
+"""What an attack learns of a model: gradients that survive underflow, leads, and the likeliest wrong classes."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from grfd.attacks.checked_model import CheckedModel, logits_of
+from grfd.attacks.losses import lead
+from grfd.attacks.threat import Batch
+from grfd.types import Images, Labels, Logits, PerExample
+
+Climb = Callable[[Logits, Labels], tuple[PerExample, PerExample]]
+"""(logits, labels) -> (values, log_scale), as `losses.climbed`."""
+
+Points = Float[Tensor, "samples batch channel height width"]
+PerSample = Float[Tensor, "samples batch"]
+
+
+class Slope(NamedTuple):
+    """One look at the model: at sample s of example b, ∇loss = exp(log_scale[s, b]) · gradient[s, b]."""
+
+    gradient: Points
+    log_scale: PerSample
+    values: PerSample
+    lead: PerSample
+
+
+def slope(model: CheckedModel, points: Points, labels: Labels, climb: Climb) -> Slope:
+    """Gradients of `climb` at all points, in one batch of samples × batch.
+
+    A gradient that is not finite counts as 0, and so does that of a model that cuts the graph (as that of a rounding
+    does): the masking checks exist to report both. Examples are summed, so that none poisons another.
+    """
+    samples = points.shape[0]
+    repeated = labels.repeat(samples)
+    with torch.enable_grad():
+        inputs = points.flatten(0, 1).detach().requires_grad_()
+        logits = logits_of(model, inputs)
+        values, log_scale = climb(logits, repeated)
+        # Grown by a zero, the sum has a graph even where the model cuts it.
+        (gradient,) = torch.autograd.grad(values.sum() + 0 * inputs.sum(), inputs)
+    gradient = gradient.nan_to_num(nan=0.0, posinf=0.0, neginf=0.0)
+    shape = (samples, len(labels))
+    log_scale = log_scale.detach().nan_to_num(nan=-torch.inf)
+    return Slope(
+        gradient.unflatten(0, shape),
+        log_scale.unflatten(0, shape),
+        values.detach().nan_to_num(nan=-torch.inf).unflatten(0, shape),
+        lead(logits.detach(), repeated).unflatten(0, shape),
+    )
+
+
+def total(gradient: Points, log_scale: PerSample) -> tuple[Images, PerExample]:
+    """(sum, scale) with exp(scale)·sum = Σ_s exp(log_scale_s)·gradient_s, and nothing lost to underflow on the way."""
+    log_scale = log_scale.clamp_min(torch.finfo(log_scale.dtype).min)
+    scale = log_scale.amax(0)
+    weights = (log_scale - scale).exp()
+    return (weights[..., None, None, None] * gradient).sum(0), scale
+
+
+def repeat(images: Images, samples: int) -> Points:
+    """The same images `samples` times: a random model draws anew for each row of a batch."""
+    return images.expand(samples, *images.shape)
+
+
+def mean_lead(model: CheckedModel, images: Images, labels: Labels, samples: int = 1) -> PerExample:
+    """`losses.lead` by a forward pass alone, averaged over the samples: ≥ 0 where the model is fooled."""
+    if len(images) == 0:
+        return images.new_zeros(0)
+    with torch.no_grad():
+        logits = logits_of(model, repeat(images, samples).flatten(0, 1))
+        return lead(logits, labels.repeat(samples)).unflatten(0, (samples, len(labels))).mean(0)
+
+
+def likeliest_wrong(model: CheckedModel, batch: Batch, count: int) -> tuple[Labels, ...]:
+    """The `count` likeliest wrong classes of each clean image (all of them where there are fewer), likeliest first."""
+    with torch.no_grad():
+        logits = logits_of(model, batch.images)
+    wrong = logits.scatter(1, batch.labels[:, None], -torch.inf).argsort(1, descending=True)[:, :-1]
+    return wrong[:, :count].unbind(1)

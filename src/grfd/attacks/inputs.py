@@ -1,0 +1,97 @@
+"""The frame of every attack: its inputs are checked, and the model's parameters are frozen while it runs."""
+
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from numbers import Real
+
+import torch
+from torch import Tensor, nn
+
+from grfd.attacks.checked_model import CheckedModel
+from grfd.attacks.ranges import NOT_NEGATIVE, in_range
+from grfd.attacks.threat import Batch, Norm
+from grfd.errors import UserError
+from grfd.types import Images, Labels, Logits
+
+Model = Callable[[Images], Logits]
+
+PIXEL_TOLERANCE = 1e-6
+"""Pixels may lie outside the box by so much: what a resize or a normalisation undone leaves. They are clamped."""
+
+
+@contextmanager
+def attacking(
+    model: Model, images: Images, labels: Labels, eps: float, bounds: tuple[float, float], norm: Norm = "linf"
+) -> Iterator[tuple[CheckedModel, Batch]]:
+    """Checks the input, freezes the model, and yields the model as attacks ask it, and the batch with its ball.
+
+    Clamping to precomputed corners keeps iterates inside L∞ ball and box exactly. Raises UserError for what cannot be
+    attacked.
+    """
+    _check(images, labels, eps, bounds, norm)
+    # Tensors made under inference_mode cannot be saved for a backward pass: copies made outside it can.
+    with torch.inference_mode(False), torch.no_grad(), frozen(model):
+        dtype = images.dtype
+        working = torch.promote_types(dtype, torch.float32)
+        images = images.detach().to(working, copy=True).clamp(*bounds)
+        labels = labels.detach().to(images.device, torch.long, copy=True)
+        largest = int(labels.max()) if len(labels) else 0
+        asked = model if isinstance(model, CheckedModel) else CheckedModel(model, dtype, largest)
+        lower, upper = (images - eps).clamp(*bounds), (images + eps).clamp(*bounds)
+        yield asked, Batch(images, labels, lower, upper, eps, norm, dtype)
+
+
+@contextmanager
+def frozen(model: Model) -> Iterator[None]:
+    """No parameter requires a gradient inside; every one that did, does again on the way out, also by an exception."""
+    parameters = list(model.parameters()) if isinstance(model, nn.Module) else []
+    thawed = [parameter for parameter in parameters if parameter.requires_grad]
+    try:
+        for parameter in thawed:
+            parameter.requires_grad_(False)
+        yield
+    finally:
+        for parameter in thawed:
+            parameter.requires_grad_(True)
+
+
+def _check(images: Images, labels: Labels, eps: float, bounds: tuple[float, float], norm: str) -> None:
+    if norm not in ("linf", "l2"):
+        raise UserError(f"{norm=}; expected 'linf' or 'l2'")
+    if not isinstance(images, Tensor) or images.ndim != 4 or not images.is_floating_point():
+        shape = f"{images.dtype} {tuple(images.shape)}" if isinstance(images, Tensor) else type(images).__name__
+        raise UserError(f"images are {shape}; expected floats [batch, channel, height, width]")
+    _check_labels(labels, len(images))
+    _check_bounds(bounds)
+    largest_eps = bounds[1] - bounds[0] if norm == "linf" else math.inf
+    in_range(eps=(eps, NOT_NEGATIVE))
+    if eps > largest_eps:
+        raise UserError(f"eps={eps:g}; expected at most {largest_eps:g}, the range of a pixel ({eps:g}/255 was meant?)")
+    low, high = (bound.item() for bound in images.detach().aminmax()) if images.numel() else bounds
+    excess = max(bounds[0] - low, high - bounds[1])
+    if not excess <= PIXEL_TOLERANCE:
+        raise UserError(
+            f"images reach from {low:.9g} to {high:.9g}, {excess:.3g} outside the box; expected {list(bounds)}"
+        )
+
+
+def _check_bounds(bounds: tuple[float, float]) -> None:
+    numbers = isinstance(bounds, tuple | list) and len(bounds) == 2 and all(isinstance(each, Real) for each in bounds)
+    if not numbers or not -math.inf < bounds[0] < bounds[1] < math.inf:
+        raise UserError(f"{bounds=}; expected two finite numbers, the smaller one first")
+
+
+def _check_labels(labels: Labels, count: int) -> None:
+    if (
+        not isinstance(labels, Tensor)
+        or labels.is_floating_point()
+        or labels.is_complex()
+        or labels.dtype == torch.bool
+    ):
+        kind = labels.dtype if isinstance(labels, Tensor) else type(labels).__name__
+        raise UserError(f"labels are {kind}; expected a tensor of integers, the number of each image's class")
+    if labels.shape != (count,):
+        raise UserError(f"labels have shape {tuple(labels.shape)}; expected ({count},), one for each image")
+    if count and int(labels.min()) < 0:
+        raise UserError(f"a label is {int(labels.min())}; expected class numbers from 0")
