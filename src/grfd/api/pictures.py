@@ -79,7 +79,7 @@ def write_gallery(case: Case) -> None:
 def _shown(case: Case, name: str, defense: nn.Module, images: Images, labels: Labels) -> dict[str, Tensor]:
     stream = generator(case.seed, "gallery", name, device=case.device)
     budget = case.budgets["pgd"] | {"steps": GALLERY_STEPS}
-    adversarial = craft(defense, images, labels, Attempt("pgd", budget, stream), case.scales.get(name, 1.0)).images
+    adversarial = craft(defense, images, labels, Attempt("pgd", budget, stream, case.scales.get(name, 1.0))).images
     return {
         "seen": seen_of(defense, images),
         "adversarial": adversarial,

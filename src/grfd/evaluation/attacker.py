@@ -23,21 +23,23 @@ EXPECTATION_SAMPLES = 16
 """Draws of a random defense in each gradient of an adaptive attack."""
 
 
-Content = TypeVar("Content")
+Answer = TypeVar("Answer")
 
 FULL_MEMORY = "DefaultCPUAllocator"
 """In PyTorch's message where a CPU's memory is full."""
 
-ROUNDING = 1e-5
+OUTSIDE = 1e-5
 """By how much an attack's output may lie outside the ball or the box: float32 rounds there."""
 
 
 class Attempt(NamedTuple):
-    """One attack as the judge runs it: its name, keywords and random stream."""
+    """One attack as the judge runs it: its name, keywords and random stream, and how the model is scaled for it."""
 
     name: str
     settings: dict[str, Any]
     generator: torch.Generator
+    scale: float = 1.0
+    """What the model's logits are multiplied by (`grfd.evaluation.scale`)."""
 
 
 def answer(model: nn.Module, images: Images) -> Logits:
@@ -50,7 +52,7 @@ def answer(model: nn.Module, images: Images) -> Logits:
     return logits
 
 
-def asked(ask: Callable[[], Content], who: str) -> Content:
+def asked(ask: Callable[[], Answer], who: str) -> Answer:
     """What a model's own code gives. Raises `UserError`, one line, for whatever it raises.
 
     Only Ctrl-C and full memory go through.
@@ -145,7 +147,7 @@ def may_reject(model: nn.Module) -> bool:
 def attacked_model(defense: nn.Module, scale: float = 1.0) -> nn.Module:
     """What an attacker who knows the whole defense differentiates: its surrogate, in expectation if it is random.
 
-    `scale`: what the logits are multiplied by (`evaluate.scale`).
+    `scale`: what the logits are multiplied by (`grfd.evaluation.scale`).
     """
     model = surrogate_of(defense)
     model = model if scale == 1.0 else Scaled(model, scale)
@@ -163,8 +165,8 @@ def stand_ins_of(defense: nn.Module) -> dict[str, nn.Module]:
     """Other networks through which `adaptive` tries to attack a defense, by name."""
     if not hasattr(defense, "stand_ins"):
         return {}
-    found = asked(defense.stand_ins, "stand_ins()")  # type: ignore[arg-type]
-    return {name: each.eval() for name, each in found.items()}
+    networks = asked(defense.stand_ins, "stand_ins()")  # type: ignore[arg-type]
+    return {name: network.eval() for name, network in networks.items()}
 
 
 def without_randomness(defense: nn.Module) -> nn.Module:
@@ -180,8 +182,8 @@ def attack(model: nn.Module, images: Images, labels: Labels, attempt: Attempt) -
     Raises `UserError` where the attack's output is not finite, or outside ball or box: nothing else is ever judged.
     """
     counted = Counted(model).eval()
-    made = (ATTACKS | OTHER_ATTACKS)[attempt.name]
-    adversarial = made(counted, images, labels, **attempt.settings, generator=attempt.generator)
+    function = (ATTACKS | OTHER_ATTACKS)[attempt.name]
+    adversarial = function(counted, images, labels, **attempt.settings, generator=attempt.generator)
     check_output(adversarial, images, attempt)
     return adversarial, counted.shown / max(len(images), 1)
 
@@ -198,7 +200,7 @@ def check_output(adversarial: Images, images: Images, attempt: Attempt) -> None:
     if norm != "pixels":
         allowed[f"the {norm} ball of ε = {eps:g}"] = float(lengths(adversarial - images, norm).max()) - eps
     for where, excess in allowed.items():
-        if not excess <= ROUNDING * max(1.0, eps):  # a NaN is no such number either
+        if not excess <= OUTSIDE * max(1.0, eps):  # a NaN is no such number either
             raise UserError(f"attack {attempt.name} returned an image outside {where} (by {excess:.3g}): not judged")
 
 
@@ -227,12 +229,12 @@ def predictions(model: nn.Module, images: Images) -> Tensor:
     return answers.mode(0).values
 
 
-def held(model: nn.Module, images: Images, labels: Labels) -> Tensor:
+def predictions_under_attack(model: nn.Module, images: Images, labels: Labels) -> Tensor:
     """Predicted classes of attacked images; a rejected one counts as held, so its label stands for it."""
-    found = predictions(model, images)
+    predicted = predictions(model, images)
     if not may_reject(model):
-        return found
-    return labels.where(found.eq(int(model.rejection)), found)  # type: ignore[arg-type]
+        return predicted
+    return labels.where(predicted.eq(int(model.rejection)), predicted)  # type: ignore[arg-type]
 
 
 def _answer(logits: Logits) -> Tensor:

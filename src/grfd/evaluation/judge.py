@@ -1,6 +1,6 @@
 """The judge: runs attacks on models under protocols, batch by batch, and keeps a record an example. It resumes."""
 
-from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -12,10 +12,10 @@ from grfd.errors import UserError
 from grfd.evaluation import identity, protocols, records
 from grfd.evaluation.attacker import Attempt, predictions, residual_of, without_randomness
 from grfd.evaluation.case import Case, Cell, Request, cells_of, check_budgets, looked_at, settings_of, sources_for
-from grfd.evaluation.protocols import Outcome
+from grfd.evaluation.protocols import Crafted, Outcome
 from grfd.evaluation.records import Record
 from grfd.memory import keep_freed_memory
-from grfd.progress import progress, side
+from grfd.progress import Advance, progress, side
 from grfd.seeds import generator, seeded
 from grfd.types import Images, Labels
 
@@ -44,8 +44,8 @@ def attack_all(case: Case, request: Request) -> None:
     with progress("attacks", total) as advance:
         for attack in request.attacks:
             mine = [cell for cell in todo if cell.attack == attack]
-            for done in _rounds(case, mine, examples):
-                _round(case, mine, done, examples, advance)
+            while min((done := {cell: _done(case, cell) for cell in mine}).values()) < examples:
+                _round(case, done, examples, advance)
 
 
 PASSES = {"fgsm": 3, "rfgsm": 3, "pgd": 300, "bim": 300, "mifgsm": 300, "eotpgd": 300, "vmifgsm": 1800, "aa": 13_000}
@@ -64,114 +64,61 @@ def _cost(cell: Cell) -> int:
     return PASSES.get(cell.attack, OTHER_PASSES)
 
 
-def _rounds(case: Case, mine: list[Cell], examples: int) -> Iterator[dict[Cell, int]]:
-    """What each cell has done already, until the one that is furthest behind is done."""
-    while min((done := {cell: _done(case, cell) for cell in mine}).values()) < examples:
-        yield done
-
-
-def _batches(done: dict[Cell, int], examples: int) -> list[range]:
-    """The next batch of each process. None crosses a point at which another cell has stopped."""
-    found: list[range] = []
+def _ranges(done: dict[Cell, int], examples: int) -> list[range]:
+    """The images of the next batch of each process. None crosses a point at which another cell has stopped."""
+    ranges: list[range] = []
     start = min(done.values())
-    while start < examples and len(found) < processes.count():
+    while start < examples and len(ranges) < processes.count():
         stop = min([start + BATCH, examples, *(other for other in done.values() if other > start)])
-        found.append(range(start, stop))
+        ranges.append(range(start, stop))
         start = stop
-    return found
+    return ranges
+
+
+@dataclass(frozen=True)
+class _Batch:
+    """Images of the split from `start` on, and what is crafted on them for other models, by the source's name."""
+
+    start: int
+    images: Images
+    labels: Labels
+    crafted: dict[str, Crafted] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.labels)
 
 
 @torch.no_grad()
-def _round(
-    case: Case, mine: list[Cell], done: dict[Cell, int], examples: int, advance: Callable[[int, str], None]
-) -> None:
+def _round(case: Case, done: dict[Cell, int], examples: int, advance: Advance) -> None:
     """A batch in each process: cell by cell, since a cell may build on the records of those before it."""
-    batches = _batches(done, examples)
-    here = batches[processes.index()] if processes.index() < len(batches) else range(0)
-    images = as_images(case.split.images[here.start : here.stop].to(case.device))
-    labels = case.split.labels[here.start : here.stop].to(case.device)
-    crafted: dict[str, protocols.Crafted] = {}
-    for cell in mine:
-        made = []
-        if len(here) and done[cell] <= here.start:
-            outcome = _outcome(case, cell, images, labels, here.start, crafted)
-            made = [_record(case, cell, images, labels, outcome, here.start)]
-        for record in processes.gathered(made):
+    ranges = _ranges(done, examples)
+    here = ranges[processes.index()] if processes.index() < len(ranges) else range(0)
+    part = slice(here.start, here.stop)
+    batch = _Batch(
+        here.start, as_images(case.split.images[part].to(case.device)), case.split.labels[part].to(case.device)
+    )
+    for cell, count in done.items():
+        mine = len(batch) and count <= batch.start
+        for record in processes.gathered([_record(case, cell, batch)] if mine else []):
             records.append(_path(case, cell), record)
             text = f"{cell.attack} {cell.protocol} {cell.model}: {record.robust.mean():.1%} of {len(record)} right"
             advance(len(record) * _cost(cell), text)
         processes.wait()
 
 
-def _outcome(
-    case: Case,
-    cell: Cell,
-    images: Images,
-    labels: Labels,
-    start: int,
-    crafted: dict[str, protocols.Crafted],
-) -> Outcome:
-    defense, scaled = case.models[cell.model], case.scales[cell.model]
-    attempt = _attempt(case, cell, start)
-    with seeded(case.seed, "model noise", cell.model, cell.protocol, cell.attack, start):
-        if cell.protocol == "residual":
-            return protocols.residual(defense, images, labels, attempt, scaled)
-        if cell.protocol == "adaptive":
-            found = [_found(case, cell, protocol, start, len(labels)) for protocol in ("whitebox", "transfer")]
-            known = [outcome for outcome in found if outcome is not None]
-            return protocols.adaptive(defense, images, labels, attempt, known, scaled)
-        if cell.protocol == "transfer":
-            made = [_crafted(case, source, cell.attack, images, labels, start, crafted)
-                    for source in sources_for(case, cell.model)]  # fmt: skip
-            return protocols.best_of([protocols.judged(defense, images, labels, each) for each in made], labels)
-        return protocols.whitebox(defense, images, labels, attempt, scaled)
-
-
-def _attempt(case: Case, cell: Cell, start: int) -> Attempt:
-    names = (cell.model, cell.protocol, cell.attack, start)
-    stream = generator(case.seed, "evaluate", *names, device=case.device)
-    return Attempt(cell.attack, case.budgets[cell.attack], stream)
-
-
-def _crafted(
-    case: Case,
-    source: str,
-    attack: str,
-    images: Images,
-    labels: Labels,
-    start: int,
-    crafted: dict[str, protocols.Crafted],
-) -> protocols.Crafted:
-    """Adversarial images that are meant for other models, made on a source once a batch for all of them."""
-    if source not in crafted:
-        attempt = protocols.for_transfer(_attempt(case, Cell(source, "transfer", attack), start))
-        model = without_randomness(case.models[source])
-        crafted[source] = protocols.craft(model, images, labels, attempt, case.scales[source])
-    return crafted[source]
-
-
-def _found(case: Case, cell: Cell, protocol: str, start: int, count: int) -> Outcome | None:
-    """What another protocol did to these images."""
-    record = records.read(records.path_of(case.folder, cell.model, protocol, cell.attack))
-    if record is None:
-        return None
-    part = record.rows(start, start + count).columns
-    columns = (part["adversarial_prediction"], part["norm"], part["queries"])
-    return Outcome(*(torch.from_numpy(column).to(case.device) for column in columns))
-
-
-def _record(case: Case, cell: Cell, images: Images, labels: Labels, outcome: Outcome, start: int) -> Record:
-    victim = case.models[cell.model]
-    with seeded(case.seed, "clean", cell.model, start):
-        clean = _clean(victim, cell.protocol, images)
+def _record(case: Case, cell: Cell, batch: _Batch) -> Record:
+    """One attack on one batch, as it is recorded."""
+    victim, outcome = case.models[cell.model], _outcome(case, cell, batch)
+    with seeded(case.seed, "clean", cell.model, batch.start):
+        clean = _clean(victim, cell.protocol, batch.images)
     columns = {
-        "index": torch.arange(start, start + len(labels)),
-        "label": labels,
+        "index": torch.arange(batch.start, batch.start + len(batch)),
+        "label": batch.labels,
         "clean_prediction": clean,
         "adversarial_prediction": outcome.prediction,
         "norm": outcome.norm.float(),
         "queries": outcome.queries.float(),
-        "image": torch.from_numpy(identity.marks_of(images)),
+        "image": torch.from_numpy(identity.marks_of(batch.images)),
     }
     return Record({name: values.cpu().numpy() for name, values in columns.items()}, settings_of(case, cell))
 
@@ -180,6 +127,45 @@ def _clean(victim: nn.Module, protocol: str, images: Images) -> torch.Tensor:
     if protocol == "residual":
         return predictions(victim.target, residual_of(victim, images))  # type: ignore[arg-type]
     return predictions(victim, images)
+
+
+def _outcome(case: Case, cell: Cell, batch: _Batch) -> Outcome:
+    defense, attempt = case.models[cell.model], _attempt(case, cell, batch.start)
+    with seeded(case.seed, "model noise", cell.model, cell.protocol, cell.attack, batch.start):
+        if cell.protocol == "transfer":
+            crafted = [_crafted(case, source, cell.attack, batch) for source in sources_for(case, cell.model)]
+            return protocols.transfer(defense, batch.images, batch.labels, crafted)
+        if cell.protocol == "adaptive":
+            earlier = [_recorded(case, replace(cell, protocol=name), batch) for name in ("whitebox", "transfer")]
+            known = [outcome for outcome in earlier if outcome is not None]
+            return protocols.adaptive(defense, batch.images, batch.labels, attempt, known)
+        attacked = protocols.residual if cell.protocol == "residual" else protocols.whitebox
+        return attacked(defense, batch.images, batch.labels, attempt)
+
+
+def _attempt(case: Case, cell: Cell, start: int) -> Attempt:
+    names = (cell.model, cell.protocol, cell.attack, start)
+    stream = generator(case.seed, "evaluate", *names, device=case.device)
+    return Attempt(cell.attack, case.budgets[cell.attack], stream, case.scales[cell.model])
+
+
+def _crafted(case: Case, source: str, attack: str, batch: _Batch) -> Crafted:
+    """Adversarial images that are meant for other models, made on a source once a batch for all of them."""
+    if source not in batch.crafted:
+        attempt = protocols.for_transfer(_attempt(case, Cell(source, "transfer", attack), batch.start))
+        model = without_randomness(case.models[source])
+        batch.crafted[source] = protocols.craft(model, batch.images, batch.labels, attempt)
+    return batch.crafted[source]
+
+
+def _recorded(case: Case, cell: Cell, batch: _Batch) -> Outcome | None:
+    """What another protocol did to these images."""
+    record = records.read(_path(case, cell))
+    if record is None:
+        return None
+    part = record.rows(batch.start, batch.start + len(batch)).columns
+    columns = (part["adversarial_prediction"], part["norm"], part["queries"])
+    return Outcome(*(torch.from_numpy(column).to(case.device) for column in columns))
 
 
 def _path(case: Case, cell: Cell) -> Path:
@@ -202,10 +188,10 @@ def _set_stale_aside(case: Case, todo: list[Cell]) -> None:
     """
     if not processes.is_main():
         return
-    held = {Cell(*key): record for name in case.models for key, record in records.stored(case.folder, name).items()}
-    longest = max((len(record) for record in held.values()), default=0)
+    present = {Cell(*key): record for name in case.models for key, record in records.stored(case.folder, name).items()}
+    longest = max((len(record) for record in present.values()), default=0)
     marks = identity.marks_of(case.split.images[:longest])
-    stale = [cell for cell, record in held.items() if not _is_right(case, cell, record, todo)
+    stale = [cell for cell, record in present.items() if not _is_right(case, cell, record, todo)
              or not identity.of_these_images(record, marks, case.split.labels)]  # fmt: skip
     for cell in stale:
         moved = case.folder / STALE / _path(case, cell).relative_to(case.folder / "records")

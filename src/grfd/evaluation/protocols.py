@@ -1,5 +1,6 @@
 """What the attacker knows. A protocol turns a batch of clean images into the outcome of one attack on one model."""
 
+from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -13,8 +14,8 @@ from grfd.evaluation.attacker import (
     Scaled,
     attack,
     attacked_model,
-    held,
     may_reject,
+    predictions_under_attack,
     residual_of,
     stand_ins_of,
     surrogate_of,
@@ -64,45 +65,47 @@ class Crafted(NamedTuple):
     queries: float
 
 
-def craft(source: nn.Module, images: Images, labels: Labels, attempt: Attempt, scale: float = 1.0) -> Crafted:
+def craft(source: nn.Module, images: Images, labels: Labels, attempt: Attempt) -> Crafted:
     """Adversarial images on `source`; none of its examples leaves early where its answers are random.
 
-    AutoAttack has a version of its own for random models, which draws its own samples. `scale`: what the source's
-    logits are multiplied by, so that no result depends on the scale at which the model gives them.
+    AutoAttack has a version of its own for random models, which draws its own samples.
     """
     if may_reject(source):
-        return _at_detector(source, images, labels, attempt, scale)
+        return _at_detector(source, images, labels, attempt)
     if not is_stochastic(source):
-        return Crafted(*attack(attacked_model(source, scale), images, labels, attempt))
+        return Crafted(*attack(attacked_model(source, attempt.scale), images, labels, attempt))
     own_draws = attempt.name == "aa"
     random: dict[str, Any] = {"version": "rand"} if own_draws else {"active_set": False}
-    model = Scaled(surrogate_of(source), scale) if own_draws else attacked_model(source, scale)
+    model = Scaled(surrogate_of(source), attempt.scale) if own_draws else attacked_model(source, attempt.scale)
     return Crafted(*attack(model, images, labels, attempt._replace(settings=attempt.settings | random)))
 
 
-def _at_detector(detector: nn.Module, images: Images, labels: Labels, attempt: Attempt, scale: float) -> Crafted:
+def _at_detector(detector: nn.Module, images: Images, labels: Labels, attempt: Attempt) -> Crafted:
     """Class by class, since what counts as fooled depends on the label."""
     if is_stochastic(detector):
         attempt = attempt._replace(settings=attempt.settings | {"active_set": False})
     adversarial, queries = images.clone(), 0.0
     for label in labels.unique().tolist():
         mine = labels == label
-        excused = Excused(attacked_model(detector, scale), int(detector.rejection), label)  # type: ignore[arg-type]
-        found, asked = attack(excused, images[mine], labels[mine], attempt)
-        adversarial[mine] = found
-        queries += asked * int(mine.sum()) / len(labels)
+        attacked = attacked_model(detector, attempt.scale)
+        excused = Excused(attacked, int(detector.rejection), label)  # type: ignore[arg-type]
+        adversarial[mine], cost = attack(excused, images[mine], labels[mine], attempt)
+        queries += cost * int(mine.sum()) / len(labels)
     return Crafted(adversarial, queries)
 
 
-def judged(victim: nn.Module, images: Images, labels: Labels, crafted: Crafted) -> Outcome:
+def outcome_on(victim: nn.Module, images: Images, labels: Labels, crafted: Crafted) -> Outcome:
     """What `victim` makes of adversarial images: exactly the tensors that are recorded are shown to it."""
     norm = (crafted.images - images).abs().flatten(1).amax(1)
-    return Outcome(held(victim, crafted.images, labels), norm, torch.full_like(norm, crafted.queries))
+    return Outcome(
+        predictions_under_attack(victim, crafted.images, labels), norm, torch.full_like(norm, crafted.queries)
+    )
 
 
-def whitebox(defense: nn.Module, images: Images, labels: Labels, attempt: Attempt, scale: float) -> Outcome:
+def whitebox(defense: nn.Module, images: Images, labels: Labels, attempt: Attempt) -> Outcome:
+    """The examples are made on the whole defense, with z = μ, and given to that."""
     known = without_randomness(defense)
-    return judged(known, images, labels, craft(known, images, labels, attempt, scale))
+    return outcome_on(known, images, labels, craft(known, images, labels, attempt))
 
 
 def for_transfer(attempt: Attempt) -> Attempt:
@@ -110,25 +113,22 @@ def for_transfer(attempt: Attempt) -> Attempt:
     return attempt._replace(settings=attempt.settings | TRANSFER[attempt.name])
 
 
-def residual(defense: nn.Module, images: Images, labels: Labels, attempt: Attempt, scale: float) -> Outcome:
-    """ε is in pixels of x_r, whose box is [−1, 1]."""
+def transfer(victim: nn.Module, images: Images, labels: Labels, crafted: Sequence[Crafted]) -> Outcome:
+    """Examples that were made on other models (`for_transfer`), the best of them image by image."""
+    return best_of([outcome_on(victim, images, labels, each) for each in crafted], labels)
+
+
+def residual(defense: nn.Module, images: Images, labels: Labels, attempt: Attempt) -> Outcome:
+    """The target model is attacked on x_r. ε is in pixels of x_r, whose box is [−1, 1]."""
     features = residual_of(defense, images)
     target: nn.Module = defense.target  # type: ignore[assignment]
     # where no ε bounds an attack, it is the range of a pixel
     settings = {"eps": 2.0} | attempt.settings | {"bounds": (-1.0, 1.0)}
-    inside = attempt._replace(settings=settings)
-    crafted = craft(target, features, labels, inside, scale)
-    return judged(target, features, labels, crafted)
+    crafted = craft(target, features, labels, attempt._replace(settings=settings))
+    return outcome_on(target, features, labels, crafted)
 
 
-def adaptive(
-    defense: nn.Module,
-    images: Images,
-    labels: Labels,
-    attempt: Attempt,
-    known: list[Outcome],
-    scale: float,
-) -> Outcome:
+def adaptive(defense: nn.Module, images: Images, labels: Labels, attempt: Attempt, known: Sequence[Outcome]) -> Outcome:
     """The best of `known` (other protocols' outcomes for these images), then of `EXTRA`, until an example falls."""
     best, settings = best_of(known, labels), attempt.settings
     for source, extra, changes in _trials(defense, attempt.name):
@@ -139,9 +139,9 @@ def adaptive(
         if "step_size" in changes:
             chosen["step_size"] = changes["step_size"] * settings["eps"]
         part, wanted = images[standing], labels[standing]
-        factor = scale if source is defense else logit_scale(source, images)
-        crafted = craft(source, part, wanted, Attempt(extra, chosen, attempt.generator), factor)
-        more = judged(defense, part, wanted, crafted)
+        scale = attempt.scale if source is defense else logit_scale(source, images)
+        crafted = craft(source, part, wanted, Attempt(extra, chosen, attempt.generator, scale))
+        more = outcome_on(defense, part, wanted, crafted)
         best = _merged(best, standing, more, labels)
     return best
 
@@ -156,10 +156,10 @@ def _trials(defense: nn.Module, name: str) -> list[tuple[nn.Module, str, dict[st
     ]
 
 
-def best_of(found: list[Outcome], labels: Labels) -> Outcome:
+def best_of(outcomes: Sequence[Outcome], labels: Labels) -> Outcome:
     """Example by example the first outcome that fools; the queries of all add up."""
-    best = found[0]
-    for other in found[1:]:
+    best = outcomes[0]
+    for other in outcomes[1:]:
         best = _better(best, other, labels)
     return best
 
