@@ -1,12 +1,13 @@
 """How the judge asks a model, and what it takes from an attack."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from grfd.attacks import ATTACKS
+from grfd.attacks import ALL_ATTACKS
 from grfd.errors import UserError
 from grfd.evaluation.attacker import (
     Attempt,
@@ -87,7 +88,8 @@ def test_an_output_on_the_surface_of_the_ball_is_judged() -> None:
 
 
 def test_an_attack_of_ones_own_that_leaves_the_ball_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(ATTACKS, "fgsm", lambda model, images, labels, **keywords: images + 0.3)
+    leaving = replace(ALL_ATTACKS["fgsm"], function=lambda model, images, labels, **keywords: images + 0.3)
+    monkeypatch.setitem(ALL_ATTACKS, "fgsm", leaving)
     with pytest.raises(UserError, match="attack fgsm returned an image outside"):
         attack(nn.Flatten(), torch.zeros(2, 1, 2, 2), torch.zeros(2).long(), _attempt({"eps": 0.1}))
 

@@ -12,7 +12,7 @@ from grfd import processes, runs
 from grfd.api.job import Own, OwnModel, Source, as_names, as_path, named_data, open_job, open_run, own_data
 from grfd.api.own_model import NamedModel, check_own, load_named, named_source
 from grfd.api.pictures import write_figures
-from grfd.attacks import ATTACKS
+from grfd.attacks import TABLE_1_ATTACKS
 from grfd.config import Config
 from grfd.data.record import Data
 from grfd.defenses import DEFENSES, has_residual, is_fitted, standard
@@ -56,7 +56,7 @@ def models_of(job: Job, device: torch.device, wanted: Iterable[str] = ()) -> dic
 def evaluate(
     source: Source,
     protocols: Iterable[str] = tuple(PROTOCOLS),
-    attacks: Iterable[str] = tuple(ATTACKS),
+    attacks: Iterable[str] = TABLE_1_ATTACKS,
     examples: int = 1000,
     data: Data | None = None,
     model: OwnModel | None = None,
@@ -100,7 +100,7 @@ def evaluate_model(
     *,
     sources: Mapping[str, Classifier] | None = None,
     protocols: Iterable[str] = ("transfer", "whitebox", "adaptive"),
-    attacks: Iterable[str] = tuple(ATTACKS),
+    attacks: Iterable[str] = TABLE_1_ATTACKS,
     examples: int = 1000,
     eps: float | None = None,
     config: Config | None = None,

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, TypeVar
 import torch
 from torch import Tensor, nn
 
-from grfd.attacks import ATTACKS, OTHER_ATTACKS, THREATS
+from grfd.attacks import ALL_ATTACKS
 from grfd.attacks.checked_model import check_logits
 from grfd.defenses import is_stochastic
 from grfd.errors import UserError
@@ -182,7 +182,7 @@ def attack(model: nn.Module, images: Images, labels: Labels, attempt: Attempt) -
     Raises `UserError` where the attack's output is not finite, or outside ball or box: nothing else is ever judged.
     """
     counted = Counted(model).eval()
-    function = (ATTACKS | OTHER_ATTACKS)[attempt.name]
+    function = ALL_ATTACKS[attempt.name].function
     adversarial = function(counted, images, labels, **attempt.settings, generator=attempt.generator)
     check_output(adversarial, images, attempt)
     return adversarial, counted.shown / max(len(images), 1)
@@ -206,7 +206,7 @@ def check_output(adversarial: Images, images: Images, attempt: Attempt) -> None:
 
 def threat_of(attempt: Attempt) -> str:
     """What this attack's ε bounds: linf, l2, or pixels (nothing)."""
-    return attempt.settings.get("norm", THREATS[attempt.name])
+    return attempt.settings.get("norm", ALL_ATTACKS[attempt.name].threat)
 
 
 def lengths(change: Images, norm: str) -> Tensor:

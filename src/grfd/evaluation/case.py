@@ -1,6 +1,6 @@
 """What is judged: models, images and budgets; the cells that there are to do; and what each record says of itself."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from grfd import schema
-from grfd.attacks import ATTACKS, OTHER_ATTACKS, OTHER_BUDGETS, TABLE_1, THREATS, TRANSFER
+from grfd.attacks import ALL_ATTACKS, TABLE_1_ATTACKS
 from grfd.attacks.ranges import SHARE, in_range
 from grfd.data.record import Split, as_images
 from grfd.defenses import has_residual, is_stochastic
@@ -23,7 +23,6 @@ SOURCE = "standard"
 """The model of a run on which transferred adversarial examples are made."""
 CONTROL = "second-standard"
 """The model of a run that is there for `transfer` alone: what it keeps is no defense."""
-KNOWN = {**ATTACKS, **OTHER_ATTACKS}
 
 
 @dataclass(frozen=True)
@@ -31,17 +30,17 @@ class Request(schema.Record):
     """What an evaluation is asked for. Raises `UserError` for unknown names and values out of range when it is made."""
 
     protocols: tuple[str, ...] = ("transfer", "whitebox", "adaptive")
-    attacks: tuple[str, ...] = tuple(ATTACKS)
+    attacks: tuple[str, ...] = TABLE_1_ATTACKS
     examples: schema.Examples = 1000
     """The first images of the test split."""
     eps: schema.Pixels | None = None
     """One ε for all attacks, in pixels of [0, 1], in place of Table 1's."""
 
     def conflict(self) -> str | None:
-        return _unknown("protocol", self.protocols, list(PROTOCOLS)) or _unknown("attack", self.attacks, list(KNOWN))
+        return _unknown("protocol", self.protocols, PROTOCOLS) or _unknown("attack", self.attacks, ALL_ATTACKS)
 
 
-def _unknown(kind: str, names: Sequence[str], known: Sequence[str]) -> str | None:
+def _unknown(kind: str, names: Sequence[str], known: Iterable[str]) -> str | None:
     """What is wrong with names that are to be some of those known; None where nothing is."""
     if not names:
         return f"no {kind} is named: expected at least one of {', '.join(known)}"
@@ -84,12 +83,11 @@ def budgets_for(channels: int, eps: float | None = None) -> dict[str, dict[str, 
     `eps`: one ε for all attacks in L∞, in pixels of [0, 1]; step sizes grow or shrink with it. Attacks of another
     threat model then have no budget, since this ε says nothing of theirs.
     """
-    family = "mnist" if channels == 1 else "cifar"
-    budgets = TABLE_1[family] | OTHER_BUDGETS[family]
+    budgets = {name: entry.grey if channels == 1 else entry.colour for name, entry in ALL_ATTACKS.items()}
     if eps is None:
         return budgets
     in_range(eps=(eps, SHARE))
-    return {name: _rescaled(budget, eps) for name, budget in budgets.items() if THREATS[name] == "linf"}
+    return {name: _rescaled(budget, eps) for name, budget in budgets.items() if ALL_ATTACKS[name].threat == "linf"}
 
 
 def check_budgets(budgets: dict[str, dict[str, Any]], attacks: Sequence[str]) -> None:
@@ -97,9 +95,10 @@ def check_budgets(budgets: dict[str, dict[str, Any]], attacks: Sequence[str]) ->
     left = [name for name in attacks if name not in budgets]
     if left:
         kinds = {"l2": "the Euclidean length", "pixels": "which pixels are moved, not how far"}
-        told = ", ".join(f"{name} ({kinds.get(THREATS[name], THREATS[name])})" for name in left)
+        threats = ", ".join(f"{name} ({kinds.get(ALL_ATTACKS[name].threat, 'L∞')})" for name in left)
         raise UserError(
-            f"one ε for all attacks is in L∞, but another measure bounds {told}: leave the attack out, or leave out eps"
+            f"one ε for all attacks is in L∞, but another measure bounds {threats}: leave the attack out, or leave out "
+            "eps"
         )
 
 
@@ -172,7 +171,7 @@ def settings_of(case: Case, cell: Cell) -> dict[str, Any]:
     settings: dict[str, Any] = {"attack": case.budgets[cell.attack], "seed": case.seed, "judge": identity.VERSION}
     involved = [cell.model]
     if cell.protocol in ("transfer", "adaptive"):
-        settings["transfer"] = TRANSFER[cell.attack]
+        settings["transfer"] = ALL_ATTACKS[cell.attack].transfer
         involved += sources_for(case, cell.model)
     if cell.protocol == "adaptive":
         settings["extra"] = [[name, changes] for name, changes in protocols.EXTRA.get(cell.attack, ())]

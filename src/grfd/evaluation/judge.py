@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from grfd import processes
+from grfd.attacks import ALL_ATTACKS
 from grfd.data.record import as_images
 from grfd.errors import UserError
 from grfd.evaluation import identity, protocols, records
@@ -48,20 +49,16 @@ def attack_all(case: Case, request: Request) -> None:
                 _round(case, done, examples, advance)
 
 
-PASSES = {"fgsm": 3, "rfgsm": 3, "pgd": 300, "bim": 300, "mifgsm": 300, "eotpgd": 300, "vmifgsm": 1800, "aa": 13_000}
-"""Forward passes an image, a gradient being two more, where no image falls: what the time left is reckoned from."""
-OTHER_PASSES = 1000
 EXTRA_PASSES = {"fgsm": 6, "pgd": 1900}
-"""Of what `adaptive` adds."""
+"""Forward passes an image of what `adaptive` adds to an attack, as `AttackEntry.passes` counts them."""
 
 
 def _cost(cell: Cell) -> int:
     """Roughly, relative to the others."""
-    if cell.protocol == "transfer":
-        return PASSES.get(cell.attack, OTHER_PASSES) // 2  # crafted once, for all models
     if cell.protocol == "adaptive":
         return EXTRA_PASSES.get(cell.attack, 1)
-    return PASSES.get(cell.attack, OTHER_PASSES)
+    passes = ALL_ATTACKS[cell.attack].passes
+    return passes // 2 if cell.protocol == "transfer" else passes  # transferred examples serve all models
 
 
 def _ranges(done: dict[Cell, int], examples: int) -> list[range]:

@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from grfd.attacks import THREATS
+from grfd.attacks import ALL_ATTACKS
 from grfd.errors import UserError
 from grfd.evaluation.checks import Check
 from grfd.evaluation.protocols import PROTOCOLS
@@ -87,7 +87,7 @@ def of_one_threat(attacks: list[str]) -> list[str]:
     A perturbation that is bounded by its Euclidean length, or only by the pixels that it moves, says nothing about an
     ε in L∞, nor that about it.
     """
-    threats = {name: THREATS.get(name, "linf") for name in attacks}
+    threats = {name: ALL_ATTACKS[name].threat if name in ALL_ATTACKS else "linf" for name in attacks}
     shared = "linf" if "linf" in threats.values() else threats[attacks[0]]
     return [name for name in attacks if threats[name] == shared]
 

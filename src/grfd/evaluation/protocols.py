@@ -6,7 +6,7 @@ from typing import Any, Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from grfd.attacks import TRANSFER
+from grfd.attacks import ALL_ATTACKS
 from grfd.defenses import is_stochastic
 from grfd.evaluation.attacker import (
     Attempt,
@@ -110,7 +110,7 @@ def whitebox(defense: nn.Module, images: Images, labels: Labels, attempt: Attemp
 
 def for_transfer(attempt: Attempt) -> Attempt:
     """The attack with the settings that make examples which are meant for another model than the source."""
-    return attempt._replace(settings=attempt.settings | TRANSFER[attempt.name])
+    return attempt._replace(settings=attempt.settings | ALL_ATTACKS[attempt.name].transfer)
 
 
 def transfer(victim: nn.Module, images: Images, labels: Labels, crafted: Sequence[Crafted]) -> Outcome:

@@ -22,9 +22,10 @@ from optuna.trial import TrialState
 
 from grfd import runs
 from grfd.api.job import load_data
+from grfd.attacks import ALL_ATTACKS
 from grfd.errors import Busy, UserError
 from grfd.evaluation.case import SOURCE, Case, Request, budgets_for
-from grfd.evaluation.judge import PASSES, attack_all
+from grfd.evaluation.judge import attack_all
 from grfd.evaluation.numbers import grid, rows
 from grfd.experiments import database, variants
 from grfd.experiments.variants import Schedule, Variant, differing, folder_of, name_of, settled
@@ -234,7 +235,7 @@ def _judged(sweep: Sweep, trial: optuna.Trial, run: Path) -> dict[str, dict[str,
     models = variants.standards(sweep.folder / SOURCE) | {"grfd": variants.deployed(run)}
     budgets = budgets_for(data.test.images.shape[1])
     case = Case(folder, models, data.test, budgets, sweep.seed, torch.device("cpu"), (SOURCE,))
-    attacks = sorted(sweep.schedule.attacks, key=lambda name: PASSES.get(name, max(PASSES.values())))
+    attacks = sorted(sweep.schedule.attacks, key=lambda name: ALL_ATTACKS[name].passes)
     for step, attack in enumerate(attacks):
         with runs.locked(folder, run=False):
             attack_all(case, Request(variants.PROTOCOLS, (attack,), sweep.schedule.examples))
