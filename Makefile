@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test check oracles bench page clean
+.PHONY: demo test check docs oracles bench page clean
 
 demo: $(VENV)/demo
 	$(BIN)/grfd demo
@@ -13,9 +13,15 @@ test: $(VENV)/test
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 check: $(VENV)/test
-	$(BIN)/ruff format --check src tests benchmarks
-	$(BIN)/ruff check src tests benchmarks
+	$(BIN)/ruff format --check src tests benchmarks docs
+	$(BIN)/ruff check src tests benchmarks docs
 	$(BIN)/mypy
+
+# every warning is an error; the notebook is the tutorial over again
+docs: $(VENV)/docs
+	$(BIN)/python docs/_extensions/notebook.py docs/tutorial.md
+	$(BIN)/python -m sphinx --builder html --fail-on-warning --keep-going docs docs/_build/html
+	@echo "read docs/_build/html/index.html"
 
 oracles: $(VENV)/oracles
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m oracle --numprocesses 2 --dist loadgroup
@@ -40,10 +46,14 @@ $(VENV)/test: $(VENV)/demo
 	$(BIN)/python -m pip install --quiet --no-deps torchattacks==3.5.1
 	touch $@
 
+$(VENV)/docs: $(VENV)/demo
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[docs]"
+	touch $@
+
 $(VENV)/oracles: $(VENV)/test
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[oracles]"
 	$(BIN)/python -m pip install --quiet --no-deps pyautoattack==0.2.0 adversarial-robustness-toolbox==1.20.1 foolbox==3.3.4
 	touch $@
 
 clean:
-	rm -rf $(VENV) build dist src/*.egg-info
+	rm -rf $(VENV) build dist docs/_build docs/generated src/*.egg-info

@@ -1,0 +1,362 @@
+"""The reference, written from the code before each build: commands, settings, attacks, defenses and the Python API.
+
+No name or number of these pages is typed by hand. They lie in docs/generated/, which git ignores.
+"""
+
+import inspect
+import pkgutil
+import re
+import shutil
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import MISSING, fields
+from pathlib import Path
+from types import NoneType, UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
+
+import docstring_parser
+from annotated_types import Interval
+from sphinx.application import Sphinx
+from sphinx.pycode import ModuleAnalyzer
+
+import grfd
+from grfd.attacks import ALL_ATTACKS, AttackEntry
+from grfd.cli import FIT
+from grfd.commands.registry import COMMANDS, MODES
+from grfd.commands.train import TRAINING, Training
+from grfd.config import PRESETS, Config
+from grfd.data import DATASETS
+from grfd.defenses import DEFENSES
+from grfd.evaluation.probes import PROBES
+from grfd.evaluation.protocols import PROTOCOLS
+from grfd.experiments import EXPERIMENTS
+from grfd.models import MODELS
+
+PACKAGES = {
+    "api": "What commands and notebooks both call",
+    "data": "Data sets as tensors",
+    "models": "Target classifiers",
+    "training": "The training loop and its checkpoints",
+    "attacks": "Attacks",
+    "method": "The method: losses, networks and stages of Li et al. 2025",
+    "defenses": "Defenses",
+    "evaluation": "The judge: protocols, records, masking checks",
+    "report": "Tables and figures",
+    "experiments": "The experiments of the paper",
+    "bench": "Speed and strength beside other libraries",
+}
+"""Package → title of its page, in the order of the layers."""
+COPIED = ("CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md")
+"""Pages of the repository's root, which the site shows too."""
+LINK = re.compile(r"\[([^\]]+)\]\(([^)\s]+)\)")
+ROOT_LINK = re.compile(r"\]\(\.\./(CONTRIBUTING|CHANGELOG|SECURITY)\.md")
+ROOT = Path(__file__).parents[2]
+LARGE = 10_000
+"""An upper limit from here on is not worth a reader's time."""
+
+
+def pages() -> dict[str, str]:
+    """File name → Markdown of every page of the reference that follows from the code."""
+    return {
+        "commands.md": commands(),
+        "settings.md": settings(),
+        "recipes.md": recipes(),
+        "registries.md": registries(),
+        "python.md": python(),
+        **{f"api-{name}.md": package(name, title) for name, title in PACKAGES.items()},
+        "api-foundation.md": foundation(),
+        **{f"{name.lower()}": copied((ROOT / name).read_text()) for name in COPIED},
+    }
+
+
+# commands and settings
+
+
+def commands() -> str:
+    """Every command with its options."""
+    parts = [
+        "# Commands",
+        "`grfd COMMAND --help` prints the same on the terminal. An option `--no-NAME` switches a flag off. Where a "
+        "command was stopped, the same command continues it.",
+    ]
+    for name, (summary, _) in TRAINING.items():
+        parts += [f"## grfd {name}", f"`grfd {name} PRESET --out RUN [--FIELD VALUE …]`", summary]
+        parts += ["The presets and all fields are listed under [settings](settings.md)."]
+    parts += ["## grfd fit", "`grfd fit DEFENSE [PRESET] --out RUN [--recipe.FIELD VALUE …] [--FIELD VALUE …]`", FIT]
+    parts += ["The defenses and the fields of their recipes are listed under [recipes](recipes.md)."]
+    for name, function in COMMANDS.items():
+        parts += [f"## grfd {name}", *command(name, function)]
+    return _joined(parts)
+
+
+def command(name: str, function: Callable[..., None]) -> list[str]:
+    """Usage, description and a table of the options of one command."""
+    described = docstring_parser.parse(inspect.getdoc(function) or "")
+    explained = {each.arg_name: each.description or "" for each in described.params}
+    hints = get_type_hints(function, include_extras=True)
+    positional, options = [], []
+    for parameter in inspect.signature(function).parameters.values():
+        hint = hints[parameter.name]
+        keyword = parameter.kind is inspect.Parameter.KEYWORD_ONLY
+        shown = f"`--{parameter.name.replace('_', '-')}`" if keyword else f"`{parameter.name.upper()}`"
+        row = [shown, kind(hint), default(parameter.default), explained.get(parameter.name, "")]
+        (options if keyword else positional).append(row)
+    usage = " ".join(["grfd", name, *(row[0].strip("`") for row in positional), "[OPTIONS]" if options else ""]).strip()
+    texts = [f"`{usage}`", described.short_description or "", described.long_description or ""]
+    texts.append(table(["option", "type", "default", "meaning"], positional + options) if positional + options else "")
+    for mode in MODES.get(name, ()):
+        names = ", ".join(f"`--{each.replace('_', '-')}`" for each in mode.ignored)
+        texts.append(f"With `{mode.title}`, {names} do not apply: {mode.reason}.")
+    return texts
+
+
+def settings() -> str:
+    """Every field of a run's configuration, and what each preset changes."""
+    rows = field_rows(Config, "")
+    own = [["`--out`", "path", "required", attribute_docs(Training)["out"]]]
+    parts = [
+        "# Settings of a run",
+        "Each field is an option of `grfd train`, `grfd fit` and of the commands for single stages (`--learning-rate`), "
+        "a keyword of `grfd.train` (`learning_rate=`), and a key of `config.json` in the run folder. "
+        "The symbols are those of [the method](../method.md).",
+        table(["option", "type", "default", "meaning"], own + rows),
+        "## Presets",
+        "A preset is a set of defaults; every field can be changed on top of it.",
+    ]
+    for name, preset in PRESETS.items():
+        changes = [f"`{each.name}` {getattr(preset, each.name)}" for each in fields(Config)
+                   if getattr(preset, each.name) != getattr(Config(), each.name)]  # fmt: skip
+        parts.append(f"- **{name}**: {', '.join(changes) or 'the defaults'}")
+    return _joined(parts)
+
+
+def recipes() -> str:
+    """Every field of every defense's recipe."""
+    parts = [
+        "# Recipes of the defenses",
+        "`grfd fit DEFENSE --out RUN --recipe.FIELD VALUE`. A field whose default is a dash takes the value of the "
+        "literature, for grey images or for colour. [The defenses](../defenses.md) says what each of them is.",
+    ]
+    for name, module in DEFENSES.items():
+        parts += [f"## {name}", escaped(inspect.getdoc(module) or "")]
+        rows = field_rows(module.Recipe, "recipe.")
+        for row, each in zip(rows, fields(module.Recipe), strict=True):
+            row[3:3] = [plain(module.GREY.get(each.name)), plain(module.COLOUR.get(each.name))]
+        header = ["option", "type", "default", "grey", "colour", "meaning"]
+        parts.append(table(header, rows) if rows else "There is nothing to set.")
+    return _joined(parts)
+
+
+def field_rows(record: type[Any], prefix: str) -> list[list[str]]:
+    """Option, type, default and meaning of each field of a settings record."""
+    hints, meanings = get_type_hints(record, include_extras=True), attribute_docs(record)
+    return [
+        [f"`--{prefix}{each.name.replace('_', '-')}`", kind(hints[each.name]), default(each.default),
+         meanings.get(each.name, "")]
+        for each in fields(record)
+    ]  # fmt: skip
+
+
+def attribute_docs(record: type[Any]) -> dict[str, str]:
+    """Field → its docstring, which stands below it in the source."""
+    analyzer = ModuleAnalyzer.for_module(record.__module__)
+    documented = analyzer.find_attr_docs()
+    return {name: " ".join(lines).strip() for (owner, name), lines in documented.items() if owner == record.__name__}
+
+
+# registries
+
+
+def registries() -> str:
+    """What can be named on the command line: attacks and their budgets, protocols, checks, data, models, experiments."""
+    parts = [
+        "# Attacks, protocols and other names",
+        "## Attacks",
+        "Budgets are those of the paper's Table 1 where it names the attack (in bold), and ours where it does not. "
+        "ε and step sizes are in units of 1/255 of a pixel's range; a Euclidean length is in pixels of [0, 1].",
+        table(["name", "what it is", "grey images", "colour images"], attack_rows()),
+        "## Protocols",
+        "What the attacker knows; [the explanation](../protocols.md) says more.",
+        table(["name", "adversarial examples are"], [[f"`{name}`", text] for name, text in PROTOCOLS.items()]),
+        "## Masking checks",
+        "[Judging your own classifier](../own-model.md) says what to do about each.",
+        table(["check", "what it looks for"], [[name, first_line(probe)] for name, probe in PROBES.items()]),
+        "## Data sets",
+        table(["name", "what it is"], [[f"`{name}`", first_line(load)] for name, load in DATASETS.items()]),
+        "## Target models",
+        "Besides these, `wrn-DEPTH-WIDTH[-dropout-RATE]`, `timm/NAME`, and `package.module:factory` of your own.",
+        table(["name", "what it is"], [[f"`{name}`", first_line(make)] for name, make in MODELS.items()]),
+        "## Experiments",
+        "`grfd reproduce NAME --scale SCALE`; with `--dry-run` it prints its cells and what they cost.",
+        table(["name", "scales", "what it is"], [
+            [f"`{name}`", ", ".join(f"`{scale}`" for scale in each.SCALES), first_line(each)]
+            for name, each in EXPERIMENTS.items()
+        ]),
+    ]  # fmt: skip
+    return _joined(parts)
+
+
+def attack_rows() -> list[list[str]]:
+    rows = []
+    for name, entry in ALL_ATTACKS.items():
+        shown = f"**`{name}`**" if entry.table_1 else f"`{name}`"
+        explained = first_line(inspect.getmodule(entry.function))
+        rows.append([shown, explained, budget(entry, entry.grey), budget(entry, entry.colour)])
+    return rows
+
+
+def budget(entry: AttackEntry, settings: Mapping[str, Any]) -> str:
+    """ε, step size and steps of one attack."""
+    return ", ".join(f"{key} {amount(entry, key, value)}" for key, value in settings.items()) or "none"
+
+
+def amount(entry: AttackEntry, key: str, value: Any) -> str:
+    if key in ("eps", "step_size") and entry.threat == "linf":
+        return f"{round(255 * value, 3):g}/255"
+    return plain(value)
+
+
+# the Python API
+
+
+def python() -> str:
+    """What `import grfd` offers."""
+    functions = [name for name in grfd.__all__ if inspect.isfunction(getattr(grfd, name))]
+    classes = [name for name in grfd.__all__ if inspect.isclass(getattr(grfd, name))]
+    parts = ["# From Python", "What `import grfd` offers. `grfd.PRESETS` are the [presets](settings.md#presets)."]
+    parts += ["## Functions", rst(f".. autofunction:: grfd.{name}" for name in functions)]
+    parts += ["## Records", rst(f".. autoclass:: grfd.{name}" for name in classes)]
+    return _joined(parts)
+
+
+def package(name: str, title: str) -> str:
+    """The docstrings of all public modules of one package."""
+    path = [str(Path(grfd.__file__).parent / name)]
+    found = [each.name for each in pkgutil.walk_packages(path, f"grfd.{name}.")]
+    public = [each for each in found if not any(part.startswith("_") for part in each.split("."))]
+    return _joined([f"# grfd.{name}: {title}", *automodules([f"grfd.{name}", *public])])
+
+
+def foundation() -> str:
+    """The modules that all packages use."""
+    found = [each.name for each in pkgutil.iter_modules(grfd.__path__, "grfd.") if not each.ispkg]
+    public = [each for each in found if not each.endswith("__main__")]
+    return _joined(["# grfd: the modules that all packages use", *automodules(public)])
+
+
+def automodules(names: Iterable[str]) -> list[str]:
+    return [part for name in names for part in (f"## {name}", rst([f".. automodule:: {name}"]))]
+
+
+def rst(directives: Iterable[str]) -> str:
+    return "```{eval-rst}\n" + "\n\n".join(directives) + "\n```"
+
+
+# pages of the repository's root
+
+
+def copied(text: str) -> str:
+    """A page of the root as one of docs/generated/: its links lead on from there, or are plain text."""
+    return LINK.sub(lambda match: _relinked(match[1], match[2]), text)
+
+
+def _relinked(text: str, target: str) -> str:
+    if re.match(r"[a-z]+:|#", target):
+        return f"[{text}]({target})"
+    if target.startswith("docs/"):
+        return f"[{text}](../{target.removeprefix('docs/')})"
+    return f"[{text}]({target.lower()})" if target in COPIED else text
+
+
+def into_the_site(app: Sphinx, name: str, source: list[str]) -> None:
+    """A page of docs/ that links to one of the root, which is right where the repository is read, links to its copy."""
+    source[0] = ROOT_LINK.sub(lambda match: f"](generated/{match[1].lower()}.md", source[0])
+
+
+# words
+
+
+def kind(hint: Any) -> str:
+    """A type in words: choices, ranges, lists."""
+    origin, parts = get_origin(hint), get_args(hint)
+    if origin is Annotated:
+        return _annotated(parts[0], parts[1:])
+    if origin in (Union, UnionType):
+        return " or ".join(kind(each) for each in parts if each is not NoneType)
+    if origin is Literal:
+        return ", ".join(f"`{each}`" for each in parts)
+    if origin is tuple:
+        return f"any number of: {kind(parts[0])}" if parts[-1] is Ellipsis else ", ".join(kind(each) for each in parts)
+    known = {int: "whole number", float: "number", str: "text", bool: "flag", Path: "path"}
+    return known.get(hint, getattr(hint, "__name__", str(hint)))
+
+
+def _annotated(inner: Any, extras: tuple[Any, ...]) -> str:
+    words = next((each for each in extras if isinstance(each, str)), kind(inner))
+    return ", ".join([words, *(_range(each) for each in extras if isinstance(each, Interval))])
+
+
+def _range(interval: Interval) -> str:
+    """Both limits of a setting; only the lower one where the upper one merely keeps nonsense out."""
+    low = f"at least {plain(interval.ge)}" if interval.ge is not None else f"above {plain(interval.gt)}"
+    high = f"at most {plain(interval.le)}" if interval.le is not None else f"below {plain(interval.lt)}"
+    return low if (interval.le or 0) >= LARGE else f"{low} and {high}"
+
+
+def default(value: Any) -> str:
+    if value in (MISSING, inspect.Parameter.empty):
+        return "required"
+    return plain(value)
+
+
+def plain(value: Any) -> str:
+    """A value as it is typed."""
+    if value is None or value == ():
+        return "–"
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    if isinstance(value, int):
+        return f"{value:,}"
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    if isinstance(value, tuple):
+        return " ".join(plain(each) for each in value)
+    return f"`{value}`"
+
+
+def first_line(value: Any) -> str:
+    return escaped((inspect.getdoc(value) or "").splitlines()[0])
+
+
+def escaped(text: str) -> str:
+    """Text that Markdown leaves as it is."""
+    return text.replace("<", r"\<").replace("*", r"\*").replace("$", r"\$")
+
+
+def table(header: list[str], rows: Iterable[list[str]]) -> str:
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join("| " + " | ".join(_cell(text) for text in line) + " |" for line in lines)
+
+
+def _cell(text: str) -> str:
+    return " ".join(text.split()).replace("|", r"\|").replace("$", r"\$")
+
+
+def _joined(parts: Iterable[str]) -> str:
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def written(folder: Path, texts: Mapping[str, str]) -> None:
+    """Writes the pages. One that has not changed keeps its date, so that a second build is short."""
+    folder.mkdir(exist_ok=True)
+    for name, text in texts.items():
+        file = folder / name
+        if not file.exists() or file.read_text() != text:
+            file.write_text(text)
+    for stale in set(folder.iterdir()) - {folder / name for name in texts}:
+        shutil.rmtree(stale) if stale.is_dir() else stale.unlink()
+
+
+def setup(app: Sphinx) -> dict[str, Any]:
+    app.connect("builder-inited", lambda app: written(Path(app.srcdir) / "generated", pages()))
+    app.connect("source-read", into_the_site)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}
