@@ -18,7 +18,7 @@ from grfd.evaluation.numbers import Results
 from grfd.evaluation.protocols import PROTOCOLS, Protocol
 from grfd.experiments.paper import published
 from grfd.progress import answer_alone, console, print_json, titled
-from grfd.report.table import printed
+from grfd.report.table import results_table
 from grfd.runs import Run
 from grfd.schema import Examples, Pixels
 
@@ -131,7 +131,7 @@ def show(run: RunFolder, *, json: bool = False) -> None:
 def print_results(run: Run, results: Results) -> None:
     rows = list(results.rows)
     beside = published(rows, run.config.data) if any(row.model == "grfd" for row in rows) else {}
-    console.print(printed(rows, beside))
+    console.print(results_table(rows, beside))
     for name, meaning in PROTOCOLS.items():
         if any(row.protocol == name for row in rows):
             console.print(titled(f"  {name}", f": {meaning}"))

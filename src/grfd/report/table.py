@@ -17,7 +17,7 @@ def cell(row: Row | None, images: int) -> str:
     return f"{100 * row.accuracy:.1f}" + (f" ({row.examples:,})" if row.examples != images else "")
 
 
-def printed(numbers: list[Row], published: dict[str, dict[str, float]]) -> Table:
+def results_table(numbers: list[Row], published: dict[str, dict[str, float]]) -> Table:
     """A table for the terminal. `published`: lines of the paper below ours, name → attack → per cent."""
     shown = columns(numbers)
     title = "Accuracy in per cent, by what the attacker knows"

@@ -39,7 +39,7 @@ from grfd.experiments.table3.certificates import RADII, certified_accuracy
 from grfd.experiments.table3.scales import PROTOCOLS, Part, Scale
 from grfd.progress import progress
 from grfd.report.figures import certified_curve
-from grfd.report.table import printed
+from grfd.report.table import results_table
 from grfd.seeds import generator, seeded
 
 FOLDER = "table3"
@@ -180,7 +180,7 @@ def show(out: Path, scale: str, seeds: int) -> list[Table | str]:
     for seed in range(seeds):
         folder = folder_of(out, scale, seed)
         numbers = rows(folder)
-        shown += [f"Seed {seed}", printed(numbers, published(numbers, _SCALES[scale].config.data))]
+        shown += [f"Seed {seed}", results_table(numbers, published(numbers, _SCALES[scale].config.data))]
         if (folder / "certified.npz").exists():
             shown.append(
                 f"R.S., per cent certified (and left by an attack) within a Euclidean radius of {told(folder)}"
