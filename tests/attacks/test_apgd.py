@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from grfd.attacks import apgd_ce, apgd_t, pgd
-from grfd.attacks._apgd import checkpoints
+from grfd.attacks._apgd_run import checkpoints
 
 
 def test_checkpoints_are_those_of_the_paper() -> None:

@@ -16,7 +16,7 @@ from grfd.attacks.ranges import COUNT, NOT_NEGATIVE, POSITIVE, in_range
 from grfd.attacks.threat import Batch, finished, project, rows_of
 from grfd.types import Images, Labels
 
-WIDTH = 32
+_WIDTH = 32
 
 
 def advgan(
@@ -59,16 +59,16 @@ def _networks(images: Images, generator: torch.Generator | None) -> tuple[nn.Mod
     seed = torch.randint(2**62, (), generator=generator, device=device).item()
     with torch.random.fork_rng():
         torch.manual_seed(int(seed))
-        network = nn.Sequential(*_trunk(images.shape[1]), nn.Conv2d(WIDTH, images.shape[1], 3, padding=1))
-        judge = nn.Sequential(*_trunk(images.shape[1]), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(WIDTH, 1))
+        network = nn.Sequential(*_trunk(images.shape[1]), nn.Conv2d(_WIDTH, images.shape[1], 3, padding=1))
+        judge = nn.Sequential(*_trunk(images.shape[1]), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(_WIDTH, 1))
     return network.to(images), judge.to(images)
 
 
 def _trunk(channels: int) -> list[nn.Module]:
     return [
-        nn.Conv2d(channels, WIDTH, 3, padding=1),
+        nn.Conv2d(channels, _WIDTH, 3, padding=1),
         nn.ReLU(),
-        nn.Conv2d(WIDTH, WIDTH, 3, padding=1),
+        nn.Conv2d(_WIDTH, _WIDTH, 3, padding=1),
         nn.ReLU(),
     ]
 

@@ -16,19 +16,19 @@ from grfd.attacks.threat import Norm, finished
 from grfd.errors import UserError
 from grfd.types import Images, Labels
 
-Part = tuple[Callable[..., Images], dict[str, Any]]
+AttackPart = tuple[Callable[..., Images], dict[str, Any]]
 
-EOT_SAMPLES = 20
+_EOT_SAMPLES = 20
 
-VERSIONS = ("standard", "plus", "rand", "ascent")
+_VERSIONS = ("standard", "plus", "rand", "ascent")
 
 
-def parts_of(version: str, steps: int, targets: int, n_queries: int) -> tuple[Part, ...]:
+def _parts_of(version: str, steps: int, targets: int, n_queries: int) -> tuple[AttackPart, ...]:
     """The parts of each version, in the original's order."""
     plain, targeted = {"steps": steps}, {"steps": steps, "targets": targets}
     queries = {"n_queries": n_queries, "rescale": False}
-    random = {"steps": steps, "samples": EOT_SAMPLES, "active_set": False}
-    versions: dict[str, tuple[Part, ...]] = {
+    random = {"steps": steps, "samples": _EOT_SAMPLES, "active_set": False}
+    versions: dict[str, tuple[AttackPart, ...]] = {
         "standard": ((apgd_ce, plain), (apgd_t, targeted), (fab_t, targeted), (square, queries)),
         "plus": (
             (apgd_ce, plain | {"restarts": 5}),
@@ -72,17 +72,17 @@ def autoattack(
     Raises UserError for a wrong shape, range, ε or version.
     """
     in_range(steps=(steps, COUNT), targets=(targets, COUNT), n_queries=(n_queries, COUNT))
-    if version not in VERSIONS:
-        raise UserError(f"{version=}; expected one of {', '.join(VERSIONS)}")
-    samples = EOT_SAMPLES if version == "rand" else 1
-    parts = parts_of(version, steps, targets, n_queries)
+    if version not in _VERSIONS:
+        raise UserError(f"{version=}; expected one of {', '.join(_VERSIONS)}")
+    samples = _EOT_SAMPLES if version == "rand" else 1
+    parts = _parts_of(version, steps, targets, n_queries)
     common = {"norm": norm, "active_set": active_set, "bounds": bounds, "generator": generator}
     with attacking(model, images, labels, eps, bounds, norm) as (model, batch):
         result, best = batch.images.clone(), mean_lead(model, batch.images, batch.labels, samples)
         for attack, keywords in parts:
             rows = remaining(best, active_set)
-            found = attack(model, batch.images[rows], batch.labels[rows], eps=eps, **common | keywords)
-            keep_better(result, best, rows, found, mean_lead(model, found, batch.labels[rows], samples))
+            adversarial = attack(model, batch.images[rows], batch.labels[rows], eps=eps, **common | keywords)
+            keep_better(result, best, rows, adversarial, mean_lead(model, adversarial, batch.labels[rows], samples))
         return finished(result, batch)
 
 
@@ -112,7 +112,7 @@ def aa_torchattacks(
     common = {"norm": norm, "bounds": bounds, "generator": generator}
     whole = {"steps": steps, "active_set": active_set and not as_returned}
     ascent = whole | {"keep": "last" if as_returned else "best"}
-    parts: tuple[Part, ...] = (
+    parts: tuple[AttackPart, ...] = (
         (apgd_ce, ascent),
         (apgd_t, ascent | {"targets": targets}),
         (fab_t, whole | {"targets": targets}),
@@ -122,8 +122,8 @@ def aa_torchattacks(
         result, best = batch.images.clone(), mean_lead(model, batch.images, batch.labels)
         for attack, keywords in parts:
             rows = remaining(best, active_set or as_returned)
-            found = attack(model, batch.images[rows], batch.labels[rows], eps=eps, **common | keywords)
-            leads = mean_lead(model, found, batch.labels[rows])
+            adversarial = attack(model, batch.images[rows], batch.labels[rows], eps=eps, **common | keywords)
+            leads = mean_lead(model, adversarial, batch.labels[rows])
             kept = leads >= 0 if as_returned else torch.ones_like(rows, dtype=torch.bool)
-            keep_better(result, best, rows[kept], found[kept], leads[kept])
+            keep_better(result, best, rows[kept], adversarial[kept], leads[kept])
         return finished(result, batch)

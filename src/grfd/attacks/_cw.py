@@ -14,14 +14,14 @@ from grfd.attacks.ranges import COUNT, NOT_NEGATIVE, POSITIVE, in_range
 from grfd.attacks.threat import Batch, finished, length, per_image, rows_of, stretched
 from grfd.types import Images, Labels, Logits, PerExample
 
-C_MAX = 1e10
+_C_MAX = 1e10
 """Above every c that the search reaches by growing tenfold."""
 
-INSIDE = 1 - 1e-6
+_INSIDE = 1 - 1e-6
 """Images are drawn in by this factor, so that their pre-image under tanh is finite."""
 
 
-class Descent(NamedTuple):
+class _Descent(NamedTuple):
     """The settings of a descent at one c."""
 
     steps: int
@@ -31,7 +31,7 @@ class Descent(NamedTuple):
     bounds: tuple[float, float]
 
 
-class Adam(NamedTuple):
+class _Moments(NamedTuple):
     """Moments of w's gradient (Kingma & Ba 2015, arXiv 1412.6980), a row an example."""
 
     first: Images
@@ -66,36 +66,36 @@ def cw(
     """
     in_range(steps=(steps, COUNT), search_steps=(search_steps, COUNT), initial_c=(initial_c, POSITIVE))
     in_range(confidence=(confidence, NOT_NEGATIVE), learning_rate=(learning_rate, POSITIVE))
-    descent = Descent(steps, confidence, learning_rate, active_set, bounds)
+    descent = _Descent(steps, confidence, learning_rate, active_set, bounds)
     with attacking(model, images, labels, eps, bounds, "l2") as (model, batch):
         result = batch.images.clone()
         best = mean_lead(model, batch.images, batch.labels)
         shortest = torch.where(best >= 0, 0.0, torch.inf).to(best)
         rows = remaining(best, True)  # what is wrong already needs no perturbation
-        c, low, high = (torch.full_like(best, value) for value in (initial_c, 0.0, C_MAX))
+        c, low, high = (torch.full_like(best, value) for value in (initial_c, 0.0, _C_MAX))
         for _ in range(search_steps):
             rows = rows[shortest[rows] > eps] if active_set else rows
             if len(rows) == 0:
                 break
             part = rows_of(batch, rows)
-            found, long = _descend(model, part, c[rows], descent)
-            fooled = long < torch.inf
-            shorter = long < shortest[rows]
-            result[rows] = torch.where(per_image(shorter & ((long <= eps) | stretch)), found, result[rows])
-            shortest[rows] = torch.where(shorter, long, shortest[rows])
+            candidates, lengths = _descend(model, part, c[rows], descent)
+            fooled = lengths < torch.inf
+            shorter = lengths < shortest[rows]
+            result[rows] = torch.where(per_image(shorter & ((lengths <= eps) | stretch)), candidates, result[rows])
+            shortest[rows] = torch.where(shorter, lengths, shortest[rows])
             high[rows] = torch.where(fooled, c[rows].minimum(high[rows]), high[rows])
             low[rows] = torch.where(fooled, low[rows], c[rows].maximum(low[rows]))
-            c[rows] = torch.where(high[rows] < C_MAX, (low[rows] + high[rows]) / 2, 10 * c[rows])
+            c[rows] = torch.where(high[rows] < _C_MAX, (low[rows] + high[rows]) / 2, 10 * c[rows])
         return finished(stretched(result, batch) if stretch else result, batch)
 
 
-def _descend(model: CheckedModel, batch: Batch, c: PerExample, descent: Descent) -> tuple[Images, PerExample]:
+def _descend(model: CheckedModel, batch: Batch, c: PerExample, descent: _Descent) -> tuple[Images, PerExample]:
     """Adam at one c: the shortest perturbation that fools the model with that confidence, and its length (∞: none)."""
     steps, confidence, learning_rate, active_set, bounds = descent
     middle, half = (bounds[1] + bounds[0]) / 2, (bounds[1] - bounds[0]) / 2
-    w = ((batch.images - middle) / half * INSIDE).atanh()
-    adam = Adam(torch.zeros_like(w), torch.zeros_like(w))
-    found, shortest = batch.images.clone(), torch.full_like(c, torch.inf)
+    w = ((batch.images - middle) / half * _INSIDE).atanh()
+    moments = _Moments(torch.zeros_like(w), torch.zeros_like(w))
+    kept, shortest = batch.images.clone(), torch.full_like(c, torch.inf)
     rows, before = torch.arange(len(c), device=c.device), torch.inf
     for step in range(steps):
         if active_set:
@@ -104,22 +104,22 @@ def _descend(model: CheckedModel, batch: Batch, c: PerExample, descent: Descent)
                 break
             if len(alive) < len(rows):
                 rows, w, c, batch = rows[alive], w[alive], c[alive], rows_of(batch, alive)
-                adam, before = Adam(*(moment[alive] for moment in adam)), torch.inf
+                moments, before = _Moments(*(moment[alive] for moment in moments)), torch.inf
         tried = middle + half * w.tanh()
         change = tried - batch.images
         gradient, lead, weighed = _weighed(model, tried, batch.labels, c, confidence)
-        long = length(change, "l2")
-        shorter = (lead >= confidence) & (long < shortest[rows])
-        found[rows] = torch.where(per_image(shorter), tried, found[rows])
-        shortest[rows] = torch.where(shorter, long, shortest[rows])
+        lengths = length(change, "l2")
+        shorter = (lead >= confidence) & (lengths < shortest[rows])
+        kept[rows] = torch.where(per_image(shorter), tried, kept[rows])
+        shortest[rows] = torch.where(shorter, lengths, shortest[rows])
         if step % max(steps // 10, 1) == 0:
-            objective = (long.square() + weighed).sum().item()
+            objective = (lengths.square() + weighed).sum().item()
             if objective > 0.9999 * before:
                 break
             before = objective
-        adam, move = _adam(adam, (2 * change + gradient) * half * (1 - w.tanh().square()), step)
+        moments, move = _adam(moments, (2 * change + gradient) * half * (1 - w.tanh().square()), step)
         w = w - learning_rate * move
-    return found, shortest
+    return kept, shortest
 
 
 def _weighed(
@@ -135,8 +135,8 @@ def _weighed(
     return seen.gradient[0], seen.lead[0], seen.values[0]
 
 
-def _adam(adam: Adam, gradient: Images, step: int) -> tuple[Adam, Images]:
-    first = 0.9 * adam.first + 0.1 * gradient
-    second = 0.999 * adam.second + 0.001 * gradient.square()
+def _adam(moments: _Moments, gradient: Images, step: int) -> tuple[_Moments, Images]:
+    first = 0.9 * moments.first + 0.1 * gradient
+    second = 0.999 * moments.second + 0.001 * gradient.square()
     corrected: Tensor = (second / (1 - 0.999 ** (step + 1))).sqrt()
-    return Adam(first, second), first / (1 - 0.9 ** (step + 1)) / (corrected + 1e-8)
+    return _Moments(first, second), first / (1 - 0.9 ** (step + 1)) / (corrected + 1e-8)

@@ -17,11 +17,11 @@ from grfd.attacks.ranges import AT_LEAST_1, COUNT, POSITIVE_SHARE, SHARE, in_ran
 from grfd.attacks.threat import Batch, Norm, finished, length, per_image, random_point, rows_of, stretched
 from grfd.types import Images, Labels, Logits, PerExample
 
-Boundaries = Callable[[Images, Labels, Labels], tuple[Tensor, Tensor]]
+_Boundaries = Callable[[Images, Labels, Labels], tuple[Tensor, Tensor]]
 """(iterates, labels, targets) -> (z_j − z_y, its gradient) of the linearised boundary that is nearest."""
 
 
-class Walk(NamedTuple):
+class _Walk(NamedTuple):
     """The settings of one search, as in algorithm 1, and the box that it stays in."""
 
     steps: int
@@ -32,7 +32,7 @@ class Walk(NamedTuple):
     bounds: tuple[float, float]
 
 
-class Trials(NamedTuple):
+class _Trials(NamedTuple):
     """What is searched for, how often, and what is returned of it."""
 
     targets: list[Labels]
@@ -71,13 +71,13 @@ def fab_t(
     FAB has no use for `samples`: against a random model its boundaries mean little.
     Raises UserError for a wrong shape, range, ε or count.
     """
-    walk = Walk(steps, alpha_max, eta, beta, active_set, bounds)
+    walk = _Walk(steps, alpha_max, eta, beta, active_set, bounds)
     _check(walk, restarts=restarts, targets=targets)
     with attacking(model, images, labels, eps, bounds, norm) as (model, batch):
         wrong = likeliest_wrong(model, batch, targets) if len(images) else ()
         search = partial(_search, model, partial(_towards, model), walk)
         repeated = [target for target in wrong for _ in range(restarts)]
-        return _tried(model, search, batch, Trials(repeated, restarts, active_set, stretch, generator))
+        return _tried(model, search, batch, _Trials(repeated, restarts, active_set, stretch, generator))
 
 
 def fab(
@@ -101,14 +101,16 @@ def fab(
 
     So a step costs as many backward passes as there are classes; `fab_t` costs one. Keywords and errors as there.
     """
-    walk = Walk(steps, alpha_max, eta, beta, active_set, bounds)
+    walk = _Walk(steps, alpha_max, eta, beta, active_set, bounds)
     _check(walk, restarts=restarts)
     with attacking(model, images, labels, eps, bounds, norm) as (model, batch):
         search = partial(_search, model, partial(_nearest, model, norm), walk)
-        return _tried(model, search, batch, Trials([batch.labels] * restarts, restarts, active_set, stretch, generator))
+        return _tried(
+            model, search, batch, _Trials([batch.labels] * restarts, restarts, active_set, stretch, generator)
+        )
 
 
-def _check(walk: Walk, **counts: int) -> None:
+def _check(walk: _Walk, **counts: int) -> None:
     in_range(steps=(walk.steps, COUNT), **{name: (count, COUNT) for name, count in counts.items()})
     in_range(alpha_max=(walk.alpha_max, SHARE), eta=(walk.eta, AT_LEAST_1), beta=(walk.beta, POSITIVE_SHARE))
 
@@ -117,7 +119,7 @@ def _tried(
     model: CheckedModel,
     search: Callable[[Batch, Images, Labels], tuple[Images, PerExample]],
     batch: Batch,
-    trials: Trials,
+    trials: _Trials,
 ) -> Images:
     """Each search on the examples that no earlier one fooled within ε (on all, without an active set): the shortest."""
     result = batch.images.clone()
@@ -130,23 +132,23 @@ def _tried(
             break
         part = rows_of(batch, rows)
         start = part.images if trial % trials.restarts == 0 else random_point(part, trials.generator)
-        found, long = search(part, start, target[rows])
-        shorter = ((long <= batch.eps) | trials.stretch) & (long < shortest[rows])
-        kept = found if trials.stretch else found.clamp(part.lower, part.upper)
+        candidates, lengths = search(part, start, target[rows])
+        shorter = ((lengths <= batch.eps) | trials.stretch) & (lengths < shortest[rows])
+        kept = candidates if trials.stretch else candidates.clamp(part.lower, part.upper)
         result[rows] = torch.where(per_image(shorter), kept, result[rows])
-        shortest[rows] = torch.where(shorter, long, shortest[rows])
+        shortest[rows] = torch.where(shorter, lengths, shortest[rows])
     return finished(stretched(result, batch) if trials.stretch else result, batch)
 
 
 def _search(
-    model: CheckedModel, boundary: Boundaries, walk: Walk, batch: Batch, iterates: Images, targets: Labels
+    model: CheckedModel, boundary: _Boundaries, walk: _Walk, batch: Batch, iterates: Images, targets: Labels
 ) -> tuple[Images, PerExample]:
     """Algorithm 1: the shortest perturbation on the way that fools the model, and its length (∞ where none does).
 
     With `active_set` an example is done with the first that is no longer than ε.
     """
-    found, shortest = batch.images.clone(), torch.full_like(length(batch.images, batch.norm), torch.inf)
-    rows = torch.arange(len(found), device=found.device)
+    kept, shortest = batch.images.clone(), torch.full_like(length(batch.images, batch.norm), torch.inf)
+    rows = torch.arange(len(kept), device=kept.device)
     for _ in range(walk.steps):
         if walk.active_set:
             alive = (shortest[rows] > batch.eps).nonzero().squeeze(1)
@@ -156,17 +158,17 @@ def _search(
                 rows, iterates, targets, batch = rows[alive], iterates[alive], targets[alive], rows_of(batch, alive)
         iterates = _step(boundary, iterates, batch, targets, walk)
         fools = mean_lead(model, iterates, batch.labels) >= 0
-        long = length(iterates - batch.images, batch.norm)
-        shorter = fools & (long < shortest[rows])
-        found[rows] = torch.where(per_image(shorter), iterates, found[rows])
-        shortest[rows] = torch.where(shorter, long, shortest[rows])
+        lengths = length(iterates - batch.images, batch.norm)
+        shorter = fools & (lengths < shortest[rows])
+        kept[rows] = torch.where(per_image(shorter), iterates, kept[rows])
+        shortest[rows] = torch.where(shorter, lengths, shortest[rows])
         iterates = torch.where(per_image(fools), batch.images + walk.beta * (iterates - batch.images), iterates)
-    return found, shortest
+    return kept, shortest
 
 
-def _step(boundary: Boundaries, iterates: Images, batch: Batch, targets: Labels, walk: Walk) -> Images:
+def _step(boundary: _Boundaries, iterates: Images, batch: Batch, targets: Labels, walk: _Walk) -> Images:
     """Algorithm 1, lines 4 to 8: `eta` times as far as the plane, from the iterate and from the image, mixed."""
-    difference, gradient = near_one(*boundary(iterates, batch.labels, targets))
+    difference, gradient = _near_one(*boundary(iterates, batch.labels, targets))
     offset = (gradient * iterates).flatten(1).sum(1) - difference
     from_iterate = onto_hyperplane(iterates, gradient, offset, batch.norm, walk.bounds)
     from_image = onto_hyperplane(batch.images, gradient, offset, batch.norm, walk.bounds)
@@ -176,7 +178,7 @@ def _step(boundary: Boundaries, iterates: Images, batch: Batch, targets: Labels,
     return mixed.clamp(*walk.bounds)
 
 
-def near_one(difference: PerExample, gradient: Images) -> tuple[PerExample, Images]:
+def _near_one(difference: PerExample, gradient: Images) -> tuple[PerExample, Images]:
     """The same hyperplane, with the largest entry of its normal between 1/2 and 1.
 
     A plane does not change with the scale of the logits, but the squares of a tiny normal underflow. The factor is a

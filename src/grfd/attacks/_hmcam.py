@@ -17,10 +17,10 @@ from grfd.attacks.ranges import COUNT, NOT_NEGATIVE, in_range
 from grfd.attacks.threat import Batch, finished, normal, per_image, project, rows_of, uniform
 from grfd.types import Images, Labels, Logits, PerExample
 
-DECAY, SQUARES_DECAY = 0.95, 0.999
+_DECAY, _SQUARES_DECAY = 0.95, 0.999
 
 
-class Leapfrog(NamedTuple):
+class _Leapfrog(NamedTuple):
     """The settings of one link of the chain."""
 
     step_size: float
@@ -51,7 +51,7 @@ def hmcam(
     ε or count.
     """
     in_range(step_size=(step_size, NOT_NEGATIVE), steps=(steps, COUNT), links=(links, COUNT))
-    leapfrog = Leapfrog(step_size, steps, active_set, generator)
+    leapfrog = _Leapfrog(step_size, steps, active_set, generator)
     with attacking(model, images, labels, eps, bounds) as (model, batch):
         result, best = batch.images.clone(), mean_lead(model, batch.images, batch.labels)
         states = batch.images.clone()
@@ -79,7 +79,9 @@ def _climb(logits: Logits, labels: Labels) -> tuple[PerExample, PerExample]:
     return values, torch.zeros_like(values)
 
 
-def _link(model: CheckedModel, batch: Batch, iterates: Images, leapfrog: Leapfrog) -> tuple[Images, PerExample, Images]:
+def _link(
+    model: CheckedModel, batch: Batch, iterates: Images, leapfrog: _Leapfrog
+) -> tuple[Images, PerExample, Images]:
     """One link: the iterate that the model gets most wrong, its lead, and where the link ends."""
     kept, kept_lead = iterates.clone(), iterates.new_full((len(iterates),), -torch.inf)
     last = iterates.clone()
@@ -92,11 +94,11 @@ def _link(model: CheckedModel, batch: Batch, iterates: Images, leapfrog: Leapfro
         if step == 1:
             scale = gradient.abs().mean((1, 2, 3), keepdim=True)
             momentum = scale * normal(iterates, tuple(iterates.shape), leapfrog.generator)
-        momentum = DECAY * momentum + (1 - DECAY) * gradient
-        squares = SQUARES_DECAY * squares + (1 - SQUARES_DECAY) * gradient.square()
+        momentum = _DECAY * momentum + (1 - _DECAY) * gradient
+        squares = _SQUARES_DECAY * squares + (1 - _SQUARES_DECAY) * gradient.square()
         largest = largest.maximum(squares)
-        root = (largest / (1 - SQUARES_DECAY**step)).sqrt()
-        pace = (leapfrog.step_size / (1 - DECAY**step) / (root + 1e-7)).clamp_max(batch.eps)
+        root = (largest / (1 - _SQUARES_DECAY**step)).sqrt()
+        pace = (leapfrog.step_size / (1 - _DECAY**step) / (root + 1e-7)).clamp_max(batch.eps)
         iterates = project(iterates + pace * momentum.sign(), batch)
         last[rows] = iterates
         if leapfrog.active_set and len(alive := remaining(leads, True)) < len(rows):

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from grfd.attacks._square_l2 import move_window, start_on_grid
+from grfd.attacks._square_l2 import move_window, random_signs, start_on_grid
 from grfd.attacks.active_set import remaining
 from grfd.attacks.gradients import mean_lead
 from grfd.attacks.inputs import Model, attacking
@@ -11,7 +11,7 @@ from grfd.attacks.ranges import COUNT, POSITIVE_SHARE, in_range
 from grfd.attacks.threat import Batch, Norm, finished, per_image, rows_of, uniform
 from grfd.types import Images, Labels
 
-HALVINGS = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)
+_HALVINGS = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)
 """After these many of 10,000 queries the share p of changed pixels halves (section 5)."""
 
 
@@ -85,19 +85,15 @@ def _try_l2(
 
 def _side(progress: float, p_init: float, images: Images) -> int:
     """The side of the square at this share of the queries."""
-    p = p_init / 2 ** sum(progress * 10_000 > halving for halving in HALVINGS)
+    p = p_init / 2 ** sum(progress * 10_000 > halving for halving in _HALVINGS)
     height, width = images.shape[2:]
     return min(max(round((p * height * width) ** 0.5), 1), height, width)
-
-
-def _signs(like: Tensor, shape: tuple[int, ...], generator: torch.Generator | None) -> Tensor:
-    return torch.where(uniform(like, shape, -1.0, 1.0, generator) < 0, -1, 1)
 
 
 def _stripes(images: Images, generator: torch.Generator | None) -> Tensor:
     """±1, one draw a column and channel."""
     batch, channels, _, width = images.shape
-    return _signs(images, (batch, channels, 1, width), generator)
+    return random_signs(images, (batch, channels, 1, width), generator)
 
 
 def _squares(images: Images, side: int, generator: torch.Generator | None) -> Tensor:
@@ -110,4 +106,4 @@ def _squares(images: Images, side: int, generator: torch.Generator | None) -> Te
     row = torch.arange(height, device=images.device)[:, None]
     column = torch.arange(width, device=images.device)
     inside = (row >= top) & (row < top + side) & (column >= left) & (column < left + side)
-    return inside * _signs(images, (batch, channels, 1, 1), generator)
+    return inside * random_signs(images, (batch, channels, 1, 1), generator)

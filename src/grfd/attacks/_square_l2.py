@@ -6,25 +6,25 @@ from torch import Tensor
 from grfd.attacks.threat import Batch, length, per_image, project, uniform
 from grfd.types import Images
 
-GRID = 5
+_BUMPS_PER_SIDE = 5
 """The first proposal fills the image with so many bumps a side."""
 
-SMALLEST = 3
+_SMALLEST_WINDOW = 3
 """Windows have an odd side of at least this (where the image allows it)."""
 
-NOTHING = 1e-12
+_TINY = 1e-12
 
 
 def start_on_grid(batch: Batch, generator: torch.Generator | None) -> Images:
     """Bumps of random sign a channel on a grid, ε long together."""
     images = batch.images
     count, channels, height, width = images.shape
-    side = max(min(height, width) // GRID, 1)
+    side = max(min(height, width) // _BUMPS_PER_SIDE, 1)
     shape = _bumps(side, images)
     change = torch.zeros_like(images)
     for top in range(height % side // 2, height - side + 1, side):
         for left in range(width % side // 2, width - side + 1, side):
-            bump = _turned(shape, count, generator) * _signs(images, (count, channels, 1, 1), generator)
+            bump = _turned(shape, count, generator) * random_signs(images, (count, channels, 1, 1), generator)
             change[:, :, top : top + side, left : left + side] = bump
     return _of_length(change, batch)
 
@@ -33,7 +33,7 @@ def move_window(current: Images, batch: Batch, side: int, generator: torch.Gener
     """Empties one window of the perturbation, and spends its length, and what ε leaves unused, on another."""
     images = batch.images
     count, channels, height, width = images.shape
-    side = min(max(side, SMALLEST) | 1, height, width)
+    side = min(max(side, _SMALLEST_WINDOW) | 1, height, width)
     change = current - images
     to, away = (_window(images, side, generator) for _ in range(2))
     old = change[to]
@@ -43,18 +43,18 @@ def move_window(current: Images, batch: Batch, side: int, generator: torch.Gener
         both[(window[0], torch.zeros_like(window[1][:, :1]), *window[2:])] = True
     spent = (change * both).square().sum((2, 3), keepdim=True)
     unused = per_image((batch.eps**2 - length(change, "l2").square()).clamp_min(0))
-    bump = _turned(_bumps(side, images), count, generator) * _signs(images, (count, channels, 1, 1), generator)
-    new = bump + old / (old_length + NOTHING)
+    bump = _turned(_bumps(side, images), count, generator) * random_signs(images, (count, channels, 1, 1), generator)
+    new = bump + old / (old_length + _TINY)
     new_length = new.square().sum((2, 3), keepdim=True).sqrt()
     target = (unused / channels + spent).sqrt()
     change = change.clone()
     change[away] = 0.0
-    change[to] = new / (new_length + NOTHING) * target
+    change[to] = new / (new_length + _TINY) * target
     return _of_length(change, batch)
 
 
 def _of_length(change: Images, batch: Batch) -> Images:
-    return project(batch.images + change * per_image(batch.eps / (length(change, "l2") + NOTHING)), batch)
+    return project(batch.images + change * per_image(batch.eps / (length(change, "l2") + _TINY)), batch)
 
 
 def _window(images: Images, side: int, generator: torch.Generator | None) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -89,7 +89,7 @@ def _hill(height: int, width: int, like: Images) -> Tensor:
         rows = slice(max(top - ring, 0), min(top + ring + 1, height))
         columns = slice(max(left - ring, 0), min(left + ring + 1, width))
         hill[rows, columns] += 1 / (ring + 1) ** 2
-    return hill / hill.square().sum().sqrt().clamp_min(NOTHING)
+    return hill / hill.square().sum().sqrt().clamp_min(_TINY)
 
 
 def _turned(shape: Tensor, count: int, generator: torch.Generator | None) -> Tensor:
@@ -98,5 +98,6 @@ def _turned(shape: Tensor, count: int, generator: torch.Generator | None) -> Ten
     return torch.where(beside, shape.T, shape)
 
 
-def _signs(like: Images, shape: tuple[int, ...], generator: torch.Generator | None) -> Tensor:
+def random_signs(like: Images, shape: tuple[int, ...], generator: torch.Generator | None) -> Tensor:
+    """±1 of that shape, each as likely as the other."""
     return torch.where(uniform(like, shape, -1.0, 1.0, generator) < 0, -1, 1)

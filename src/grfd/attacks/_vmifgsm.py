@@ -15,7 +15,7 @@ from grfd.attacks.threat import uniform
 from grfd.types import Images, Labels, PerExample
 
 
-class Tuning(NamedTuple):
+class _Tuning(NamedTuple):
     """The settings of momentum and variance tuning; `radius`: of the neighbourhood, in pixels of [0, 1]."""
 
     decay: float
@@ -55,7 +55,7 @@ def vmifgsm(
     in_range(beta=(beta, NOT_NEGATIVE), momentum_floor=(momentum_floor, NOT_NEGATIVE))
 
     ascent = Ascent(step_size, steps, keep, active_set, generator=generator)
-    tuning = Tuning(decay, neighbours, beta * eps, momentum_floor, generator)
+    tuning = _Tuning(decay, neighbours, beta * eps, momentum_floor, generator)
     with attacking(model, images, labels, eps, bounds) as (model, batch):
         return steepest_ascent(model, batch, _tuned(model, loss, tuning), ascent, initial_state=_at_rest)
 
@@ -65,7 +65,7 @@ def _at_rest(start: Images) -> State:
     return torch.zeros_like(start), torch.zeros_like(start), start.new_full((len(start),), -torch.inf)
 
 
-def _tuned(model: CheckedModel, loss: str, tuning: Tuning) -> FindDirection:
+def _tuned(model: CheckedModel, loss: str, tuning: _Tuning) -> FindDirection:
     """Algorithm 1, lines 4 to 8."""
 
     def direction(iterates: Images, labels: Labels, state: State, last: bool) -> tuple[PerExample, Images, State]:
@@ -85,7 +85,7 @@ def _tuned(model: CheckedModel, loss: str, tuning: Tuning) -> FindDirection:
     return direction
 
 
-def _around(images: Images, tuning: Tuning) -> Points:
+def _around(images: Images, tuning: _Tuning) -> Points:
     """[1 + neighbours, batch, …]: the images themselves, then their neighbours."""
     shape = (tuning.neighbours, *images.shape)
     return torch.cat([images[None], images + uniform(images, shape, -tuning.radius, tuning.radius, tuning.generator)])

@@ -18,9 +18,9 @@ def remaining(leads: PerExample, active_set: bool) -> Rows:
 
 
 def keep_better(
-    result: Images, best: PerExample, rows: Rows, found: RowImages, leads: PerRow, always: bool = False
+    result: Images, best: PerExample, rows: Rows, candidates: RowImages, leads: PerRow, always: bool = False
 ) -> None:
     """Writes into `result` and `best`, at these rows, what leads by more (or anything, if `always`)."""
     better = (leads > best[rows]) | always
-    result[rows] = torch.where(per_image(better), found, result[rows])
+    result[rows] = torch.where(per_image(better), candidates, result[rows])
     best[rows] = torch.where(better, leads, best[rows])

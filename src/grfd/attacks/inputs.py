@@ -37,9 +37,9 @@ def attacking(
         images = images.detach().to(working, copy=True).clamp(*bounds)
         labels = labels.detach().to(images.device, torch.long, copy=True)
         largest = int(labels.max()) if len(labels) else 0
-        asked = model if isinstance(model, CheckedModel) else CheckedModel(model, dtype, largest)
+        checked = model if isinstance(model, CheckedModel) else CheckedModel(model, dtype, largest)
         lower, upper = (images - eps).clamp(*bounds), (images + eps).clamp(*bounds)
-        yield asked, Batch(images, labels, lower, upper, eps, norm, dtype)
+        yield checked, Batch(images, labels, lower, upper, eps, norm, dtype)
 
 
 @contextmanager

@@ -66,9 +66,9 @@ def lead(logits: Logits, labels: Labels) -> PerExample:
     Attacks rank iterates by it. The mending concerns ties, which `argmax` may give to either class, and NaN (+∞).
     """
     value = margin(logits, labels)
-    held = value.nan_to_num(nan=0.0).clamp(max=-torch.finfo(value.dtype).tiny)
-    lost = value.nan_to_num(nan=torch.inf, posinf=torch.inf).clamp(min=0.0)
-    return torch.where(is_correct(logits, labels), held, lost)
+    negative = value.nan_to_num(nan=0.0).clamp(max=-torch.finfo(value.dtype).tiny)
+    positive = value.nan_to_num(nan=torch.inf, posinf=torch.inf).clamp(min=0.0)
+    return torch.where(is_correct(logits, labels), negative, positive)
 
 
 LOSSES: dict[str, Loss] = {
