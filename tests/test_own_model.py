@@ -106,9 +106,9 @@ def test_the_api_takes_modules_and_tensors(small: Data, tmp_path: Path) -> None:
 def test_records_of_other_weights_are_made_anew(small: Data, tmp_path: Path) -> None:
     asked = {"out": tmp_path / "own", "data": small, "attacks": ["fgsm"], "protocols": ["whitebox"], "examples": 20}
     grfd.evaluate_model(linear(small, 0), **asked)
-    first = records.stored(tmp_path / "own")["model", "whitebox", "fgsm"]
+    first = records.read_records(tmp_path / "own")["model", "whitebox", "fgsm"]
     grfd.evaluate_model(linear(small, 1), **asked)
-    second = records.stored(tmp_path / "own")["model", "whitebox", "fgsm"]
+    second = records.read_records(tmp_path / "own")["model", "whitebox", "fgsm"]
     assert first.settings["models"] != second.settings["models"]
     assert len(second) == 20
 

@@ -56,7 +56,7 @@ def case(split: Split, weight: Tensor, tmp_path: Path) -> Case:
 
 def _judged(case: Case, attack: str = "fgsm") -> records.Record:
     attack_all(case, Request(["whitebox"], [attack], 40))
-    return records.stored(case.folder)["model", "whitebox", attack]
+    return records.read_records(case.folder)["model", "whitebox", attack]
 
 
 def test_the_same_models_and_images_keep_the_record(case: Case) -> None:
@@ -96,7 +96,7 @@ def test_other_weights_leave_no_record_of_another_attack_behind(case: Case, weig
     both = replace(case, budgets=BUDGETS | {"pgd": {"eps": 0.05, "step_size": 0.02, "steps": 3}})
     attack_all(both, Request(["whitebox"], ["fgsm", "pgd"], 40))
     attack_all(replace(both, models={"model": Plain(-weight)}), Request(["whitebox"], ["fgsm"], 40))
-    assert list(records.stored(case.folder)) == [("model", "whitebox", "fgsm")]
+    assert list(records.read_records(case.folder)) == [("model", "whitebox", "fgsm")]
     assert _stale(case) == ["model/whitebox/fgsm.npz", "model/whitebox/pgd.npz"]
 
 
@@ -104,7 +104,7 @@ def test_records_of_other_sources_stay_where_they_are_not_asked_for(case: Case, 
     two = replace(case, models={"source": Plain(weight + 0.1), "model": Plain(weight)}, sources=("source",))
     attack_all(two, Request(["transfer"], ["fgsm"], 40))
     attack_all(case, Request(["whitebox"], ["fgsm"], 40))
-    assert {key[1] for key in records.stored(case.folder, "model")} == {"transfer", "whitebox"}
+    assert {key[1] for key in records.read_records(case.folder, "model")} == {"transfer", "whitebox"}
 
 
 def test_permuted_classes_are_judged_anew(case: Case, weight: Tensor) -> None:
@@ -186,7 +186,7 @@ def test_a_record_of_more_images_than_there_are_is_made_anew(case: Case) -> None
     _judged(case)
     fewer = replace(case, split=case.split.take(10))
     attack_all(fewer, Request(["whitebox"], ["fgsm"], 40))
-    assert len(records.stored(case.folder)["model", "whitebox", "fgsm"]) == 10
+    assert len(records.read_records(case.folder)["model", "whitebox", "fgsm"]) == 10
 
 
 @pytest.mark.parametrize("factor", [1e-6, 0.01, 100.0])
@@ -252,7 +252,9 @@ def test_a_damaged_record_is_one_line(case: Case, change: Callable, message: str
 @given(content=st.binary(max_size=300), cut=st.integers(0, 2000), flip=st.integers(0, 2000))
 def test_any_bytes_are_a_record_or_one_line(case: Case, content: bytes, cut: int, flip: int) -> None:
     file = case.folder / "any.npz"
-    columns = dict.fromkeys(records.WHOLE, np.arange(3)) | dict.fromkeys(("norm", "queries"), np.zeros(3, np.float32))
+    columns = dict.fromkeys(records.WHOLE_NUMBERS, np.arange(3)) | dict.fromkeys(
+        ("norm", "queries"), np.zeros(3, np.float32)
+    )
     buffer = io.BytesIO()
     np.savez_compressed(buffer, settings=np.array(json.dumps({"attack": {}})), **columns)
     whole = bytearray(buffer.getvalue())
@@ -260,7 +262,7 @@ def test_any_bytes_are_a_record_or_one_line(case: Case, content: bytes, cut: int
     for candidate in (content, bytes(whole[:cut]), bytes(whole)):
         file.write_bytes(candidate)
         try:
-            record = records.read(file)
+            record = records.read_record(file)
         except UserError as error:
             assert "\n" not in str(error)
         else:

@@ -67,7 +67,7 @@ def split() -> Split:
 
 @pytest.fixture
 def case(split: Split, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Case:
-    monkeypatch.setattr(judge, "BATCH", 16)
+    monkeypatch.setattr(judge, "IMAGES_AT_ONCE", 16)
     monkeypatch.setitem(judge.protocols.EXTRA, "pgd", (("pgd", {"step_size": 0.1}), ("square", {"n_queries": 20})))
     first, second = (net(seed, split.images, split.labels) for seed in (0, 1))
     models = {"standard": first, "second-standard": second, "grfd": Shifted(second)}
@@ -79,7 +79,7 @@ ALL = ["transfer", "whitebox", "adaptive", "residual"]
 
 def test_every_cell_has_a_record_of_every_example(case: Case) -> None:
     attack_all(case, Request(ALL, ATTACKS, 40))
-    found = records.stored(case.folder)
+    found = records.read_records(case.folder)
     assert set(found) == {(c.model, c.protocol, c.attack) for c in cells_of(case, Request(ALL, ATTACKS))}
     assert len(found) == 3 * (2 + 2 + 2 + 1)
     for (_, protocol, attack), record in found.items():
@@ -91,7 +91,7 @@ def test_every_cell_has_a_record_of_every_example(case: Case) -> None:
 
 def test_adaptive_is_at_most_whitebox_and_transfer(case: Case) -> None:
     attack_all(case, Request(ALL, ATTACKS, 40))
-    found = records.stored(case.folder)
+    found = records.read_records(case.folder)
     for (model, protocol, attack), record in found.items():
         if protocol == "adaptive":
             for other in ("whitebox", "transfer"):
@@ -116,7 +116,7 @@ class Rounded(nn.Module):
 def test_adaptive_tries_every_stand_in(case: Case) -> None:
     rounded = replace(case, models={"standard": case.models["standard"], "rounded": Rounded(case.models["standard"])})
     attack_all(rounded, Request(["whitebox", "adaptive"], ["fgsm"], 40))
-    found = records.stored(case.folder)
+    found = records.read_records(case.folder)
     left = {protocol: found["rounded", protocol, "fgsm"].robust.mean() for protocol in ("whitebox", "transfer")}
     assert found["rounded", "whitebox", "fgsm"].robust.mean() > 0.9
     assert found["rounded", "adaptive", "fgsm"].robust.mean() <= left["transfer"] < 0.7
@@ -144,7 +144,7 @@ def test_a_rejected_image_is_wrong_before_an_attack_and_held_after_it(case: Case
     attack_all(
         replace(case, models={"standard": case.models["standard"], "detector": detector}), Request(ALL[:3], ["pgd"], 40)
     )
-    found = records.stored(case.folder)
+    found = records.read_records(case.folder)
     rejected = (brightness > brightness.median()).numpy()
     record = found["detector", "whitebox", "pgd"]
     assert (record.columns["clean_prediction"][rejected] == 3).all() and not record.robust[rejected].any()
@@ -155,7 +155,7 @@ def test_a_rejected_image_is_wrong_before_an_attack_and_held_after_it(case: Case
 
 def test_worst_case_is_at_most_each_attack(case: Case) -> None:
     attack_all(case, Request(["whitebox"], ATTACKS, 40))
-    mine = [record for key, record in records.stored(case.folder).items() if key[0] == "grfd"]
+    mine = [record for key, record in records.read_records(case.folder).items() if key[0] == "grfd"]
     worst = records.worst_case(mine)
     assert len(mine) == 3
     assert all((worst <= record.robust).all() for record in mine)
@@ -166,7 +166,7 @@ def test_transfer_is_made_on_the_standard_model(case: Case) -> None:
     """A model that is the standard model falls under transfer as under whitebox, but for other random starts."""
     twin = replace(case, models=case.models | {"grfd": case.models["standard"]})
     attack_all(twin, Request(["transfer", "whitebox"], ["pgd"], 40))
-    found = records.stored(case.folder)
+    found = records.read_records(case.folder)
     transferred, seeing = (
         found["grfd", "transfer", "pgd"].robust.sum(),
         found["standard", "whitebox", "pgd"].robust.sum(),
@@ -177,7 +177,7 @@ def test_transfer_is_made_on_the_standard_model(case: Case) -> None:
 def test_transferred_examples_take_all_steps(case: Case) -> None:
     """Whitebox examples leave at their first success; those for other models are moved as long as the attack lasts."""
     attack_all(case, Request(["transfer", "whitebox"], ["pgd"], 40))
-    found = records.stored(case.folder)
+    found = records.read_records(case.folder)
     transfer, whitebox = found["grfd", "transfer", "pgd"], found["standard", "whitebox", "pgd"]
     assert (transfer.columns["queries"] == 7).all()
     assert (whitebox.columns["queries"] < 7).all()
@@ -194,7 +194,7 @@ def test_stopped_after_any_batch_it_gives_the_same_bits(
 ) -> None:
     other = replace(case, folder=tmp_path / "other")
     attack_all(other, Request(ALL, ATTACKS, 40))
-    append: Callable = records.append
+    append: Callable = records.append_record
     calls = []
 
     def stopping(*arguments: object) -> None:
@@ -204,19 +204,19 @@ def test_stopped_after_any_batch_it_gives_the_same_bits(
         append(*arguments)
 
     here = replace(case, folder=tmp_path / "here")
-    monkeypatch.setattr(records, "append", stopping)
+    monkeypatch.setattr(records, "append_record", stopping)
     with pytest.raises(KeyboardInterrupt):
         attack_all(here, Request(ALL, ATTACKS, 40))
-    monkeypatch.setattr(records, "append", append)
+    monkeypatch.setattr(records, "append_record", append)
     attack_all(here, Request(ALL, ATTACKS, 40))
     assert _files(here.folder) == _files(other.folder)
 
 
 def test_more_examples_add_to_the_record(case: Case, tmp_path: Path) -> None:
     attack_all(case, Request(ALL, ["pgd"], 16))
-    before = records.stored(case.folder)
+    before = records.read_records(case.folder)
     attack_all(case, Request(ALL, ["pgd"], 40))
-    after = records.stored(case.folder)
+    after = records.read_records(case.folder)
     for key, record in before.items():
         assert len(record) == 16 and len(after[key]) == 40
         for name in records.COLUMNS:
@@ -227,7 +227,7 @@ def test_a_record_of_other_settings_is_made_anew(case: Case) -> None:
     attack_all(case, Request(["whitebox"], ["pgd"], 40))
     stronger = replace(case, budgets=BUDGETS | {"pgd": {"eps": 0.5, "step_size": 0.1, "steps": 5}})
     attack_all(stronger, Request(["whitebox"], ["pgd"], 40))
-    record = records.stored(case.folder)["grfd", "whitebox", "pgd"]
+    record = records.read_records(case.folder)["grfd", "whitebox", "pgd"]
     assert record.settings["attack"]["eps"] == 0.5 and len(record) == 40
     assert record.columns["norm"].max() > 0.1
 
@@ -249,7 +249,7 @@ def test_unknown_names_are_refused(case: Case, wanted: list[str], attacks: list[
 def test_a_random_defense_is_judged_by_votes_and_the_record_says_so(case: Case) -> None:
     noisy = replace(case, models=case.models | {"grfd": Shifted(case.models["standard"], noise=0.1)})
     attack_all(noisy, Request(ALL, ["pgd"], 16))
-    record = records.stored(case.folder)["grfd", "adaptive", "pgd"]
+    record = records.read_records(case.folder)["grfd", "adaptive", "pgd"]
     assert record.settings["votes"] == VOTES and "majority" in record.settings["rule"]
 
 
@@ -286,7 +286,7 @@ def test_one_eps_for_all_attacks_takes_the_step_sizes_along() -> None:
 
 def test_settings_are_json_and_complete(case: Case) -> None:
     attack_all(case, Request(["adaptive"], ["pgd"], 16))
-    record = records.stored(case.folder)["grfd", "adaptive", "pgd"]
+    record = records.read_records(case.folder)["grfd", "adaptive", "pgd"]
     assert json.loads(json.dumps(record.settings)) == record.settings
     assert record.settings["extra"] == [["pgd", {"step_size": 0.1}], ["square", {"n_queries": 20}]]
 

@@ -29,7 +29,9 @@ def run(results: Path, seed: int, right: dict[tuple[str, str], int], name: str =
     folder = results / f"{name}-{seed}"
     for (model, protocol), count in right.items():
         for attack in FIVE:
-            records.write(records.path_of(folder, model, protocol, attack), record(count, 100 if seed < 2 else 200))
+            records.write_record(
+                records.path_of(folder, model, protocol, attack), record(count, 100 if seed < 2 else 200)
+            )
     check = {"model": "bit-depth", "name": "untrue gradients", "flagged": seed >= 1, "detail": "it foretells nothing"}
     (folder / "results.json").write_text(json.dumps({"checks": [check]}))
     (folder / "config.json").write_text(json.dumps({"machine": {"processors": 2}}))

@@ -113,7 +113,7 @@ def folder(tmp_path: Path, record_of: Callable[[np.ndarray], Record]) -> Path:
     ours, theirs = np.arange(100) < 90, (np.arange(100) < 75) | (np.arange(100) >= 95)
     for name, right in (("a", ours), ("b", theirs), ("c", ours)):
         for attack, fallen in (("fgsm", np.arange(100) % 2 == 0), ("pgd", np.arange(100) % 2 == 1)):
-            records.write(records.path_of(tmp_path, name, "adaptive", attack), record_of(right | ~fallen))
+            records.write_record(records.path_of(tmp_path, name, "adaptive", attack), record_of(right | ~fallen))
     groups = {"a": report.OURS, "b": "PGD-AT", "c": "control"}
     about = {name: {"group": group, "gradients": 10, "finalist": False} for name, group in groups.items()}
     (tmp_path / report.CONTENDERS).write_text(json.dumps(about))

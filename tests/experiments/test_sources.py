@@ -29,7 +29,7 @@ def test_from_training_to_the_page(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     weights = [tmp_path / "quick-seed-0" / name / "standard.safetensors" for name in ("victims", "source-0")]
     assert weights[0].read_bytes() != weights[1].read_bytes(), "the source is a victim"
     folder = report.folder_of(tmp_path, "quick", 0, "batch 64")
-    norms = [records.read(records.path_of(folder, victim, "transfer", "pgd")) for victim in report.VICTIMS]
+    norms = [records.read_record(records.path_of(folder, victim, "transfer", "pgd")) for victim in report.VICTIMS]
     assert (norms[0].columns["norm"] == norms[1].columns["norm"]).all(), "they face other examples"
     console = Console(width=160, record=True, file=io.StringIO())
     for part in sources.show(tmp_path, "quick", 1):

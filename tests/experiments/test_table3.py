@@ -54,7 +54,7 @@ def test_stopped_anywhere_it_goes_on_and_prints_paper_and_ours(tiny: None, tmp_p
     cells.run(todo[:3])
     assert [cell.done() for cell in todo[:4]] == [True, True, True, False]
     cells.run(todo)
-    kept = {key for key in records.stored(table3.folder_of(tmp_path, "quick", 0)) if key[0] == "bit-depth"}
+    kept = {key for key in records.read_records(table3.folder_of(tmp_path, "quick", 0)) if key[0] == "bit-depth"}
     assert {key[1] for key in kept if key[2] == "pgd"} == {"transfer", "whitebox"}
     assert all(cell.done() for cell in todo)
     weights = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.safetensors")}

@@ -23,7 +23,7 @@ def test_rows_in_the_papers_order_correlate_with_it(tmp_path: Path, record_of: C
             about[f"row-{rank}"] = {"changes": changes, "deployed": "target"}
             for attack in ATTACKS:
                 path = records.path_of(folder, f"row-{rank}", "whitebox", attack)
-                records.write(path, record_of(np.arange(100) < 50 + rank))
+                records.write_record(path, record_of(np.arange(100) < 50 + rank))
         (folder / report.VARIANTS).write_text(json.dumps(about))
         (folder / "config.json").write_text(json.dumps({"config": {"data": "mnist"}}))
         found = report.rank_correlation(report.read([folder]), "whitebox")

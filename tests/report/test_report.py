@@ -42,7 +42,7 @@ def record(robust: list[int], clean: int = 4) -> Record:
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     for attack, robust in (("fgsm", [0, 1, 2]), ("pgd", [1, 2, 3])):
-        records.write(records.path_of(tmp_path, "grfd", "whitebox", attack), record(robust))
+        records.write_record(records.path_of(tmp_path, "grfd", "whitebox", attack), record(robust))
     return tmp_path
 
 
@@ -56,14 +56,14 @@ def test_rows_are_clean_each_attack_and_worst(folder: Path) -> None:
 
 
 def test_an_image_that_is_wrong_before_the_attack_is_not_robust(tmp_path: Path) -> None:
-    records.write(records.path_of(tmp_path, "grfd", "whitebox", "pgd"), record([0, 1, 2, 3], clean=2))
+    records.write_record(records.path_of(tmp_path, "grfd", "whitebox", "pgd"), record([0, 1, 2, 3], clean=2))
     assert [row.accuracy for row in rows(tmp_path)] == [0.5, 0.5, 0.5]
 
 
 def test_the_printed_table_fits_eighty_columns_and_names_the_protocol(folder: Path) -> None:
     for model in ("second-standard", "standard"):
         for attack in ("fgsm", "pgd", "aa", "eotpgd", "vmifgsm"):
-            records.write(records.path_of(folder, model, "transfer", attack), record([0, 1], clean=3))
+            records.write_record(records.path_of(folder, model, "transfer", attack), record([0, 1], clean=3))
     console = Console(width=80, record=True, file=io.StringIO())
     console.print(results_table(rows(folder), {"GRFD (paper)": {"none": 98.82}}))
     text = console.export_text()

@@ -30,7 +30,7 @@ from grfd.seeds import left_as_found
 from grfd.training.job import Job
 from grfd.training.loop import accelerator_for, best_device
 
-Classifier = nn.Module | Callable[[Tensor], Tensor]
+OwnClassifier = nn.Module | Callable[[Tensor], Tensor]
 """Images [n, channel, height, width] in [0, 1] → logits [n, classes]."""
 
 
@@ -94,11 +94,11 @@ def evaluate_run(run: Run, request: Request, defenses: Iterable[str], own: Own) 
 
 
 def evaluate_model(
-    model: Classifier,
+    model: OwnClassifier,
     out: Path | str,
     data: Data | str = "mnist",
     *,
-    sources: Mapping[str, Classifier] | None = None,
+    sources: Mapping[str, OwnClassifier] | None = None,
     protocols: Iterable[str] = ("transfer", "whitebox", "adaptive"),
     attacks: Iterable[str] = TABLE_1_ATTACKS,
     examples: int = 1000,
@@ -129,7 +129,7 @@ def evaluate_model(
 
 
 def evaluate_models(
-    models: Mapping[str, Classifier],
+    models: Mapping[str, OwnClassifier],
     out: Path,
     request: Request,
     data: Data | str = "mnist",
@@ -163,7 +163,7 @@ def evaluate_models(
 def evaluate_named(model: NamedModel, sources: tuple[str, ...], out: Path, request: Request, config: Config) -> Results:
     """`evaluate_model` of a model that the command line names; `sources` are those of `named_source`."""
     network = load_named(model)
-    others: dict[str, Classifier] = {}
+    others: dict[str, OwnClassifier] = {}
     for source in map(named_source, sources):
         if source.name in others:
             raise UserError(f"source {source.name} is named twice: give each set of weights a factory of its own")

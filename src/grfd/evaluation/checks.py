@@ -46,7 +46,7 @@ def run_checks(case: Case) -> list[Check]:
 
 def on_records(folder: Path, model: str) -> list[Check]:
     """Whether attackers who know less got further: transferred attacks against white-box ones."""
-    mine = {key[1:]: record for key, record in records.stored(folder, model).items()}
+    mine = {key[1:]: record for key, record in records.read_records(folder, model).items()}
     pairs = {attack: (mine.get(("whitebox", attack)), mine.get(("transfer", attack))) for _, attack in mine}
     return [
         _compared(model, "transfer beats white-box", attack, seeing, transferred)

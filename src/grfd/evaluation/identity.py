@@ -18,7 +18,7 @@ from grfd.types import Images
 VERSION = 2
 """Of the judge: raised whenever a protocol or an attack changes what it finds, so that older records are made anew."""
 
-SHOWN = 8
+ANSWERED = 8
 """Images by whose answers a model is known again."""
 
 AGREE = 1e-4
@@ -31,7 +31,7 @@ def known_by(model: nn.Module, images: Images) -> dict[str, Any]:
     The answers tell when the code of a model has changed and its weights have not. `parts` are those of the networks
     that attacks see in its place. A random model has to be asked under a fixed seed (`seeds.seeded`).
     """
-    images = images[:SHOWN]
+    images = images[:ANSWERED]
     parts = {"surrogate": surrogate_of(model), "deterministic": without_randomness(model), **stand_ins_of(model)}
     found = {"weights": identity_of(model), **_answers(model, images)}
     others = {name: _answers(part, images) for name, part in parts.items() if part is not model}

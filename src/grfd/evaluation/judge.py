@@ -20,7 +20,7 @@ from grfd.progress import Advance, progress, side
 from grfd.seeds import generator, seeded
 from grfd.types import Images, Labels
 
-BATCH = 500
+IMAGES_AT_ONCE = 500
 
 
 def attack_all(case: Case, request: Request) -> None:
@@ -66,7 +66,7 @@ def _ranges(done: dict[Cell, int], examples: int) -> list[range]:
     ranges: list[range] = []
     start = min(done.values())
     while start < examples and len(ranges) < processes.count():
-        stop = min([start + BATCH, examples, *(other for other in done.values() if other > start)])
+        stop = min([start + IMAGES_AT_ONCE, examples, *(other for other in done.values() if other > start)])
         ranges.append(range(start, stop))
         start = stop
     return ranges
@@ -97,7 +97,7 @@ def _round(case: Case, done: dict[Cell, int], examples: int, advance: Advance) -
     for cell, count in done.items():
         mine = len(batch) and count <= batch.start
         for record in processes.gathered([_record(case, cell, batch)] if mine else []):
-            records.append(_path(case, cell), record)
+            records.append_record(_path(case, cell), record)
             text = f"{cell.attack} {cell.protocol} {cell.model}: {record.robust.mean():.1%} of {len(record)} right"
             advance(len(record) * _cost(cell), text)
         processes.wait()
@@ -157,7 +157,7 @@ def _crafted(case: Case, source: str, attack: str, batch: _Batch) -> Crafted:
 
 def _recorded(case: Case, cell: Cell, batch: _Batch) -> Outcome | None:
     """What another protocol did to these images."""
-    record = records.read(_path(case, cell))
+    record = records.read_record(_path(case, cell))
     if record is None:
         return None
     part = record.rows(batch.start, batch.start + len(batch)).columns
@@ -170,7 +170,7 @@ def _path(case: Case, cell: Cell) -> Path:
 
 
 def _done(case: Case, cell: Cell) -> int:
-    record = records.read(_path(case, cell))
+    record = records.read_record(_path(case, cell))
     return 0 if record is None else len(record)
 
 
@@ -185,7 +185,9 @@ def _set_stale_aside(case: Case, todo: list[Cell]) -> None:
     """
     if not processes.is_main():
         return
-    present = {Cell(*key): record for name in case.models for key, record in records.stored(case.folder, name).items()}
+    present = {
+        Cell(*key): record for name in case.models for key, record in records.read_records(case.folder, name).items()
+    }
     longest = max((len(record) for record in present.values()), default=0)
     marks = identity.marks_of(case.split.images[:longest])
     stale = [cell for cell, record in present.items() if not _is_right(case, cell, record, todo)

@@ -9,7 +9,7 @@ from grfd.attacks import ALL_ATTACKS
 from grfd.errors import UserError
 from grfd.evaluation.checks import Check
 from grfd.evaluation.protocols import PROTOCOLS
-from grfd.evaluation.records import Record, stored, worst_case
+from grfd.evaluation.records import Record, read_records, worst_case
 
 NAMES = {"none": "clean", "fgsm": "FGSM", "pgd": "PGD", "aa": "AA", "eotpgd": "EOTPGD", "vmifgsm": "VMIFGSM",
          "aa_torchattacks": "AA (TorchAttacks)", "apgd_ce": "APGD-CE",
@@ -63,7 +63,7 @@ class Results:
 def rows(folder: Path) -> list[Row]:
     """All numbers of a run folder, in the order in which they are printed."""
     groups: dict[tuple[str, str], dict[str, Record]] = {}
-    for (model, protocol, attack), record in stored(folder).items():
+    for (model, protocol, attack), record in read_records(folder).items():
         groups.setdefault((model, protocol), {})[attack] = record
     known = [(model, protocol) for protocol in PROTOCOLS for model in MODEL_NAMES]
     order = [*known, *(key for key in groups if key not in known)]

@@ -9,7 +9,7 @@ from scipy.stats import binomtest
 
 from grfd.evaluation.numbers import NAMES
 from grfd.evaluation.protocols import Protocol
-from grfd.evaluation.records import Record, path_of, read, worst_case
+from grfd.evaluation.records import Record, path_of, read_record, worst_case
 
 
 @dataclass(frozen=True)
@@ -44,12 +44,14 @@ def worst(folder: Path, model: str, attacks: Sequence[str], protocol: Protocol =
 
 
 def _record(folder: Path, model: str, protocol: Protocol, attack: str) -> Record:
-    found = read(path_of(folder, model, protocol, attack))
+    found = read_record(path_of(folder, model, protocol, attack))
     assert found is not None, f"{model} has not met {attack} under {protocol}"
     return found
 
 
-def held(folders: Sequence[Path], model: str, attacks: Sequence[str], protocol: Protocol = "adaptive") -> list[float]:
+def shares_held(
+    folders: Sequence[Path], model: str, attacks: Sequence[str], protocol: Protocol = "adaptive"
+) -> list[float]:
     """Share of the examples that are right under every one of the attacks, in per cent, a value a seed."""
     return [100 * float(worst(folder, model, attacks, protocol).mean()) for folder in folders]
 

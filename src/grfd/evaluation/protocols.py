@@ -115,7 +115,7 @@ def for_transfer(attempt: Attempt) -> Attempt:
 
 def transfer(victim: nn.Module, images: Images, labels: Labels, crafted: Sequence[Crafted]) -> Outcome:
     """Examples that were made on other models (`for_transfer`), the best of them image by image."""
-    return best_of([outcome_on(victim, images, labels, each) for each in crafted], labels)
+    return best_outcome([outcome_on(victim, images, labels, each) for each in crafted], labels)
 
 
 def residual(defense: nn.Module, images: Images, labels: Labels, attempt: Attempt) -> Outcome:
@@ -130,7 +130,7 @@ def residual(defense: nn.Module, images: Images, labels: Labels, attempt: Attemp
 
 def adaptive(defense: nn.Module, images: Images, labels: Labels, attempt: Attempt, known: Sequence[Outcome]) -> Outcome:
     """The best of `known` (other protocols' outcomes for these images), then of `EXTRA`, until an example falls."""
-    best, settings = best_of(known, labels), attempt.settings
+    best, settings = best_outcome(known, labels), attempt.settings
     for source, extra, changes in _trials(defense, attempt.name):
         standing = (best.prediction == labels).nonzero().squeeze(1)
         if len(standing) == 0:
@@ -156,7 +156,7 @@ def _trials(defense: nn.Module, name: str) -> list[tuple[nn.Module, str, dict[st
     ]
 
 
-def best_of(outcomes: Sequence[Outcome], labels: Labels) -> Outcome:
+def best_outcome(outcomes: Sequence[Outcome], labels: Labels) -> Outcome:
     """Example by example the first outcome that fools; the queries of all add up."""
     best = outcomes[0]
     for other in outcomes[1:]:

@@ -22,11 +22,11 @@ from grfd.runs import write_bytes
 COLUMNS = ("index", "label", "clean_prediction", "adversarial_prediction", "norm", "queries")
 LATER = ("image",)
 """Columns that older records lack."""
-WHOLE = ("index", "label", "clean_prediction", "adversarial_prediction", "image")
+WHOLE_NUMBERS = ("index", "label", "clean_prediction", "adversarial_prediction", "image")
 """Columns of whole numbers; the others hold finite ones."""
 
 
-LARGEST = 2**30
+LARGEST_FILE = 2**30
 """Bytes: a record of ten million images is smaller."""
 
 
@@ -58,12 +58,12 @@ def path_of(folder: Path, model: str, protocol: str, attack: str) -> Path:
     return folder / "records" / model / protocol / f"{attack}.npz"
 
 
-def read(path: Path) -> Record | None:
+def read_record(path: Path) -> Record | None:
     """The record, or None where there is none yet. Raises `UserError` where the file is damaged."""
     if not path.exists():
         return None
     try:
-        with np.load(io.BytesIO(read_regular(path, LARGEST)), allow_pickle=False) as stored:
+        with np.load(io.BytesIO(read_regular(path, LARGEST_FILE)), allow_pickle=False) as stored:
             names = [*COLUMNS, *(name for name in LATER if name in stored.files)]
             record = Record({name: stored[name] for name in names}, json.loads(str(stored["settings"])))
         wrong = _wrong_with(record)
@@ -79,7 +79,7 @@ def read(path: Path) -> Record | None:
 def read_settings(path: Path) -> dict[str, Any]:
     """The settings of a record alone. Raises `UserError` where the file is damaged."""
     try:
-        with np.load(io.BytesIO(read_regular(path, LARGEST)), allow_pickle=False) as stored:
+        with np.load(io.BytesIO(read_regular(path, LARGEST_FILE)), allow_pickle=False) as stored:
             settings = json.loads(str(stored["settings"]))
     except UserError:
         raise
@@ -96,38 +96,38 @@ def _wrong_with(record: Record) -> str:
     if len(shapes) != 1 or len(next(iter(shapes))) != 1:
         return "its columns have different lengths"
     for name, values in record.columns.items():
-        if name in WHOLE and values.dtype.kind not in "iu":
+        if name in WHOLE_NUMBERS and values.dtype.kind not in "iu":
             return f"column {name} holds {values.dtype}, expected whole numbers"
-        if name not in WHOLE and (values.dtype.kind != "f" or not np.isfinite(values).all()):
+        if name not in WHOLE_NUMBERS and (values.dtype.kind != "f" or not np.isfinite(values).all()):
             return f"column {name} holds something else than finite numbers"
     if not np.array_equal(record.columns["index"], np.arange(len(record))):
         return "column index does not count the images from 0"
     return "" if len(record) == 0 or record.columns["label"].min() >= 0 else "a label is negative"
 
 
-def write(path: Path, record: Record) -> None:
+def write_record(path: Path, record: Record) -> None:
     buffer = io.BytesIO()
     np.savez_compressed(buffer, allow_pickle=False, settings=np.array(json.dumps(record.settings)), **record.columns)
     write_bytes(path, buffer.getvalue())
 
 
-def append(path: Path, more: Record) -> None:
+def append_record(path: Path, more: Record) -> None:
     """Adds a batch at the end of a record file."""
-    old = read(path)
+    old = read_record(path)
     columns = (
         more.columns
         if old is None
         else {name: np.concatenate([old.columns[name], more.columns[name]]) for name in more.columns}
     )
-    write(path, Record(columns, more.settings))
+    write_record(path, Record(columns, more.settings))
 
 
-def stored(folder: Path, model: str | None = None) -> dict[tuple[str, str, str], Record]:
+def read_records(folder: Path, model: str | None = None) -> dict[tuple[str, str, str], Record]:
     """All records of a run folder, or those of one model: (model, protocol, attack) → record."""
     found = {}
     paths = (folder / "records" / model).glob("*/*.npz") if model else (folder / "records").glob("*/*/*.npz")
     for path in sorted(paths):
-        record = read(path)
+        record = read_record(path)
         assert record is not None
         found[path.parent.parent.name, path.parent.name, path.stem] = record
     return found

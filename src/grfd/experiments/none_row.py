@@ -76,7 +76,7 @@ def cells(out: Path, scale: str, seeds: int) -> list[Cell]:
 
 
 def _is_done(folder: Path, examples: int) -> bool:
-    stored = [records.read(records.path_of(folder, "standard", "whitebox", attack)) for attack in ATTACKS]
+    stored = [records.read_record(records.path_of(folder, "standard", "whitebox", attack)) for attack in ATTACKS]
     return all(record is not None and len(record) >= examples for record in stored)
 
 

@@ -9,7 +9,7 @@ from grfd import runs
 from grfd.errors import UserError
 from grfd.evaluation.numbers import MODEL_NAMES, NAMES, Row, columns, grid, rows, usual
 from grfd.evaluation.protocols import PROTOCOLS
-from grfd.evaluation.records import read_settings, stored
+from grfd.evaluation.records import read_records, read_settings
 from grfd.evaluation.spread import spread, values
 from grfd.evaluation.stored import read_checks
 from grfd.experiments import rsm_section as rsm
@@ -132,7 +132,7 @@ def _about(folder: Path, count: int = 1) -> str:
 
 def _autoattack(folder: Path) -> str:
     """What was run as AA, by the records: early ones have its first two parts alone."""
-    kinds = {record.settings["attack"].get("version") for key, record in stored(folder).items() if key[2] == "aa"}
+    kinds = {record.settings["attack"].get("version") for key, record in read_records(folder).items() if key[2] == "aa"}
     names = {"standard": "the standard AutoAttack", None: "APGD-CE and APGD-T, AutoAttack's first two parts"}
     return f"AA is {' or '.join(names.get(kind, str(kind)) for kind in kinds)}." if kinds else ""
 

@@ -75,7 +75,7 @@ def _is_attacked(folder: Path, schedule: Schedule, eps: float) -> bool:
         if not (folder / name / "diverged.json").exists()
         for attack in schedule.attacks
     ]
-    found = [records.read(path) for path in paths]
+    found = [records.read_record(path) for path in paths]
     return all(record is not None and len(record) >= schedule.examples for record in found)
 
 

@@ -93,7 +93,7 @@ def _train(path: Path, config: Config) -> None:
 
 def _is_judged(folder: Path, examples: int) -> bool:
     paths = [records.path_of(folder, victim, "transfer", attack) for victim in VICTIMS for attack in ATTACKS]
-    found = [records.read(path) for path in paths]
+    found = [records.read_record(path) for path in paths]
     return all(record is not None and len(record) >= examples for record in found)
 
 

@@ -203,7 +203,7 @@ def _is_judged(folder: Path, schedule: Schedule, name: str) -> bool:
     about = json.loads((folder / VARIANTS).read_text()).get(name) if (folder / VARIANTS).exists() else None
     if about is None or "said" in about:
         return about is not None
-    found = [records.read(records.path_of(folder, name, "adaptive", attack)) for attack in schedule.attacks]
+    found = [records.read_record(records.path_of(folder, name, "adaptive", attack)) for attack in schedule.attacks]
     return all(record is not None and len(record) >= schedule.examples for record in found)
 
 

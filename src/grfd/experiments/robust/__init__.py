@@ -140,7 +140,7 @@ def _deployed(path: Path, contender: Contender) -> nn.Module:
 
 def _is_judged(folder: Path, scale: Scale, names: tuple[str, ...], attacks: tuple[str, ...]) -> bool:
     paths = [records.path_of(folder / JUDGED, name, "adaptive", attack) for name in names for attack in attacks]
-    found = [records.read(path) for path in paths]
+    found = [records.read_record(path) for path in paths]
     file = folder / JUDGED / CONTENDERS
     told = file.exists() and set(names) <= json.loads(file.read_text()).keys()
     return told and all(record is not None and len(record) >= scale.examples for record in found)

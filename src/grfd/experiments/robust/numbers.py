@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from grfd.evaluation.case import CONTROL, SOURCE
 from grfd.evaluation.numbers import NAMES, grid, rows
-from grfd.evaluation.paired import attacks_on, compared, held, probability
+from grfd.evaluation.paired import attacks_on, compared, probability, shares_held
 from grfd.evaluation.protocols import Protocol
 from grfd.evaluation.spread import Grid, spread, values
 from grfd.report.sheets import Sheet
@@ -52,7 +52,7 @@ def strongest(folders: Sequence[Path], group: str, *, finalists: bool = False) -
     attacks = attacks_on(folders, *found)
     names = [name for name, about in found.items() if about["group"] == group]
     final = [name for name in names if finalists and found[name]["finalist"]]
-    return max(final or names, key=lambda name: statistics.mean(held(folders, name, attacks)), default=None)
+    return max(final or names, key=lambda name: statistics.mean(shares_held(folders, name, attacks)), default=None)
 
 
 def best_of(folders: Sequence[Path], group: str) -> str | None:
@@ -76,7 +76,7 @@ def short_sheet(folders: Sequence[Path]) -> Sheet:
     lines = []
     for group, name, receiver in [("none", SOURCE, CONTROL), *((group, name, name) for group, name in found.items())]:
         clean = values(grids, "adaptive", name, "none")
-        worsts = held(folders, receiver, attacks, "transfer"), held(folders, name, attacks)
+        worsts = shares_held(folders, receiver, attacks, "transfer"), shares_held(folders, name, attacks)
         lines.append([group, *(spread(each) for each in (clean, *worsts))])
     header = ["defense", "clean", "`transfer`, worst case", "`adaptive`, worst case"]
     return Sheet(header, lines, f"Worst of {', '.join(NAMES[name] for name in attacks)}")
@@ -96,10 +96,17 @@ def robust_sheet(folders: Sequence[Path]) -> Sheet:
     for name, about in {SOURCE: {"gradients": ""}, **contenders(folders)}.items():
         mine = attacks_on(folders, name)
         seen = [spread(values(grids, "adaptive", name, attack)) for attack in ("none", *attacks)]
-        of_all = [spread(held(folders, name, mine)) if len(mine) > len(common) else "–"] if some_met_more else []
-        transferred = [] if name == SOURCE else held(folders, name, mine, "transfer")
+        of_all = [spread(shares_held(folders, name, mine)) if len(mine) > len(common) else "–"] if some_met_more else []
+        transferred = [] if name == SOURCE else shares_held(folders, name, mine, "transfer")
         lines.append(
-            [name, str(about["gradients"]), *seen, spread(held(folders, name, common)), *of_all, spread(transferred)]
+            [
+                name,
+                str(about["gradients"]),
+                *seen,
+                spread(shares_held(folders, name, common)),
+                *of_all,
+                spread(transferred),
+            ]
         )
     worsts = [_worst_of(common), "worst of all"] if some_met_more else [f"worst of the {len(attacks)}"]
     header = ["model", "gradients", "clean", *(NAMES[name] for name in attacks), *worsts, TRANSFER]
@@ -173,7 +180,7 @@ def decided_by_largest(folders: Sequence[Path]) -> list[str]:
     return [
         name
         for name in contenders(folders)
-        if held(folders, name, [LARGEST]) == held(folders, name, attacks_on(folders, name))
+        if shares_held(folders, name, [LARGEST]) == shares_held(folders, name, attacks_on(folders, name))
     ]
 
 
@@ -192,7 +199,7 @@ def draw_curve(folders: Sequence[Path], path: Path) -> list[Path]:
         figure = Figure(figsize=(COLUMN, 2.6), layout="constrained")
         axis = figure.subplots()
         for index, (group, names) in enumerate(groups.items()):
-            points = [(values(grids, "adaptive", name, "none"), held(folders, name, attacks)) for name in names]
+            points = [(values(grids, "adaptive", name, "none"), shares_held(folders, name, attacks)) for name in names]
             clean, kept = ([statistics.mean(point[place]) for point in points] for place in (0, 1))
             spreads = [statistics.stdev(worst) for _, worst in points] if len(folders) > 1 else None
             axis.errorbar(clean, kept, yerr=spreads, fmt="osD^vP"[index % 6], label=group)

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from grfd.evaluation.numbers import DATA_NAMES, NAMES, rows
-from grfd.evaluation.records import path_of, read
+from grfd.evaluation.records import path_of, read_record
 from grfd.evaluation.stored import read_checks
 from grfd.experiments.robust.numbers import (
     LARGEST,
@@ -92,7 +92,7 @@ def _largest(folders: Sequence[Path]) -> list[str]:
     names = decided_by_largest(folders)
     if not names:
         return []
-    record = read(path_of(folders[0], names[0], "adaptive", LARGEST))
+    record = read_record(path_of(folders[0], names[0], "adaptive", LARGEST))
     assert record is not None
     eps = f"{255 * record.settings['attack']['eps']:.0f}/255"
     others = ", ".join(name for name in contenders(folders) if name not in names)

@@ -96,7 +96,7 @@ def _fit(folder: Path, config: Config, name: str, scale: Scale) -> None:
 
 def _judgement(folder: Path, scale: Scale, names: list[str], part: Part, examples: int) -> Cell:
     def done() -> bool:
-        found = (records.read(records.path_of(folder, name, part.protocols[-1], attack)) for name in names
+        found = (records.read_record(records.path_of(folder, name, part.protocols[-1], attack)) for name in names
                  for attack in part.attacks)  # fmt: skip
         return all(record is not None and len(record) >= examples for record in found)
 
