@@ -13,8 +13,8 @@ test: $(VENV)/test
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 check: $(VENV)/test
-	$(BIN)/ruff format --check src tests benchmarks docs
-	$(BIN)/ruff check src tests benchmarks docs
+	$(BIN)/ruff format --check src tests benchmarks docs/conf.py docs/_extensions
+	$(BIN)/ruff check src tests benchmarks docs/conf.py docs/_extensions
 	$(BIN)/mypy
 
 # every warning is an error; the notebook is the tutorial over again

@@ -44,8 +44,11 @@ typehints_defaults = "comma"
 nitpicky = True
 OTHERS = "torch|numpy|rich|accelerate|optuna|matplotlib|pathlib|collections|typing|jaxtyping|io|annotated_types"
 # names of other projects, which cannot be looked up without a network, and private names, which have no page
-nitpick_ignore_regex = [("py:.*", rf"({OTHERS})\..*"),
-                        ("py:.*", r"(.*\.)?_.*"), ("py:.*", r"(Module|Tensor|optional|Ellipsis|Path|Generator)")]  # fmt: skip
+nitpick_ignore_regex = [
+    ("py:.*", rf"({OTHERS})\..*"),
+    ("py:.*", r"(.*\.)?_.*"),
+    ("py:.*", r"(Module|Tensor|optional|Ellipsis|Path|Generator)"),
+]
 suppress_warnings = [
     "config.cache",  # a function in this file
     "sphinx_autodoc_typehints.forward_reference",  # in rich

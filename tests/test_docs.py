@@ -1,4 +1,4 @@
-"""README and docs/: the tutorial runs, tables follow from records, links lead somewhere, abbreviations are explained."""
+"""README and docs/: the tutorial runs, tables follow from records, links lead somewhere, words are explained."""
 
 import importlib.util
 import json

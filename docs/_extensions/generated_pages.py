@@ -8,15 +8,14 @@ import pkgutil
 import re
 import shutil
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import MISSING, fields
+from dataclasses import fields
 from pathlib import Path
-from types import NoneType, UnionType
-from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Any, get_type_hints
 
 import docstring_parser
-from annotated_types import Interval
 from sphinx.application import Sphinx
 from sphinx.pycode import ModuleAnalyzer
+from words import default, escaped, first_line, joined, kind, plain, table
 
 import grfd
 from grfd.attacks import ALL_ATTACKS, AttackEntry
@@ -50,8 +49,6 @@ COPIED = ("CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md")
 LINK = re.compile(r"\[([^\]]+)\]\(([^)\s]+)\)")
 ROOT_LINK = re.compile(r"\]\(\.\./(CONTRIBUTING|CHANGELOG|SECURITY)\.md")
 ROOT = Path(__file__).parents[2]
-LARGE = 10_000
-"""An upper limit from here on is not worth a reader's time."""
 
 
 def pages() -> dict[str, str]:
@@ -85,7 +82,7 @@ def commands() -> str:
     parts += ["The defenses and the fields of their recipes are listed under [recipes](recipes.md)."]
     for name, function in COMMANDS.items():
         parts += [f"## grfd {name}", *command(name, function)]
-    return _joined(parts)
+    return joined(parts)
 
 
 def command(name: str, function: Callable[..., None]) -> list[str]:
@@ -115,8 +112,8 @@ def settings() -> str:
     own = [["`--out`", "path", "required", attribute_docs(Training)["out"]]]
     parts = [
         "# Settings of a run",
-        "Each field is an option of `grfd train`, `grfd fit` and of the commands for single stages (`--learning-rate`), "
-        "a keyword of `grfd.train` (`learning_rate=`), and a key of `config.json` in the run folder. "
+        "Each field is an option of `grfd train`, `grfd fit` and the commands for single stages (`--learning-rate`), a "
+        "keyword of `grfd.train` (`learning_rate=`), and a key of `config.json` in the run folder. "
         "The symbols are those of [the method](../method.md).",
         table(["option", "type", "default", "meaning"], own + rows),
         "## Presets",
@@ -126,7 +123,7 @@ def settings() -> str:
         changes = [f"`{each.name}` {getattr(preset, each.name)}" for each in fields(Config)
                    if getattr(preset, each.name) != getattr(Config(), each.name)]  # fmt: skip
         parts.append(f"- **{name}**: {', '.join(changes) or 'the defaults'}")
-    return _joined(parts)
+    return joined(parts)
 
 
 def recipes() -> str:
@@ -143,7 +140,7 @@ def recipes() -> str:
             row[3:3] = [plain(module.GREY.get(each.name)), plain(module.COLOUR.get(each.name))]
         header = ["option", "type", "default", "grey", "colour", "meaning"]
         parts.append(table(header, rows) if rows else "There is nothing to set.")
-    return _joined(parts)
+    return joined(parts)
 
 
 def field_rows(record: type[Any], prefix: str) -> list[list[str]]:
@@ -167,7 +164,7 @@ def attribute_docs(record: type[Any]) -> dict[str, str]:
 
 
 def registries() -> str:
-    """What can be named on the command line: attacks and their budgets, protocols, checks, data, models, experiments."""
+    """What can be named on the command line: attacks with their budgets, protocols, data sets, models and so on."""
     parts = [
         "# Attacks, protocols and other names",
         "## Attacks",
@@ -192,7 +189,7 @@ def registries() -> str:
             for name, each in EXPERIMENTS.items()
         ]),
     ]  # fmt: skip
-    return _joined(parts)
+    return joined(parts)
 
 
 def attack_rows() -> list[list[str]]:
@@ -225,7 +222,7 @@ def python() -> str:
     parts = ["# From Python", "What `import grfd` offers. `grfd.PRESETS` are the [presets](settings.md#presets)."]
     parts += ["## Functions", rst(f".. autofunction:: grfd.{name}" for name in functions)]
     parts += ["## Records", rst(f".. autoclass:: grfd.{name}" for name in classes)]
-    return _joined(parts)
+    return joined(parts)
 
 
 def package(name: str, title: str) -> str:
@@ -233,14 +230,14 @@ def package(name: str, title: str) -> str:
     path = [str(Path(grfd.__file__).parent / name)]
     found = [each.name for each in pkgutil.walk_packages(path, f"grfd.{name}.")]
     public = [each for each in found if not any(part.startswith("_") for part in each.split("."))]
-    return _joined([f"# grfd.{name}: {title}", *automodules([f"grfd.{name}", *public])])
+    return joined([f"# grfd.{name}: {title}", *automodules([f"grfd.{name}", *public])])
 
 
 def foundation() -> str:
     """The modules that all packages use."""
     found = [each.name for each in pkgutil.iter_modules(grfd.__path__, "grfd.") if not each.ispkg]
     public = [each for each in found if not each.endswith("__main__")]
-    return _joined(["# grfd: the modules that all packages use", *automodules(public)])
+    return joined(["# grfd: the modules that all packages use", *automodules(public)])
 
 
 def automodules(names: Iterable[str]) -> list[str]:
@@ -272,77 +269,7 @@ def into_the_site(app: Sphinx, name: str, source: list[str]) -> None:
     source[0] = ROOT_LINK.sub(lambda match: f"](generated/{match[1].lower()}.md", source[0])
 
 
-# words
-
-
-def kind(hint: Any) -> str:
-    """A type in words: choices, ranges, lists."""
-    origin, parts = get_origin(hint), get_args(hint)
-    if origin is Annotated:
-        return _annotated(parts[0], parts[1:])
-    if origin in (Union, UnionType):
-        return " or ".join(kind(each) for each in parts if each is not NoneType)
-    if origin is Literal:
-        return ", ".join(f"`{each}`" for each in parts)
-    if origin is tuple:
-        return f"any number of: {kind(parts[0])}" if parts[-1] is Ellipsis else ", ".join(kind(each) for each in parts)
-    known = {int: "whole number", float: "number", str: "text", bool: "flag", Path: "path"}
-    return known.get(hint, getattr(hint, "__name__", str(hint)))
-
-
-def _annotated(inner: Any, extras: tuple[Any, ...]) -> str:
-    words = next((each for each in extras if isinstance(each, str)), kind(inner))
-    return ", ".join([words, *(_range(each) for each in extras if isinstance(each, Interval))])
-
-
-def _range(interval: Interval) -> str:
-    """Both limits of a setting; only the lower one where the upper one merely keeps nonsense out."""
-    low = f"at least {plain(interval.ge)}" if interval.ge is not None else f"above {plain(interval.gt)}"
-    high = f"at most {plain(interval.le)}" if interval.le is not None else f"below {plain(interval.lt)}"
-    return low if (interval.le or 0) >= LARGE else f"{low} and {high}"
-
-
-def default(value: Any) -> str:
-    if value in (MISSING, inspect.Parameter.empty):
-        return "required"
-    return plain(value)
-
-
-def plain(value: Any) -> str:
-    """A value as it is typed."""
-    if value is None or value == ():
-        return "–"
-    if isinstance(value, bool):
-        return "on" if value else "off"
-    if isinstance(value, int):
-        return f"{value:,}"
-    if isinstance(value, float):
-        return f"{value:.6g}"
-    if isinstance(value, tuple):
-        return " ".join(plain(each) for each in value)
-    return f"`{value}`"
-
-
-def first_line(value: Any) -> str:
-    return escaped((inspect.getdoc(value) or "").splitlines()[0])
-
-
-def escaped(text: str) -> str:
-    """Text that Markdown leaves as it is."""
-    return text.replace("<", r"\<").replace("*", r"\*").replace("$", r"\$")
-
-
-def table(header: list[str], rows: Iterable[list[str]]) -> str:
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join("| " + " | ".join(_cell(text) for text in line) + " |" for line in lines)
-
-
-def _cell(text: str) -> str:
-    return " ".join(text.split()).replace("|", r"\|").replace("$", r"\$")
-
-
-def _joined(parts: Iterable[str]) -> str:
-    return "\n\n".join(part for part in parts if part) + "\n"
+# the build
 
 
 def written(folder: Path, texts: Mapping[str, str]) -> None:

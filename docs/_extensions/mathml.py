@@ -1,7 +1,7 @@
 """Equations as MathML, which browsers draw themselves.
 
-Sphinx's own renderers load a script from a server (MathJax) or need LaTeX (imgmath). docutils, which Sphinx is built on,
-brings a converter, so that a page needs neither a network nor a script.
+Sphinx's own renderers load a script from a server (MathJax) or need LaTeX (imgmath). docutils, which Sphinx is built
+on, has a converter to MathML, so that a page needs neither a network nor a script.
 """
 
 from typing import Any
