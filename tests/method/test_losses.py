@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
+from grfd.attacks.losses import log_odds
 from grfd.method.losses import (
     classification_loss,
     gaussian_perturbation,
@@ -15,7 +16,6 @@ from grfd.method.losses import (
     gradient_similarity_loss,
     input_gradients,
     kl_divergence,
-    margin,
     reconstruction_loss,
     sign_gradient_perturbation,
 )
@@ -51,10 +51,10 @@ def test_kl_is_that_of_two_normals(mean: float, log_variance: float) -> None:
     assert kl_divergence(*tensors).item() == pytest.approx(7 * expected.item(), rel=1e-4, abs=1e-5)
 
 
-def test_cross_entropy_is_softplus_of_the_margin(network: nn.Module, batch: tuple[Tensor, Tensor, Tensor]) -> None:
+def test_cross_entropy_is_softplus_of_the_log_odds(network: nn.Module, batch: tuple[Tensor, Tensor, Tensor]) -> None:
     images, _, labels = batch
     logits = network(images)
-    expected = nn.functional.softplus(margin(logits, labels))
+    expected = nn.functional.softplus(log_odds(logits, labels))
     torch.testing.assert_close(classification_loss(logits, labels), expected)
 
 
@@ -91,7 +91,7 @@ def test_one_batched_pass_gives_the_two_gradients(network: nn.Module, batch: tup
     torch.testing.assert_close(logits, network(images))
     for point, gradient in ((images, first), (images + noise, second)):
         leaf = point.clone().requires_grad_()
-        (expected,) = torch.autograd.grad(margin(network(leaf), labels).sum(), leaf)
+        (expected,) = torch.autograd.grad(log_odds(network(leaf), labels).sum(), leaf)
         torch.testing.assert_close(gradient, expected.flatten(1))
 
 

@@ -12,7 +12,7 @@ from grfd.defenses.grfd import GRFD
 from grfd.evaluation.attacker import Attempt, attack, may_reject, predictions, seen_of
 from grfd.evaluation.case import CONTROL, SOURCE, Case
 from grfd.evaluation.protocols import craft, for_transfer
-from grfd.method.lvcvae import redundant
+from grfd.method.lvcvae import redundant_part
 from grfd.report.figures import figure_3, gallery
 from grfd.seeds import generator, seeded
 from grfd.types import Images, Labels
@@ -46,7 +46,7 @@ def write_examples(case: Case) -> None:
     with torch.no_grad():
         arrays = {
             "images": images,
-            "redundant": redundant(defense.generator, images),
+            "redundant": redundant_part(defense.generator, images),
             "robust": defense.deterministic().residual(images),
             **made,
             "adversarial_robust": defense.deterministic().residual(made["adversarial"]),

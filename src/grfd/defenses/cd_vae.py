@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from grfd.attacks import pgd
+from grfd.attacks.losses import margin
 from grfd.config import Config
 from grfd.data.record import Data, Split
 from grfd.defenses import recipes
@@ -172,10 +173,9 @@ class Defending(nn.Module):
         return {"loss": loss, "rc": likeness, "residual": residual, "defended": defended, "kl": divergence}
 
 
-def within(logits: Logits, labels: Labels, margin: float) -> Tensor:
-    """1 where the true logit leads the best other by less than the margin, else 0: the "margin violators"."""
-    others = logits.scatter(1, labels[:, None], -torch.inf).amax(1)
-    return (logits.gather(1, labels[:, None]).squeeze(1) - others < margin).to(logits.dtype)
+def within(logits: Logits, labels: Labels, least: float) -> Tensor:
+    """1 where the true logit leads the best other by less than `least`, else 0: the "margin violators"."""
+    return (-margin(logits, labels) < least).to(logits.dtype)
 
 
 def _made(vae: nn.Module, images: Images) -> tuple[Features, PerExample]:

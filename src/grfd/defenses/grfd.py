@@ -7,7 +7,7 @@ from torch import nn
 
 from grfd.config import Config
 from grfd.data.record import Data
-from grfd.method.lvcvae import LVCVAE, robust
+from grfd.method.lvcvae import LVCVAE, robust_part
 from grfd.method.stages import check_generator, load_generator, stage_one, stage_three, stage_two
 from grfd.models import Architecture
 from grfd.runs import Run
@@ -41,7 +41,7 @@ class GRFD(nn.Module):
 
     def residual(self, images: Images) -> Features:
         """x_r, what the `residual` protocol attacks the target model on."""
-        return robust(self.generator, images, sampled=self.stochastic)
+        return robust_part(self.generator, images, sampled=self.stochastic)
 
     def seen(self, images: Images) -> Features:
         return self.residual(images)

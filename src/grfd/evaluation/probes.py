@@ -13,11 +13,11 @@ from scipy.stats import binom
 from torch import Tensor, nn
 
 from grfd.attacks import apgd_t, fgsm, pgd, square
+from grfd.attacks.losses import log_odds
 from grfd.data.record import as_images
 from grfd.defenses import is_stochastic
 from grfd.evaluation.attacker import answer, attacked_model, may_reject, predictions
 from grfd.evaluation.case import Case
-from grfd.method.losses import margin
 from grfd.seeds import generator
 from grfd.types import Images, Labels
 
@@ -77,7 +77,7 @@ def untrue_gradients(case: Case, model: nn.Module, images: Images, labels: Label
     foretold, seen = [], []
     with torch.no_grad():
         for direction in (gradients[0].sign(), *random.sign()):
-            moved = [margin(answer(attacked, images + side * STEP * direction), labels) for side in (1, -1)]
+            moved = [log_odds(answer(attacked, images + side * STEP * direction), labels) for side in (1, -1)]
             seen.append((moved[0] - moved[1]) / 2)
             foretold.append(STEP * (gradients[0] * direction).flatten(1).sum(1))
     changes, errors = torch.cat(seen), torch.cat(seen) - torch.cat(foretold)
@@ -260,7 +260,7 @@ def _gradients(model: nn.Module, images: Images, labels: Labels) -> tuple[Tensor
         logits = answer(model, point)
         if not logits.requires_grad:
             return None
-        losses = margin(logits, labels).sum(), nn.functional.cross_entropy(logits, labels, reduction="sum")
+        losses = log_odds(logits, labels).sum(), nn.functional.cross_entropy(logits, labels, reduction="sum")
         found = [torch.autograd.grad(loss, point, retain_graph=True, allow_unused=True)[0] for loss in losses]
     if found[0] is None or found[1] is None:
         return None

@@ -11,10 +11,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from grfd.attacks.losses import log_odds
 from grfd.seeds import normal_like
 from grfd.types import Features, Images, Labels, Latents, Logits, PerExample
 
-Classifier = Callable[[Features], Logits]
+_Classifier = Callable[[Features], Logits]
 Differentiated = Literal["margin", "cross_entropy"]
 
 
@@ -34,25 +35,19 @@ def classification_loss(logits: Logits, labels: Labels) -> PerExample:
     return F.cross_entropy(logits, labels, reduction="none")
 
 
-def margin(logits: Logits, labels: Labels) -> PerExample:
-    """m = logsumexp of the other classes' logits − the true class's logit; the cross-entropy is log(1 + eᵐ).
-
-    So ∇CE = sigmoid(m)·∇m: the two gradients point the same way, and any cosine between gradients is the same for
-    both. ∇CE vanishes once an example is classified well (in float32 it underflows to zero); ∇m does not.
-    """
-    true = F.one_hot(labels, logits.shape[1]).bool()
-    others = logits.masked_fill(true, -torch.inf).logsumexp(1)
-    return others - logits.gather(1, labels[:, None]).squeeze(1)
-
-
 DIFFERENTIATED: dict[str, Callable[[Logits, Labels], PerExample]] = {
-    "margin": margin,
+    "margin": log_odds,
     "cross_entropy": classification_loss,
 }
+"""`Config.gradient_of` → what eq. 5 differentiates. "margin" is what configurations of stored runs call the log-odds m.
+
+The cross-entropy is log(1 + eᵐ), so ∇CE = sigmoid(m)·∇m: the two gradients point the same way, and any cosine between
+gradients is the same for both. ∇CE underflows to zero once an example is classified well; ∇m does not.
+"""
 
 
 def input_gradients(
-    classifier: Classifier, robust: Features, perturbation: Features, labels: Labels, *, of: Differentiated = "margin"
+    classifier: _Classifier, robust: Features, perturbation: Features, labels: Labels, *, of: Differentiated = "margin"
 ) -> tuple[Logits, Tensor, Tensor]:
     """Logits at x_r, and ∇l at x_r and at x_r + v (flattened, `[batch, pixels]`), in one batched pass.
 
@@ -86,7 +81,7 @@ def gaussian_perturbation(robust: Features, *, scale: float) -> Features:
 
 
 def sign_gradient_perturbation(
-    classifier: Classifier, robust: Features, labels: Labels, *, scale: float, of: Differentiated = "margin"
+    classifier: _Classifier, robust: Features, labels: Labels, *, scale: float, of: Differentiated = "margin"
 ) -> Features:
     """CURE's direction (Moosavi-Dezfooli et al. 2019, arXiv:1811.09716): `scale` · sign(∇l) / ‖sign(∇l)‖."""
     point = robust.detach().requires_grad_()

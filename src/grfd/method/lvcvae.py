@@ -92,7 +92,7 @@ def sample(mean: Latents, log_variance: Latents) -> Latents:
     return mean + torch.exp(0.5 * log_variance) * normal_like(mean)
 
 
-def redundant(generator: LVCVAE, images: Images, *, sampled: bool = False) -> Features:
+def redundant_part(generator: LVCVAE, images: Images, *, sampled: bool = False) -> Features:
     """x_u = G(x), with z = μ, or z ~ N(μ, σ²) where `sampled`."""
     if sampled:
         return generator.decode(sample(*generator.encode(images)))
@@ -100,6 +100,6 @@ def redundant(generator: LVCVAE, images: Images, *, sampled: bool = False) -> Fe
     return generator.decode(generator.mean(generator.encoder(images)))
 
 
-def robust(generator: LVCVAE, images: Images, *, sampled: bool = False) -> Features:
+def robust_part(generator: LVCVAE, images: Images, *, sampled: bool = False) -> Features:
     """x_r = x − G(x), in [−1, 1]."""
-    return images - redundant(generator, images, sampled=sampled)
+    return images - redundant_part(generator, images, sampled=sampled)

@@ -24,6 +24,12 @@ def alpha_at(progress: float, alpha: tuple[float, float, float]) -> float:
     return alpha[min(int(progress * 3 + 1e-9), 2)]
 
 
+def loss_all(terms: dict[str, PerExample], config: Config, alpha: float) -> PerExample:
+    """Loss_all of eq. 6: α·L_rc + β·L_kl + ε·L_rf + γ·L_cl + δ·L_rb, over those of the five terms that are given."""
+    weights = {"rc": alpha, "kl": config.beta, "rf": config.epsilon, "cl": config.gamma, "rb": config.delta}
+    return sum((weights[name] * values for name, values in terms.items()), torch.zeros_like(terms["rc"]))
+
+
 class _ReverseGradient(torch.autograd.Function):
     """The identity, whose gradient has its sign changed (Ganin & Lempitsky 2015, arXiv:1409.7495)."""
 
@@ -37,7 +43,7 @@ class _ReverseGradient(torch.autograd.Function):
 
 
 class StageOne(nn.Module):
-    """Loss_all = α·L_rc + β·L_kl + ε·L_rf + γ·L_cl + δ·L_rb (eq. 6), over LVCVAE and RSM together (alg. 1, 3–12)."""
+    """The objective of stage I, over LVCVAE and RSM together: lines 3 to 11 of algorithm 1."""
 
     def __init__(self, generator: LVCVAE, rsm: nn.Module, config: Config) -> None:
         super().__init__()
@@ -65,20 +71,12 @@ class StageOne(nn.Module):
             "rc": reconstruction_loss(redundant, images, over=config.reconstruction),
             "kl": divergence,
             "rf": classification_loss(generator.rectify(latents), labels),
-            **self.feature_robustness(images - redundant, labels),
+            **self.feature_robustness_metric(images - redundant, labels),
         }
-        weights = {
-            "rc": alpha_at(progress, config.alpha),
-            "kl": config.beta,
-            "rf": config.epsilon,
-            "cl": config.gamma,
-            "rb": config.delta,
-        }
-        total = sum((weights[name] * values for name, values in terms.items()), torch.zeros_like(terms["rc"]))
-        return {"loss": total, **terms}
+        return {"loss": loss_all(terms, config, alpha_at(progress, config.alpha)), **terms}
 
-    def feature_robustness(self, robust: Features, labels: Labels) -> dict[str, PerExample]:
-        """FRM: L_cl and L_rb of x_r. Of a term whose weight is 0, what it costs is saved."""
+    def feature_robustness_metric(self, robust: Features, labels: Labels) -> dict[str, PerExample]:
+        """FRM (section 3.3): L_cl and L_rb of x_r. Of a term whose weight is 0, what it costs is saved."""
         config = self.config
         if config.rsm_gradient == "detached":
             robust = robust.detach()

@@ -9,7 +9,7 @@ from grfd import processes
 from grfd.config import Config
 from grfd.data.record import Data, Split, as_images
 from grfd.errors import UserError
-from grfd.method.lvcvae import LVCVAE, lenet_lvcvae, residual_lvcvae, robust
+from grfd.method.lvcvae import LVCVAE, lenet_lvcvae, residual_lvcvae, robust_part
 from grfd.method.objective import StageOne
 from grfd.models import Architecture
 from grfd.runs import Run, load_weights, read_tensors, write_tensors
@@ -81,7 +81,7 @@ def robust_dataset(run: Run, generator: LVCVAE, split: Split, draw: int = 0) -> 
     device = next(generator.parameters()).device
     with seeded(run.config.seed, "stage-two", draw), torch.no_grad():
         parts = [
-            robust(generator, as_images(part.to(device)), sampled=True).cpu() for part in split.images.split(BATCH)
+            robust_part(generator, as_images(part.to(device)), sampled=True).cpu() for part in split.images.split(BATCH)
         ]
     return torch.cat(parts)
 
