@@ -6,10 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from grfd.attacks import TABLE_1_ATTACKS
 from grfd.evaluation import records
 from grfd.evaluation.records import Record
 from grfd.experiments.table3.certificates import RADII
-from grfd.experiments.table3.section import FIVE, section, small_section
+from grfd.experiments.table3.section import section, small_section
 
 
 def record(right: int, of: int = 100) -> Record:
@@ -28,7 +29,7 @@ def record(right: int, of: int = 100) -> Record:
 def run(results: Path, seed: int, right: dict[tuple[str, str], int], name: str = "table3-seed") -> None:
     folder = results / f"{name}-{seed}"
     for (model, protocol), count in right.items():
-        for attack in FIVE:
+        for attack in TABLE_1_ATTACKS:
             records.write_record(
                 records.path_of(folder, model, protocol, attack), record(count, 100 if seed < 2 else 200)
             )

@@ -18,8 +18,8 @@ TINY = sources.Scale(
 
 def test_from_training_to_the_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, one_probe: None) -> None:
     monkeypatch.setitem(sources._SCALES, "quick", TINY)
-    monkeypatch.setattr(sources, "ATTACKS", ("fgsm", "pgd"))
-    monkeypatch.setattr(report, "ATTACKS", ("fgsm", "pgd"))
+    monkeypatch.setattr(sources, "PAPER_ATTACKS", ("fgsm", "pgd"))
+    monkeypatch.setattr(report, "PAPER_ATTACKS", ("fgsm", "pgd"))
     monkeypatch.setattr(report, "FIVE_OF_PAPER", ("fgsm", "pgd"))
     todo = sources.cells(tmp_path, "quick", 1)
     cells.run(todo[:2])

@@ -6,7 +6,7 @@ from typing import Any
 
 from grfd import runs
 from grfd.errors import UserError
-from grfd.evaluation.numbers import NAMES
+from grfd.evaluation.numbers import column_titles
 from grfd.report.sheets import Sheet, markdown
 
 OURS = "grfd"
@@ -166,4 +166,4 @@ def _weaker(rows: list[dict[str, Any]]) -> str:
 
 def _name(attack: str) -> str:
     plain = attack.removesuffix(" l2")
-    return NAMES.get(plain, plain) + (" in L2" if plain != attack and plain != "cw" else "")
+    return column_titles().get(plain, plain) + (" in L2" if plain != attack and plain != "cw" else "")

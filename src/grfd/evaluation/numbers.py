@@ -11,11 +11,6 @@ from grfd.evaluation.checks import Check
 from grfd.evaluation.protocols import PROTOCOLS
 from grfd.evaluation.records import Record, read_records, worst_case
 
-NAMES = {"none": "clean", "fgsm": "FGSM", "pgd": "PGD", "aa": "AA", "eotpgd": "EOTPGD", "vmifgsm": "VMIFGSM",
-         "aa_torchattacks": "AA (TorchAttacks)", "apgd_ce": "APGD-CE",
-         "apgd_dlr": "APGD-DLR", "apgd_t": "APGD-T", "fab": "FAB", "fab_t": "FAB-T", "square": "Square", "bim": "BIM",
-         "rfgsm": "R+FGSM", "mifgsm": "MI-FGSM", "cw": "C&W (L2)", "pixle": "Pixle", "hmcam": "HMCAM",
-         "advgan": "AdvGAN", "worst": "worst case"}  # fmt: skip
 DATA_NAMES = {"mnist": "MNIST", "cifar10": "CIFAR-10", "cifar100": "CIFAR-100"}
 MODEL_NAMES = {"standard": "standard", "second-standard": "2nd standard", "bit-depth": "B-DR",
                "bit-depth-retrained": "B-DR, retrained", "feature-squeezing": "F.S.",
@@ -24,6 +19,18 @@ MODEL_NAMES = {"standard": "standard", "second-standard": "2nd standard", "bit-d
                "diffpure": "DiffPure-DDPM (small)", "grfd": "GRFD",
                "grfd-robust": "GRFD, robust", "pgd-at": "PGD-AT", "trades": "TRADES", "cure": "CURE"}  # fmt: skip
 """In the order of the paper's Table 3, then ours, then the yardsticks that it leaves out."""
+
+
+def column_titles() -> dict[str, str]:
+    """Column → its title, in the order of a table: clean accuracy, the attacks of the registry, the worst case."""
+    attacks = {name: entry.title for name, entry in ALL_ATTACKS.items()}
+    return {"none": "clean", **attacks, "worst": "worst case"}
+
+
+def narrow_titles() -> dict[str, str]:
+    """The same, broken into lines where a table would not fit 80 columns otherwise."""
+    broken = {name: entry.narrow_title for name, entry in ALL_ATTACKS.items() if entry.narrow_title}
+    return column_titles() | broken | {"worst": "worst\ncase"}
 
 
 @dataclass(frozen=True)
@@ -73,7 +80,7 @@ def rows(folder: Path) -> list[Row]:
 def _rows(model: str, protocol: str, group: dict[str, Record]) -> list[Row]:
     longest = max(group.values(), key=len)
     worst = worst_case([group[attack] for attack in of_one_threat(list(group))])
-    ordered = [name for name in NAMES if name in group]
+    ordered = [name for name in column_titles() if name in group]
     return [
         Row(model, protocol, "none", len(longest), float(longest.clean.mean())),
         *(Row(model, protocol, name, len(group[name]), float(group[name].robust.mean())) for name in ordered),
@@ -102,7 +109,7 @@ def grid(numbers: list[Row]) -> dict[tuple[str, str], dict[str, Row]]:
 
 def columns(numbers: list[Row]) -> list[str]:
     """The attacks that some row has, in the paper's order, between "none" and "worst"."""
-    return [name for name in NAMES if any(row.attack == name for row in numbers)]
+    return [name for name in column_titles() if any(row.attack == name for row in numbers)]
 
 
 def usual(cells: dict[str, Row]) -> int:

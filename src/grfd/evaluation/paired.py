@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from scipy.stats import binomtest
 
-from grfd.evaluation.numbers import NAMES
+from grfd.evaluation.numbers import column_titles
 from grfd.evaluation.protocols import Protocol
 from grfd.evaluation.records import Record, path_of, read_record, worst_case
 
@@ -35,7 +35,7 @@ class Paired:
 def attacks_on(folders: Sequence[Path], *models: str) -> list[str]:
     """The attacks that were run on every one of these models under `adaptive`, in every folder, in order."""
     needed = [(folder, model) for folder in folders for model in models]
-    return [name for name in NAMES if all(path_of(*each, "adaptive", name).exists() for each in needed)]
+    return [name for name in column_titles() if all(path_of(*each, "adaptive", name).exists() for each in needed)]
 
 
 def worst(folder: Path, model: str, attacks: Sequence[str], protocol: Protocol = "adaptive") -> np.ndarray:

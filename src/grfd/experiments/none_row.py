@@ -21,9 +21,10 @@ from grfd.api import fitting as api
 from grfd.config import PRESETS, Config
 from grfd.defenses import standard
 from grfd.evaluation import records
-from grfd.evaluation.numbers import NAMES
+from grfd.evaluation.numbers import narrow_titles
 from grfd.experiments.cells import Cell
-from grfd.experiments.none_row_section import ATTACKS, distance, found, published
+from grfd.experiments.none_row_section import distance, found, published
+from grfd.experiments.paper import PAPER_ATTACKS
 
 SCALES = ("quick", "paper")
 FOLDER = "none-row"
@@ -47,7 +48,7 @@ First one thing at a time; then together those that came nearer to the paper.
 MINUTES = {"quick": 0.4, "paper": 8.0}
 """Training and attack of one recipe on one core, as measured; 60 epochs take 4 more."""
 
-SHORT = {"aa_torchattacks": "AA*", "eotpgd": "EOT-\nPGD", "vmifgsm": "VMI-\nFGSM"}
+SHORT = {"aa_torchattacks": "AA*"}
 """Narrower, so that the table fits eighty columns."""
 
 _PARTS: dict[str, tuple[tuple[str, ...], int, Config]] = {
@@ -76,7 +77,7 @@ def cells(out: Path, scale: str, seeds: int) -> list[Cell]:
 
 
 def _is_done(folder: Path, examples: int) -> bool:
-    stored = [records.read_record(records.path_of(folder, "standard", "whitebox", attack)) for attack in ATTACKS]
+    stored = [records.read_record(records.path_of(folder, "standard", "whitebox", attack)) for attack in PAPER_ATTACKS]
     return all(record is not None and len(record) >= examples for record in stored)
 
 
@@ -84,14 +85,14 @@ def _do(folder: Path, config: Config, examples: int) -> None:
     with runs.locked(folder):
         job = api.prepare(folder, config)
         standard.fit(job.run, job.data, job.architecture)
-    judgement.evaluate(folder, ("whitebox",), ATTACKS, examples)
+    judgement.evaluate(folder, ("whitebox",), PAPER_ATTACKS, examples)
 
 
 def show(out: Path, scale: str, seeds: int) -> list[Table | str]:
     """Each recipe's row, white-box, beside the paper's, and how far it is from it."""
     table = Table("recipe", "seed", "clean", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    for name in ATTACKS:
-        table.add_column(SHORT.get(name, NAMES[name]), justify="right")
+    for name in PAPER_ATTACKS:
+        table.add_column(SHORT.get(name, narrow_titles()[name]), justify="right")
     table.add_column("off by", justify="right")
     for recipe in _PARTS[scale][0]:
         for seed in range(seeds):

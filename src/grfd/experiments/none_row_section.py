@@ -2,13 +2,10 @@
 
 from pathlib import Path
 
-from grfd.evaluation.numbers import NAMES, grid, rows
-from grfd.experiments.paper import TABLE_3
+from grfd.evaluation.numbers import column_titles, grid, rows
+from grfd.experiments.paper import PAPER_ATTACKS, TABLE_3
 from grfd.report.sheets import Sheet, markdown
 
-ATTACKS = ("fgsm", "pgd", "aa_torchattacks", "eotpgd", "vmifgsm")
-FIVE_OF_PAPER = tuple("aa" if name == "aa_torchattacks" else name for name in ATTACKS)
-"""The paper's columns beside them."""
 FOLDERS = "none-row"
 """Beginning of the folder names in results/: none-row-SCALE-RECIPE-seed-N."""
 
@@ -16,18 +13,18 @@ FOLDERS = "none-row"
 def published() -> dict[str, float]:
     """The paper's, in per cent; its AA is set beside TorchAttacks' variant."""
     row = TABLE_3["mnist"]["standard"]
-    return {"none": row["none"]} | {name: row["aa" if name == "aa_torchattacks" else name] for name in ATTACKS}
+    return {"none": row["none"]} | {name: row["aa" if name == "aa_torchattacks" else name] for name in PAPER_ATTACKS}
 
 
 def found(folder: Path) -> dict[str, float]:
     """Ours, white-box, in per cent."""
     cells = grid(rows(folder))["whitebox", "standard"]
-    return {name: 100 * cells[name].accuracy for name in ("none", *ATTACKS)}
+    return {name: 100 * cells[name].accuracy for name in ("none", *PAPER_ATTACKS)}
 
 
 def distance(row: dict[str, float]) -> float:
     """The largest distance from the paper over the five attacks, in points."""
-    return max(abs(row[name] - published()[name]) for name in ATTACKS)
+    return max(abs(row[name] - published()[name]) for name in PAPER_ATTACKS)
 
 
 def _named(folder: Path) -> str:
@@ -48,9 +45,9 @@ def section(results: Path) -> list[str]:
         for name, row in sorted(ours.items(), key=lambda each: -distance(each[1]))
     ]
     lines.append(["paper", *(f"{value:.1f}" for value in published().values()), ""])
-    sheet = Sheet(["recipe", "clean", *(NAMES[name] for name in ATTACKS), "furthest"], lines)
+    sheet = Sheet(["recipe", "clean", *(column_titles()[name] for name in PAPER_ATTACKS), "furthest"], lines)
     row, paper = ours[nearest], published()
-    away = ", ".join(f"{row[name] - paper[name]:+.1f} {NAMES[name]}" for name in ATTACKS)
+    away = ", ".join(f"{row[name] - paper[name]:+.1f} {column_titles()[name]}" for name in PAPER_ATTACKS)
     told = f"The nearest recipe, {nearest}, is within {distance(row):.1f} points of the paper ({away}). "
     return [
         "### The None row: a recipe near the paper's",

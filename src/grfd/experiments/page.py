@@ -7,14 +7,14 @@ from typing import Any
 
 from grfd import runs
 from grfd.errors import UserError
-from grfd.evaluation.numbers import MODEL_NAMES, NAMES, Row, columns, grid, rows, usual
+from grfd.evaluation.numbers import MODEL_NAMES, Row, column_titles, columns, grid, rows, usual
 from grfd.evaluation.protocols import PROTOCOLS
 from grfd.evaluation.records import read_records, read_settings
 from grfd.evaluation.spread import spread, values
 from grfd.evaluation.stored import read_checks
 from grfd.experiments import rsm_section as rsm
 from grfd.experiments import variant_sections
-from grfd.experiments.paper import TABLE_3, published
+from grfd.experiments.paper import PAPER_ATTACKS, TABLE_3, published
 from grfd.experiments.robust import section as robust_section
 from grfd.experiments.table3 import section as rivals
 from grfd.report.sheets import Sheet, markdown
@@ -172,27 +172,24 @@ def _table(numbers: list[Row]) -> str:
     return _sheet(shown, [*lines, *_paper(shown, numbers)])
 
 
-AS_PAPER = ("fgsm", "pgd", "aa_torchattacks", "eotpgd", "vmifgsm")
-"""The paper's five attacks; its AA is TorchAttacks', where that was run, else the standard AutoAttack."""
-
-
 def likeness(numbers: list[Row]) -> str:
     """Which line of ours the paper's numbers for GRFD are nearest to: what it may have measured."""
     published = TABLE_3["mnist"]["grfd"]
     lines = []
     for (protocol, model), cells in grid(numbers).items():
         differences = {}
-        for name in AS_PAPER:
+        for name in PAPER_ATTACKS:
+            # the standard AutoAttack where TorchAttacks' was not run
             ours = cells.get(name) or cells.get(name.removesuffix("_torchattacks"))
             if ours is not None:
                 differences[ours.attack] = published[name.removesuffix("_torchattacks")] - 100 * ours.accuracy
-        if len(differences) == len(AS_PAPER):
+        if len(differences) == len(PAPER_ATTACKS):
             lines.append((sum(map(abs, differences.values())) / len(differences), protocol, model, differences))
     if not lines:
         return ""
     texts = [
         [f"`{protocol}`", MODEL_NAMES.get(model, model), f"{mean:.1f}",
-         ", ".join(f"{NAMES[name]} {value:+.1f}" for name, value in differences.items())]
+         ", ".join(f"{column_titles()[name]} {value:+.1f}" for name, value in differences.items())]
         for mean, protocol, model, differences in sorted(lines, key=lambda line: line[0])
     ]  # fmt: skip
     header = ["protocol", "model", "mean difference", "paper's GRFD less ours, in points"]
@@ -205,7 +202,7 @@ def likeness(numbers: list[Row]) -> str:
 
 
 def _sheet(shown: list[str], lines: list[list[str]]) -> str:
-    return markdown(Sheet(["protocol", "model", *(NAMES[name] for name in shown), "images"], lines, left=2))
+    return markdown(Sheet(["protocol", "model", *(column_titles()[name] for name in shown), "images"], lines, left=2))
 
 
 def _paper(shown: list[str], numbers: list[Row]) -> list[list[str]]:

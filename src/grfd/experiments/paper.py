@@ -2,10 +2,11 @@
 
 from collections.abc import Iterable
 
+from grfd.attacks import TABLE_1_ATTACKS
 from grfd.evaluation.numbers import MODEL_NAMES, Row
 
-ATTACKS = ("fgsm", "pgd", "aa", "eotpgd", "vmifgsm")
-"""In the order of the paper's tables."""
+PAPER_ATTACKS = tuple("aa_torchattacks" if name == "aa" else name for name in TABLE_1_ATTACKS)
+"""The five as the paper most probably ran them, with TorchAttacks: its AutoAttack takes ten steps."""
 
 _MODELS = ("standard", "bit-depth", "feature-squeezing", "cd-vae", "randomized-smoothing", "gradient-regularisation",
            "ape-gan", "diffpure", "grfd")  # fmt: skip
@@ -39,7 +40,7 @@ def _read_table_3(text: str) -> dict[str, dict[str, float]]:
     lines = [[float(number) for number in line.split()] for line in text.strip().split("\n")]
     columns = zip(*lines, strict=True)
     named = zip(_MODELS, columns, strict=True)
-    return {model: dict(zip(("none", *ATTACKS), column, strict=True)) for model, column in named}
+    return {model: dict(zip(("none", *TABLE_1_ATTACKS), column, strict=True)) for model, column in named}
 
 
 TABLE_3 = {dataset: _read_table_3(text) for dataset, text in _TABLE_3.items()}
@@ -63,7 +64,7 @@ _TABLE_2 = """
 
 def _read_table_2() -> dict[tuple[float, float, float], dict[str, float]]:
     lines = [[float(text) for text in line.split()] for line in _TABLE_2.split("\n") if line]
-    return {(line[0], line[1], line[2]): dict(zip(("none", *ATTACKS), line[3:], strict=True)) for line in lines}
+    return {(line[0], line[1], line[2]): dict(zip(("none", *TABLE_1_ATTACKS), line[3:], strict=True)) for line in lines}
 
 
 TABLE_2 = _read_table_2()

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from grfd.evaluation.numbers import NAMES, columns, grid, rows
+from grfd.evaluation.numbers import column_titles, columns, grid, rows
 from grfd.evaluation.spread import spread, values
 from grfd.evaluation.stored import read_checks
 from grfd.report.sheets import Sheet, markdown
@@ -41,13 +41,14 @@ def rsm_sheet(folders: Sequence[Path]) -> Sheet:
             clean = spread(values(grids, "adaptive", model, "none"))
             if clean != "–":
                 lines.append([label, f"{eps:g}", clean, *seen, *ends])
-    header = ["model", "ε", "clean", *(NAMES[name] for name in attacks), "transferred, worst", "adaptive, worst"]
+    titles = [column_titles()[name] for name in attacks]
+    header = ["model", "ε", "clean", *titles, "transferred, worst", "adaptive, worst"]
     return Sheet(header, lines, "The RSM in F's place")
 
 
 def _attacks(folders: Sequence[Path]) -> list[str]:
     seen = {name for folder in folders for name in columns(rows(folder_at(folder, EPSILONS[0])))}
-    return [name for name in NAMES if name in seen - {"none", "worst"}]
+    return [name for name in column_titles() if name in seen - {"none", "worst"}]
 
 
 def course_sheet(folders: Sequence[Path]) -> Sheet:

@@ -24,7 +24,7 @@ from grfd.evaluation import records
 from grfd.evaluation.case import CONTROL, Request
 from grfd.experiments.cells import Cell
 from grfd.experiments.none_row import RECIPES
-from grfd.experiments.none_row_section import ATTACKS
+from grfd.experiments.paper import PAPER_ATTACKS
 from grfd.experiments.sources_section import VICTIMS, folder_of, sources_sheet
 from grfd.report.sheets import printed, write
 
@@ -92,7 +92,7 @@ def _train(path: Path, config: Config) -> None:
 
 
 def _is_judged(folder: Path, examples: int) -> bool:
-    paths = [records.path_of(folder, victim, "transfer", attack) for victim in VICTIMS for attack in ATTACKS]
+    paths = [records.path_of(folder, victim, "transfer", attack) for victim in VICTIMS for attack in PAPER_ATTACKS]
     found = [records.read_record(path) for path in paths]
     return all(record is not None and len(record) >= examples for record in found)
 
@@ -102,11 +102,11 @@ def _judge(victims: Path, source: Path, out: Path, examples: int) -> None:
     models = {SOURCE: _load(source, "standard")} | {name: _load(victims, name) for name in VICTIMS}
     config = runs.load(victims).config
     judgement.evaluate_models(
-        models, out, Request(("transfer",), ATTACKS, examples), sources=(SOURCE,), config=config
+        models, out, Request(("transfer",), PAPER_ATTACKS, examples), sources=(SOURCE,), config=config
     )
     alone = {SOURCE: models[SOURCE]}
     judgement.evaluate_models(
-        alone, out, Request(("whitebox",), ATTACKS, examples), sources=(SOURCE,), config=config
+        alone, out, Request(("whitebox",), PAPER_ATTACKS, examples), sources=(SOURCE,), config=config
     )
 
 

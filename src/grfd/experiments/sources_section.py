@@ -3,10 +3,10 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from grfd.evaluation.numbers import NAMES, grid, rows
+from grfd.attacks import TABLE_1_ATTACKS
+from grfd.evaluation.numbers import column_titles, grid, rows
 from grfd.evaluation.spread import averages, spread, values
-from grfd.experiments.none_row_section import ATTACKS, FIVE_OF_PAPER
-from grfd.experiments.paper import TABLE_3
+from grfd.experiments.paper import PAPER_ATTACKS, TABLE_3
 from grfd.report.sheets import Sheet, markdown
 
 FOLDERS = "sources-paper-seed"
@@ -27,13 +27,13 @@ def sources_sheet(found: Mapping[str, Sequence[Path]]) -> Sheet:
             ("whitebox", "source", "itself, white-box"),
             *(("transfer", victim, label) for victim, label in VICTIMS.items()),
         ):
-            numbers = [spread(values(grids, protocol, model, name)) for name in ("none", *ATTACKS)]
-            lines.append([recipe, label, *numbers, spread(averages(grids, protocol, model, ATTACKS))])
+            numbers = [spread(values(grids, protocol, model, name)) for name in ("none", *PAPER_ATTACKS)]
+            lines.append([recipe, label, *numbers, spread(averages(grids, protocol, model, PAPER_ATTACKS))])
     for model, label in (("standard", "None"), ("grfd", "GRFD")):
         printed = TABLE_3["mnist"][model]
-        mean = sum(printed[name] for name in FIVE_OF_PAPER) / len(FIVE_OF_PAPER)
-        lines.append(["paper", label, *(f"{printed[name]:.1f}" for name in ("none", *FIVE_OF_PAPER)), f"{mean:.1f}"])
-    header = ["attacks made on", "and shown to", "clean", *(NAMES[name] for name in ATTACKS), "average"]
+        mean = sum(printed[name] for name in TABLE_1_ATTACKS) / len(TABLE_1_ATTACKS)
+        lines.append(["paper", label, *(f"{printed[name]:.1f}" for name in ("none", *TABLE_1_ATTACKS)), f"{mean:.1f}"])
+    header = ["attacks made on", "and shown to", "clean", *(column_titles()[name] for name in PAPER_ATTACKS), "average"]
     return Sheet(header, lines, "What a transferred attack leaves", left=2)
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from grfd.evaluation.numbers import NAMES
+from grfd.evaluation.numbers import column_titles
 from grfd.experiments.variant_numbers import CASES, Judged, attacks_of, cases, printed_in_figure_4b, shares
 from grfd.report.style import PAGE, saved, styled
 
@@ -18,7 +18,7 @@ HATCHES = ("", "////", "....", "")
 def draw_figure_4a(judged: Judged, path: Path) -> list[Path]:
     """Bars, a group an attack, a panel a protocol. Writes `path` as .png and .pdf."""
     found = {protocol: each for protocol, each in cases(judged).items() if each}
-    names = ["clean", *(NAMES[name] for name in attacks_of(judged)), "worst\ncase"]
+    names = ["clean", *(column_titles()[name] for name in attacks_of(judged)), "worst\ncase"]
     with styled():
         figure = Figure(figsize=(PAGE, 2.1), layout="constrained")
         axes = figure.subplots(1, len(found), sharey=True, squeeze=False)[0]

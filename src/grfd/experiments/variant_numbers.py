@@ -14,11 +14,12 @@ from typing import Any
 
 from scipy.stats import spearmanr
 
-from grfd.evaluation.numbers import NAMES, grid, rows
+from grfd.attacks import TABLE_1_ATTACKS
+from grfd.evaluation.numbers import column_titles, grid, rows
 from grfd.evaluation.paired import compared, probability
 from grfd.evaluation.protocols import Protocol
 from grfd.evaluation.spread import Grid, averages, spread, values
-from grfd.experiments.paper import ATTACKS, FIGURE_4B, TABLE_2, TABLE_3
+from grfd.experiments.paper import FIGURE_4B, TABLE_2, TABLE_3
 from grfd.report.sheets import Sheet
 
 VARIANTS = "variants.json"
@@ -85,7 +86,7 @@ def name_of(judged: Judged, changes: dict[str, Any] | None) -> str | None:
 
 
 def attacks_of(judged: Judged) -> list[str]:
-    return [name for name in ATTACKS if any(name in cells for each in judged.grids for cells in each.values())]
+    return [name for name in TABLE_1_ATTACKS if any(name in cells for each in judged.grids for cells in each.values())]
 
 
 def _numbers(judged: Judged, protocol: str, model: str) -> list[list[float]]:
@@ -101,7 +102,7 @@ def _numbers(judged: Judged, protocol: str, model: str) -> list[list[float]]:
 
 
 def _header(judged: Judged) -> list[str]:
-    return ["clean", *(NAMES[name] for name in attacks_of(judged)), "average", "worst case"]
+    return ["clean", *(column_titles()[name] for name in attacks_of(judged)), "average", "worst case"]
 
 
 def _beside(numbers: list[list[float]], paper: dict[str, float], attacks: list[str]) -> list[str]:

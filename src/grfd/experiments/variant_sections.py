@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from grfd.evaluation.numbers import NAMES
+from grfd.evaluation.numbers import column_titles
 from grfd.evaluation.protocols import Protocol
 from grfd.evaluation.stored import read_evaluation
 from grfd.experiments.latents import LATENTS, draw_figure_2, figure_2
@@ -71,7 +71,7 @@ def _about(judged: Judged) -> str:
     config, evaluated = about["config"], read_evaluation(judged.folders[0], "examples")
     count = len(judged.folders)
     seeds = f"{count} seeds, mean ± standard deviation" if count > 1 else "one seed"
-    attacks = ", ".join(NAMES[name] for name in attacks_of(judged))
+    attacks = ", ".join(column_titles()[name] for name in attacks_of(judged))
     return (
         "## GRFD's parts and weights on a short schedule\n\n"
         f"Stage I {config['epochs']} epochs at a learning rate of {config['learning_rate']:g}, classifiers "

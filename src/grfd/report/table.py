@@ -3,10 +3,9 @@
 from rich import box
 from rich.table import Table
 
-from grfd.evaluation.numbers import MODEL_NAMES, NAMES, Row, columns, grid, usual
+from grfd.evaluation.numbers import MODEL_NAMES, Row, columns, grid, narrow_titles, usual
 
 NARROW = {"diffpure": "DiffPure-\nDDPM (small)"}
-HEADERS = {"eotpgd": "EOT-\nPGD", "vmifgsm": "VMI-\nFGSM", "worst": "worst\ncase"}
 """Narrower, so that the table fits eighty columns."""
 
 
@@ -22,7 +21,7 @@ def results_table(numbers: list[Row], published: dict[str, dict[str, float]]) ->
     shown = columns(numbers)
     title = "Accuracy in per cent, by what the attacker knows"
     table = Table(title=title, title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
-    for name in ("protocol", "model", *(HEADERS.get(name, NAMES[name]) for name in shown), "images"):
+    for name in ("protocol", "model", *(narrow_titles()[name] for name in shown), "images"):
         table.add_column(name, justify="left" if name in ("protocol", "model") else "right")
     last = ""
     for (protocol, model), cells in grid(numbers).items():

@@ -7,7 +7,7 @@ from it; each has as many epochs as that buys, but for a rival that is given mor
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from grfd.attacks import ATTACKS
+from grfd.attacks import TABLE_1_ATTACKS
 from grfd.config import PRESETS, Config
 from grfd.defenses import DEFENSES
 from grfd.experiments.robust.numbers import OURS, PUBLISHED, RESIDUAL_F
@@ -41,7 +41,7 @@ class Scale:
     """On two cores, as measured: "standard", "stage I", "train" and "attack" (a contender), "final" (all finalists)."""
 
 
-ATTACKS_OF_FINALISTS = (*ATTACKS, "apgd_dlr", "mifgsm")
+ATTACKS_OF_FINALISTS = (*TABLE_1_ATTACKS, "apgd_dlr", "mifgsm")
 
 GRADIENTS_OF_STAGE_ONE = 5
 """A gradient at x_r and at x_r + v, and the passes back through both of them, and through the network itself."""

@@ -10,7 +10,7 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from grfd.evaluation.case import CONTROL, SOURCE
-from grfd.evaluation.numbers import NAMES, grid, rows
+from grfd.evaluation.numbers import column_titles, grid, rows
 from grfd.evaluation.paired import attacks_on, compared, probability, shares_held
 from grfd.evaluation.protocols import Protocol
 from grfd.evaluation.spread import Grid, spread, values
@@ -79,7 +79,7 @@ def short_sheet(folders: Sequence[Path]) -> Sheet:
         worsts = shares_held(folders, receiver, attacks, "transfer"), shares_held(folders, name, attacks)
         lines.append([group, *(spread(each) for each in (clean, *worsts))])
     header = ["defense", "clean", "`transfer`, worst case", "`adaptive`, worst case"]
-    return Sheet(header, lines, f"Worst of {', '.join(NAMES[name] for name in attacks)}")
+    return Sheet(header, lines, f"Worst of {', '.join(column_titles()[name] for name in attacks)}")
 
 
 def robust_sheet(folders: Sequence[Path]) -> Sheet:
@@ -109,13 +109,13 @@ def robust_sheet(folders: Sequence[Path]) -> Sheet:
             ]
         )
     worsts = [_worst_of(common), "worst of all"] if some_met_more else [f"worst of the {len(attacks)}"]
-    header = ["model", "gradients", "clean", *(NAMES[name] for name in attacks), *worsts, TRANSFER]
+    header = ["model", "gradients", "clean", *(column_titles()[name] for name in attacks), *worsts, TRANSFER]
     return Sheet(header, lines, "Adaptive")
 
 
 def in_brief(sheet: Sheet) -> Sheet:
     """Without single attacks, `transfer`, counts, and the gradients that all spend: a terminal is narrow."""
-    left_out = {"gradients", TRANSFER, *ALONE, *NAMES.values()} - {NAMES["none"]}
+    left_out = {"gradients", TRANSFER, *ALONE, *column_titles().values()} - {column_titles()["none"]}
     kept = [index for index, name in enumerate(sheet.header) if name not in left_out]
     return replace(
         sheet,
@@ -125,7 +125,7 @@ def in_brief(sheet: Sheet) -> Sheet:
 
 
 def _worst_of(attacks: Sequence[str]) -> str:
-    return f"worst of {', '.join(NAMES[name] for name in attacks)}"
+    return f"worst of {', '.join(column_titles()[name] for name in attacks)}"
 
 
 def verdict(folders: Sequence[Path]) -> list[str]:
@@ -163,7 +163,7 @@ def paired_sheet(folders: Sequence[Path]) -> Sheet:
             counts = [str(found.ours_alone), str(found.theirs_alone)]
             lines.append([name, f"{found.difference:+.2f}", *counts, probability(found.p_value)])
             lines[-1] += _without_largest(folders, ours, name)
-    shown = f"without {NAMES[LARGEST]}"
+    shown = f"without {column_titles()[LARGEST]}"
     header = [f"{ours} less", "points", *ALONE, "p", f"points {shown}", f"p {shown}"]
     return Sheet(header, lines, "Worst case under adaptive, example by example")
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from grfd.evaluation.numbers import DATA_NAMES, NAMES, rows
+from grfd.evaluation.numbers import DATA_NAMES, column_titles, rows
 from grfd.evaluation.records import path_of, read_record
 from grfd.evaluation.stored import read_checks
 from grfd.experiments.robust.numbers import (
@@ -97,7 +97,8 @@ def _largest(folders: Sequence[Path]) -> list[str]:
     eps = f"{255 * record.settings['attack']['eps']:.0f}/255"
     others = ", ".join(name for name in contenders(folders) if name not in names)
     whose = f"every contender but {others}" if others else "every contender"
-    told = f"{NAMES[LARGEST]} has the largest ε of Table 1, {eps}, and alone decides the worst case of {whose}."
+    title = column_titles()[LARGEST]
+    told = f"{title} has the largest ε of Table 1, {eps}, and alone decides the worst case of {whose}."
     return [f"{told} The last two columns below do without it."]
 
 

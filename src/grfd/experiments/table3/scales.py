@@ -3,10 +3,9 @@
 from dataclasses import dataclass, field
 from typing import Any
 
-from grfd.attacks import ATTACKS
+from grfd.attacks import TABLE_1_ATTACKS
 from grfd.config import PRESETS, Config
 
-FIVE = tuple(ATTACKS)
 PROTOCOLS = ("transfer", "whitebox", "adaptive")
 
 
@@ -88,9 +87,9 @@ SCALES: dict[str, Scale] = {
         config=PRESETS["quick"],
         parts=(
             Part(_QUICK, ("fgsm",), 1000),
-            Part(_QUICK, FIVE, 100),
-            Part(("randomized-smoothing",), FIVE, 20),
-            Part(("cd-vae",), FIVE, 20),
+            Part(_QUICK, TABLE_1_ATTACKS, 100),
+            Part(("randomized-smoothing",), TABLE_1_ATTACKS, 20),
+            Part(("cd-vae",), TABLE_1_ATTACKS, 20),
         ),
         certified=20,
         noises=1000,
@@ -109,16 +108,16 @@ SCALES: dict[str, Scale] = {
         config=PRESETS["mnist-lenet5"],
         parts=(
             Part((*_CHEAP, *_DEAR, "ape-gan"), ("fgsm",), 10_000),
-            Part((*_CHEAP, *_DEAR), FIVE, 500, later=300),
-            Part(("grfd",), FIVE, 1000),
+            Part((*_CHEAP, *_DEAR), TABLE_1_ATTACKS, 500, later=300),
+            Part(("grfd",), TABLE_1_ATTACKS, 1000),
             # what `adaptive` adds to PGD would take ten minutes a model more
             Part(
                 (*_CHEAP, "gradient-regularisation", "grfd", "cure"), ("pgd", "eotpgd"), 10_000,
                 protocols=("transfer", "whitebox"),
             ),
-            Part(("ape-gan",), FIVE, 100),
-            Part(("randomized-smoothing",), FIVE, 100),
-            Part(("cd-vae",), FIVE, 100),
+            Part(("ape-gan",), TABLE_1_ATTACKS, 100),
+            Part(("randomized-smoothing",), TABLE_1_ATTACKS, 100),
+            Part(("cd-vae",), TABLE_1_ATTACKS, 100),
             # three minutes an image for PGD alone
             Part(("diffpure",), ("fgsm",), 32),
             Part(("diffpure",), ("pgd",), 32, protocols=("transfer", "whitebox")),
@@ -134,8 +133,8 @@ SCALES: dict[str, Scale] = {
             config=PRESETS[f"{data}-small"],
             parts=(
                 Part(_CIFAR, ("fgsm",), 1000),
-                Part(_CIFAR, FIVE, 200),
-                Part(("feature-squeezing",), FIVE, 50),
+                Part(_CIFAR, TABLE_1_ATTACKS, 200),
+                Part(("feature-squeezing",), TABLE_1_ATTACKS, 50),
             ),
             recipes={"pgd-at": {"eps": 8 / 255, "step_size": 5 / 255, "steps": 2, "epochs": epochs}},
         )

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
+from grfd.attacks import TABLE_1_ATTACKS
 from grfd.evaluation.case import CONTROL
-from grfd.evaluation.numbers import DATA_NAMES, MODEL_NAMES, NAMES, Row, grid, rows, usual
+from grfd.evaluation.numbers import DATA_NAMES, MODEL_NAMES, Row, column_titles, grid, rows, usual
 from grfd.evaluation.protocols import PROTOCOLS, Protocol
 from grfd.evaluation.spread import Grid, spread, values
 from grfd.evaluation.stored import read_checks, read_evaluation
@@ -19,8 +20,7 @@ from grfd.report.sheets import Sheet, markdown
 
 SEEDS = {"mnist": "table3-seed", "cifar10": "table3-cifar10-seed", "cifar100": "table3-cifar100-seed"}
 """Data set → beginning of the folder names in results/."""
-FIVE = ("fgsm", "pgd", "aa", "eotpgd", "vmifgsm")
-SHOWN = ("none", *FIVE, "worst")
+SHOWN = ("none", *TABLE_1_ATTACKS, "worst")
 RANKED: tuple[Protocol, ...] = ("transfer", "whitebox", "adaptive")
 """Protocols that every defense is judged under."""
 HOLDS = 2.0
@@ -103,7 +103,7 @@ def _table(grids: list[Grid], protocol: str, published: dict[str, dict[str, floa
         paper = published.get(model, {})
         texts = [_cell(values(grids, protocol, model, name), paper.get(name)) for name in SHOWN]
         lines.append([MODEL_NAMES[model], *texts, _images(found)])
-    return markdown(Sheet(["model", *(NAMES[name] for name in SHOWN), "images"], lines))
+    return markdown(Sheet(["model", *(column_titles()[name] for name in SHOWN), "images"], lines))
 
 
 def _images(seeds: list[dict[str, Row]]) -> str:
@@ -114,8 +114,8 @@ def _images(seeds: list[dict[str, Row]]) -> str:
 def _more(cells: dict[str, Row]) -> str:
     """FGSM is cheap, and so measured on more images than the rest."""
     images = usual(cells)
-    other = {NAMES[name]: row.examples for name, row in cells.items() if name in FIVE and row.examples != images}
-    return "".join(f"; {name} {count:,}" for name, count in other.items())
+    other = {name: row.examples for name, row in cells.items() if name in TABLE_1_ATTACKS and row.examples != images}
+    return "".join(f"; {column_titles()[name]} {count:,}" for name, count in other.items())
 
 
 def _cell(ours: list[float], paper: float | None) -> str:
@@ -170,7 +170,8 @@ def _ours(grids: list[Grid], model: str) -> str:
 
 def _attacks(grids: list[Grid], model: str) -> list[str]:
     """Those of the five that were run on a model, under every protocol that it is judged under."""
-    return [name for name in FIVE if all(values(grids, each, model, name) for each in _protocols(grids, model))]
+    protocols = _protocols(grids, model)
+    return [name for name in TABLE_1_ATTACKS if all(values(grids, each, model, name) for each in protocols)]
 
 
 def _protocols(grids: list[Grid], model: str) -> list[Protocol]:
@@ -179,7 +180,9 @@ def _protocols(grids: list[Grid], model: str) -> list[Protocol]:
 
 
 def _named(attacks: list[str]) -> str:
-    return "five attacks" if len(attacks) == len(FIVE) else ", ".join(NAMES[name] for name in attacks) + " alone"
+    if len(attacks) == len(TABLE_1_ATTACKS):
+        return "five attacks"
+    return ", ".join(column_titles()[name] for name in attacks) + " alone"
 
 
 def _averages(grids: list[Grid], model: str) -> dict[str, float]:
