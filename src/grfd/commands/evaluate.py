@@ -1,6 +1,7 @@
 """Attacks on a run, or on a model of the user's own, and the table that comes of them."""
 
 from pathlib import Path
+from typing import Annotated
 
 import tyro
 from rich.text import Text
@@ -9,7 +10,7 @@ from grfd import runs
 from grfd.api import evaluating
 from grfd.api.job import Own, open_run
 from grfd.api.own_model import NamedModel
-from grfd.attacks import ATTACKS
+from grfd.attacks.registry import TABLE_1_ATTACKS, names_for_help
 from grfd.commands.arguments import Mode
 from grfd.config import Config, checked
 from grfd.errors import UserError
@@ -52,7 +53,7 @@ def evaluate(
     run: tyro.conf.Positional[Path | None] = None,
     *,
     protocols: tuple[Protocol, ...] = tuple(PROTOCOLS),
-    attacks: tuple[str, ...] = tuple(ATTACKS),
+    attacks: Annotated[tuple[str, ...], tyro.conf.arg(help=names_for_help())] = TABLE_1_ATTACKS,
     examples: Examples = 1000,
     defenses: tuple[str, ...] = (),
     model: str | None = None,
@@ -78,9 +79,6 @@ def evaluate(
         protocols: What the attacker knows. transfer: made on the standard model (or on --sources). whitebox: on the
             whole defense, with z = μ. adaptive: all of that, and more losses, restarts and a gradient-free attack.
             residual: on x_r against the target model alone.
-        attacks: Of Table 1: fgsm, pgd, aa (AutoAttack, standard), eotpgd, vmifgsm. Also aa_torchattacks, apgd_ce,
-            apgd_dlr, apgd_t, fab, fab_t, square, bim, rfgsm, mifgsm, cw, pixle, hmcam and
-            advgan.
         examples: Attack the first so many test images.
         defenses: Of the run's, those to attack, beside the standard models (all that are fitted where none is named).
         model: package.module:factory of your own classifier, called without arguments: images in [0, 1] → logits.
