@@ -22,6 +22,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import nn
 
+from grfd.attacks.losses import log_odds
 from grfd.config import Config
 from grfd.memory import keep_freed_memory
 from grfd.method import losses
@@ -58,7 +59,7 @@ class Reference(StageOne):
         logits, gradients = [], []
         for point in (robust, robust + torch.randn_like(robust)):
             logits.append(self.rsm(point))
-            value = losses.margin(logits[-1], labels).sum()
+            value = log_odds(logits[-1], labels).sum()
             gradients.append(torch.autograd.grad(value, point, create_graph=True)[0].flatten(1))
         loss = (
             config.alpha[0] * losses.reconstruction_loss(redundant, images)

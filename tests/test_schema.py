@@ -227,7 +227,7 @@ DEFENSE_FIELDS = [(name, field.name) for name, module in DEFENSES.items() for fi
 def test_any_value_in_a_stored_recipe_is_valid_or_one_line(place: tuple[str, str], value: Any) -> None:
     defense, name = place
     module = DEFENSES[defense]
-    whole = asdict(recipes.settled(module.Recipe(), 1, module.GREY, module.COLOUR))
+    whole = asdict(recipes.with_published_values(module.Recipe(), 1, module.GREY, module.COLOUR))
     with TemporaryDirectory() as folder:
         run = runs.Run(Path(folder), Config())
         file = run.file(f"recipes/{defense}.json")

@@ -86,7 +86,7 @@ def test_the_recipe_of_another_defense_is_refused(digits: grfd.Data, tmp_path: P
 def test_every_published_recipe_is_valid() -> None:
     for name, module in DEFENSES.items():
         for channels, published in ((1, module.GREY), (3, module.COLOUR)):
-            recipe = recipes.settled(module.Recipe(), channels, module.GREY, module.COLOUR)
+            recipe = recipes.with_published_values(module.Recipe(), channels, module.GREY, module.COLOUR)
             assert None not in vars(recipe).values(), name
             assert {key: getattr(recipe, key) for key in published} == dict(published)
 
@@ -94,7 +94,7 @@ def test_every_published_recipe_is_valid() -> None:
 def test_numpy_s_numbers_are_kept_as_plain_ones(tmp_path: Path) -> None:
     run = runs.create(tmp_path / "run", Config())
     recipe = DEFENSES["cd-vae"].Recipe(steps=np.int64(2), eps=np.float64(0.1), reconstruction=[3, 2, 1])
-    recipes.keep(run, "cd-vae", recipe)
+    recipes.remember(run, "cd-vae", recipe)
     stored = json.loads(run.file("recipes/cd-vae.json").read_text())
     assert (stored["steps"], stored["eps"], stored["reconstruction"]) == (2, 0.1, [3.0, 2.0, 1.0])
 
@@ -176,7 +176,7 @@ def test_a_stored_recipe_is_whole(tmp_path: Path) -> None:
     run = runs.create(tmp_path / "run", Config())
     file = run.file("recipes/pgd-at.json")
     recipe = DEFENSES["pgd-at"].Recipe(eps=0.1, step_size=0.05, steps=3, epochs=8)
-    recipes.keep(run, "pgd-at", recipe)
+    recipes.remember(run, "pgd-at", recipe)
     stored = json.loads(file.read_text())
     for content, line in [
         ({name: value for name, value in stored.items() if name != "eps"}, "eps is missing"),
@@ -188,7 +188,7 @@ def test_a_stored_recipe_is_whole(tmp_path: Path) -> None:
         file.write_text(json.dumps(content))
         for use in (
             lambda: recipes.recall(run, "pgd-at", DEFENSES["pgd-at"].Recipe),
-            lambda: recipes.keep(run, "pgd-at", recipe),
+            lambda: recipes.remember(run, "pgd-at", recipe),
         ):
             with pytest.raises(UserError, match=f"pgd-at.json is no recipe of pgd-at: {line}"):
                 use()

@@ -1,5 +1,4 @@
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch
@@ -13,7 +12,6 @@ from grfd.method.objective import StageOne, alpha_at
 from grfd.method.residual import Residual
 from grfd.method.stages import build_generator
 from grfd.models.lenet import LeNet5
-from grfd.runs import Run
 
 
 @pytest.fixture
@@ -155,18 +153,18 @@ def test_lvcvae_gives_back_the_image_s_shape(channels: int, height: int, width: 
 
 
 @pytest.mark.parametrize(("channels", "family"), [(1, "LeNet"), (3, "residual")])
-def test_grey_and_colour_images_have_networks_of_their_own(channels: int, family: str, tmp_path: Path) -> None:
+def test_grey_and_colour_images_have_networks_of_their_own(channels: int, family: str) -> None:
     images = torch.rand(4, channels, 16, 16)
     data = from_tensors(images, torch.arange(4) % 2, images, torch.arange(4) % 2)
-    generator = build_generator(Run(tmp_path, Config(latent=8)), data).eval()
+    generator = build_generator(Config(latent=8), data).eval()
     unneeded = redundant_part(generator, images)
     assert unneeded.shape == images.shape and unneeded.min() >= 0 and unneeded.max() <= 1
     assert generator.rectify(generator.encode(images)[0]).shape == (4, 2)
     assert any(isinstance(layer, Residual) for layer in generator.modules()) == (family == "residual")
 
 
-def test_the_residual_network_refuses_sides_that_cannot_be_halved_twice(tmp_path: Path) -> None:
+def test_the_residual_network_refuses_sides_that_cannot_be_halved_twice() -> None:
     images = torch.rand(4, 3, 18, 18)
     data = from_tensors(images, torch.arange(4) % 2, images, torch.arange(4) % 2)
     with pytest.raises(UserError, match="multiples of 4, got 18×18"):
-        build_generator(Run(tmp_path, Config()), data)
+        build_generator(Config(), data)

@@ -1,7 +1,5 @@
 """One step of stage I at the paper's size: WRN-28-10, latent 2024, in float32 and under bfloat16."""
 
-from pathlib import Path
-
 import pytest
 import torch
 import torch.nn.functional as F
@@ -12,7 +10,6 @@ from grfd.config import PRESETS
 from grfd.data import from_tensors
 from grfd.method.objective import StageOne
 from grfd.method.stages import build_generator
-from grfd.runs import Run
 from grfd.training.loop import Terms
 
 
@@ -32,7 +29,7 @@ def test_bfloat16_agrees_with_float32() -> None:
     pixels, labels = torch.randint(256, (10, 3, 32, 32), generator=stream, dtype=torch.uint8), torch.arange(10)
     data = from_tensors(pixels, labels, pixels, labels)
     torch.manual_seed(0)
-    generator = build_generator(Run(Path("unused"), config), data)
+    generator = build_generator(config, data)
     objective = StageOne(generator, build_architecture(config, data)(), config).to(memory_format=torch.channels_last)
     assert sum(each.numel() for each in objective.rsm.parameters()) == pytest.approx(36.5e6, rel=0.01)
     images = (pixels[:2].float() / 255).contiguous(memory_format=torch.channels_last)

@@ -9,7 +9,9 @@ from grfd.config import Config
 from grfd.data.record import Data, from_tensors
 from grfd.training import classification
 from grfd.training.averaging import Averaged
-from grfd.training.classification import Classification, Plain, train_under
+from grfd.training.classification import Classification, train_under
+from grfd.training.job import Job
+from grfd.training.loop import Optimisation
 
 DECAY = 0.75
 
@@ -49,7 +51,7 @@ def test_the_average_is_not_trained_itself() -> None:
 
 def trained(out: Path, data: Data, averaging: float, epochs: int = 3) -> dict[str, Tensor]:
     run = runs.create(out, Config(batch=16, device="cpu"))
-    train_under(run, "a", data, build, Classification, Plain(epochs, 0.05), averaging=averaging)
+    train_under(Job(run, data, build), "a", Classification, Optimisation(epochs, 0.05), averaging=averaging)
     return runs.read_tensors(run.file("a.safetensors"))
 
 
@@ -87,6 +89,6 @@ def test_a_stopped_training_ends_with_the_same_average(
 
     run = runs.create(tmp_path / "stopped", Config(batch=16, device="cpu"))
     with pytest.raises(Stopped):
-        train_under(run, "a", data, build, Stopping, Plain(3, 0.05), averaging=DECAY)
+        train_under(Job(run, data, build), "a", Stopping, Optimisation(3, 0.05), averaging=DECAY)
     again = trained(tmp_path / "stopped", data, DECAY)
     assert all(torch.equal(again[name], whole[name]) for name in whole)

@@ -14,7 +14,7 @@ from grfd import runs
 from grfd.config import Config
 from grfd.errors import UserError
 from grfd.training.classification import Classification
-from grfd.training.loop import fit
+from grfd.training.loop import Optimisation, fit_objective
 
 IMAGES = torch.rand(20, 1, 2, 2, generator=torch.Generator().manual_seed(0))
 LABELS = (IMAGES.flatten(1).sum(1) > 2).long()
@@ -34,7 +34,7 @@ def train(run: runs.Run, name: str = "a", epochs: int = 3, stop: int | None = No
 
     torch.manual_seed(0)
     model = nn.Sequential(nn.Flatten(), nn.Linear(4, 2))
-    fit(run, name, Classification(model), inputs, epochs=epochs, learning_rate=rate)
+    fit_objective(run, name, Classification(model), inputs, Optimisation(epochs, rate))
 
 
 @pytest.fixture
@@ -111,7 +111,7 @@ def test_a_checkpoint_of_another_training_is_refused(run: runs.Run, tmp_path: Pa
 def test_a_network_that_was_changed_meanwhile_is_named(run: runs.Run) -> None:
     model = nn.Sequential(nn.Flatten(), nn.Linear(4, 3))
     with pytest.raises(UserError, match=r"fits another network: expected classifier\.1\.weight of \(3, 4\)"):
-        fit(run, "a", Classification(model), lambda epoch: (IMAGES, LABELS), epochs=3, learning_rate=0.05)
+        fit_objective(run, "a", Classification(model), lambda epoch: (IMAGES, LABELS), Optimisation(3, 0.05))
 
 
 def test_a_run_whose_data_has_moved_is_gone_on_with(run: runs.Run) -> None:

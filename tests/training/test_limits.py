@@ -12,7 +12,7 @@ from grfd.data.record import Split
 from grfd.errors import Diverged, UserError
 from grfd.training.classification import Classification
 from grfd.training.limits import batch_sizes, check_memory, check_passes, smallest_pass
-from grfd.training.loop import fit
+from grfd.training.loop import Optimisation, fit_objective
 
 IMAGES = torch.rand(17, 1, 2, 2, generator=torch.Generator().manual_seed(0))
 LABELS = torch.arange(17) % 2
@@ -48,7 +48,7 @@ def test_the_smallest_pass(total: int, batch: int, passes: int, expected: int) -
 @pytest.mark.parametrize("batch", [2, 4, 8, 16, 32])
 def test_batch_norm_is_trained_on_any_number_of_images(tmp_path: Path, batch: int) -> None:
     run = runs.create(tmp_path / "run", Config(batch=batch, device="cpu"))
-    fit(run, "a", Classification(normalised()), inputs, epochs=1, learning_rate=0.01)
+    fit_objective(run, "a", Classification(normalised()), inputs, Optimisation(1, 0.01))
     assert run.has("checkpoints/a.safetensors")
 
 
@@ -60,7 +60,7 @@ def test_passes_of_one_image_are_one_line_for_batch_norm(tmp_path: Path, config:
     check_passes(config, split, lambda: nn.Sequential(nn.Flatten(), nn.Linear(4, 2)))
     run = runs.create(tmp_path / "run", config)
     with pytest.raises(UserError, match="a: batch norm cannot learn from 1 image at once"):
-        fit(run, "a", Classification(normalised()), inputs, epochs=1, learning_rate=0.01)
+        fit_objective(run, "a", Classification(normalised()), inputs, Optimisation(1, 0.01))
 
 
 def test_another_error_of_a_network_is_not_hidden(tmp_path: Path) -> None:
@@ -76,7 +76,7 @@ def test_another_error_of_a_network_is_not_hidden(tmp_path: Path) -> None:
 def test_a_learning_rate_that_leaves_float32_stops_with_one_line(tmp_path: Path, batch: int) -> None:
     run = runs.create(tmp_path / "run", Config(batch=batch, device="cpu"))
     with pytest.raises(Diverged, match=r"^a: .*A lower learning rate"):
-        fit(run, "a", Classification(normalised()), inputs, epochs=1, learning_rate=1e30)
+        fit_objective(run, "a", Classification(normalised()), inputs, Optimisation(1, 1e30))
     assert not run.has("checkpoints/a.safetensors")
 
 
@@ -100,4 +100,4 @@ def test_too_large_a_batch_is_one_line(tmp_path: Path) -> None:
 
     run = runs.create(tmp_path / "run", Config(batch=16, device="cpu"))
     with pytest.raises(UserError, match="a: there is not enough memory for 17 images at once; choose a smaller batch"):
-        fit(run, "a", Classification(Greedy()), inputs, epochs=1, learning_rate=0.01)
+        fit_objective(run, "a", Classification(Greedy()), inputs, Optimisation(1, 0.01))

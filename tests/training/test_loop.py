@@ -10,7 +10,7 @@ from grfd import runs
 from grfd.config import Config
 from grfd.errors import UserError
 from grfd.seeds import normal_like
-from grfd.training.loop import fit
+from grfd.training.loop import Optimisation, fit_objective
 
 RATE = 0.05
 
@@ -46,7 +46,7 @@ def weights(module: nn.Module) -> Tensor:
 
 
 def test_it_learns_and_logs_every_term(run: runs.Run) -> None:
-    model = fit(run, "a", Linear(), inputs, epochs=60, learning_rate=RATE)
+    model = fit_objective(run, "a", Linear(), inputs, Optimisation(60, RATE))
     assert (model.layer(IMAGES.flatten(1)).argmax(1) == LABELS).float().mean() >= 0.9
     rows = [json.loads(line) for line in run.file("metrics.jsonl").read_text().splitlines()]
     assert [row["epoch"] for row in rows] == list(range(1, 61))
@@ -69,7 +69,7 @@ def test_passes_add_up_to_the_batch(tmp_path: Path, passes: int) -> None:
     found = []
     for count in (1, passes):
         folder = runs.create(tmp_path / f"{count}", Config(batch=16, passes=count, device="cpu"))
-        found.append(weights(fit(folder, "a", Noisy(), inputs, epochs=6, learning_rate=RATE)))
+        found.append(weights(fit_objective(folder, "a", Noisy(), inputs, Optimisation(6, RATE))))
     torch.testing.assert_close(found[1], found[0], rtol=0, atol=2e-5)
 
 
@@ -79,7 +79,7 @@ class Stopped(Exception):
 
 @pytest.mark.parametrize("stop", [1, 2, 3])
 def test_stopped_in_any_epoch_it_ends_with_the_same_bits(run: runs.Run, tmp_path: Path, stop: int) -> None:
-    whole = fit(run, "a", Linear(), inputs, epochs=4, learning_rate=RATE)
+    whole = fit_objective(run, "a", Linear(), inputs, Optimisation(4, RATE))
 
     def stopping(epoch: int) -> tuple[Tensor, Tensor]:
         if epoch == stop and stopping.calls:  # type: ignore[attr-defined]
@@ -90,8 +90,8 @@ def test_stopped_in_any_epoch_it_ends_with_the_same_bits(run: runs.Run, tmp_path
     stopping.calls = 0  # type: ignore[attr-defined]
     other = runs.create(tmp_path / "other", run.config)
     with pytest.raises(Stopped):
-        fit(other, "a", Linear(), stopping, epochs=4, learning_rate=RATE)
-    again = fit(other, "a", Linear(), inputs, epochs=4, learning_rate=RATE)
+        fit_objective(other, "a", Linear(), stopping, Optimisation(4, RATE))
+    again = fit_objective(other, "a", Linear(), inputs, Optimisation(4, RATE))
     assert torch.equal(weights(whole), weights(again))
     kept = [
         [{k: v for k, v in json.loads(line).items() if k != "seconds"} for line in file.read_text().splitlines()]
@@ -106,14 +106,14 @@ def test_the_caller_s_random_stream_is_left_alone(run: runs.Run) -> None:
     torch.manual_seed(7)
     expected = torch.rand(3)
     torch.manual_seed(7)
-    fit(run, "a", model, inputs, epochs=1, learning_rate=RATE)
+    fit_objective(run, "a", model, inputs, Optimisation(1, RATE))
     assert torch.equal(torch.rand(3), expected)
 
 
 def test_names_have_streams_of_their_own(run: runs.Run) -> None:
     assert not torch.equal(
-        weights(fit(run, "a", Linear(), inputs, epochs=1, learning_rate=RATE)),
-        weights(fit(run, "b", Linear(), inputs, epochs=1, learning_rate=RATE)),
+        weights(fit_objective(run, "a", Linear(), inputs, Optimisation(1, RATE))),
+        weights(fit_objective(run, "b", Linear(), inputs, Optimisation(1, RATE))),
     )
 
 
@@ -124,22 +124,22 @@ def test_a_loss_that_is_not_finite_stops_with_one_line(run: runs.Run) -> None:
             return terms | {"other": terms["other"] / 0} if progress > 0 else terms
 
     with pytest.raises(UserError, match=r"a: other is -?(inf|nan) in epoch 2; the last whole epoch is kept"):
-        fit(run, "a", Broken(), inputs, epochs=3, learning_rate=RATE)
+        fit_objective(run, "a", Broken(), inputs, Optimisation(3, RATE))
     assert run.has("checkpoints/a.safetensors")
 
 
 def test_a_truncated_checkpoint_is_named(run: runs.Run) -> None:
-    fit(run, "a", Linear(), inputs, epochs=1, learning_rate=RATE)
+    fit_objective(run, "a", Linear(), inputs, Optimisation(1, RATE))
     file = run.file("checkpoints/a.safetensors")
     file.write_bytes(file.read_bytes()[:-7])
     with pytest.raises(UserError, match=r"checkpoints/a\.safetensors is no whole safetensors file"):
-        fit(run, "a", Linear(), inputs, epochs=2, learning_rate=RATE)
+        fit_objective(run, "a", Linear(), inputs, Optimisation(2, RATE))
 
 
 def test_bfloat16_and_channels_last_train_close_to_float32(run: runs.Run, tmp_path: Path) -> None:
-    plain = weights(fit(run, "a", Linear(), inputs, epochs=2, learning_rate=RATE))
+    plain = weights(fit_objective(run, "a", Linear(), inputs, Optimisation(2, RATE)))
     config = replace(run.config, precision="bfloat16", channels_last=True)
-    other = fit(runs.create(tmp_path / "other", config), "a", Linear(), inputs, epochs=2, learning_rate=RATE)
+    other = fit_objective(runs.create(tmp_path / "other", config), "a", Linear(), inputs, Optimisation(2, RATE))
     torch.testing.assert_close(weights(other), plain, rtol=0.1, atol=0.05)
 
 
@@ -159,7 +159,7 @@ class Watching(Linear):
 def test_batches_are_augmented_where_asked(augmentation: str, same: bool, tmp_path: Path) -> None:
     run = runs.create(tmp_path / "run", Config(batch=50, device="cpu", augmentation=augmentation))
     watching = Watching()
-    fit(run, "a", watching, inputs, epochs=1, learning_rate=RATE)
+    fit_objective(run, "a", watching, inputs, Optimisation(1, RATE))
     (shown,) = watching.shown
     assert shown.shape == IMAGES.shape
     assert torch.equal(shown.flatten(1).sort(0).values, IMAGES.flatten(1).sort(0).values) == same

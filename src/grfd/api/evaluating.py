@@ -47,9 +47,9 @@ def models_of(job: Job, device: torch.device, wanted: Iterable[str] = ()) -> dic
             raise UserError(f"{run.path} holds no {name} yet: run grfd fit {name} --out {run.path}")
     chosen = wanted or [name for name in DEFENSES if is_fitted(run, name)]
     names = [name for name in DEFENSES if name == "standard" or name in chosen]
-    models = {name: DEFENSES[name].load(job.run, job.data, job.architecture) for name in names}
+    models = {name: DEFENSES[name].load(job) for name in names}
     if run.has(f"{CONTROL}.safetensors"):
-        models[CONTROL] = standard.load_second(job.run, job.data, job.architecture)
+        models[CONTROL] = standard.load_second(job)
     return {name: model.to(device) for name, model in models.items()}
 
 
@@ -192,7 +192,7 @@ def _judge(run: Run, case: Case, request: Request, images: str) -> Results:
     checks = kept + processes.of_main(lambda: run_checks(case))
     found = Results(tuple(rows(run.path)), tuple(checks))
     asked: dict[str, Any] = {"protocols": list(request.protocols), "attacks": list(request.attacks)}
-    asked |= {"examples": request.examples, "images": images}
+    asked |= {"examples": request.examples, "images": images} | ({"eps": request.eps} if request.eps else {})
     asked["weights"] = {name: known["weights"] for name, known in case.identities.items()}
     runs.write_json(run.file("evaluation.json"), asked | runs.provenance())
     runs.write_json(run.file("results.json"), found.to_json())

@@ -40,9 +40,9 @@ def train_run(out: Path, config: Config, own: Own = AS_NAMED) -> Run:
     """`train` with a configuration."""
     with runs.locked(out):
         job = prepare(out, config, own)
-        standard.fit(job.run, job.data, job.architecture)
-        grfd_defense.fit(job.run, job.data, job.architecture)
-        standard.fit_second(job.run, job.data, job.architecture)
+        standard.fit(job)
+        grfd_defense.fit(job)
+        standard.fit_second(job)
     return job.run
 
 
@@ -76,12 +76,12 @@ def fit_run(defense: str, out: Path, config: Config, recipe: Any, own: Own = AS_
     module = defense_named(defense)
     with runs.locked(out):
         data, architecture = examined(config, own)
-        settled = recipes.prepared(module, recipe, data, config)
+        complete = recipes.checked_recipe(module, recipe, data, config)
         job = Job(runs.create(out, config, images_for(config, data)), data, architecture)
-        recipes.keep(job.run, defense, settled)
-        standard.fit(job.run, job.data, job.architecture)
-        module.fit(job.run, job.data, job.architecture, settled)
-        standard.fit_second(job.run, job.data, job.architecture)
+        recipes.remember(job.run, defense, complete)
+        standard.fit(job)
+        module.fit(job, complete)
+        standard.fit_second(job)
     return job.run
 
 

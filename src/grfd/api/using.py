@@ -34,7 +34,7 @@ def load_defense(
     module = defense_named(defense)
     with left_as_found():
         job = open_job(source, Own(data, model, trust))
-        return module.load(job.run, job.data, job.architecture)
+        return module.load(job)
 
 
 @left_as_found()
@@ -76,7 +76,7 @@ def predict(
     if not paths:
         raise UserError("no image given: expected at least one PNG or JPEG file")
     job = open_job(source, Own(data, model, trust))
-    defense = grfd_defense.load(job.run, job.data, job.architecture)
+    defense = grfd_defense.load(job)
     shape = tuple(job.data.train.images.shape[1:])
     images = torch.stack([read_image(file, shape) for file in paths])
     with torch.no_grad():

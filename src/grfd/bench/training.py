@@ -32,14 +32,14 @@ from grfd.progress import progress
 from grfd.runs import Run
 from grfd.training import loop
 
-SHAPES = {"mnist": (1, 28, 28, 10), "cifar10": (3, 32, 32, 10), "cifar100": (3, 32, 32, 100)}
+_SHAPES = {"mnist": (1, 28, 28, 10), "cifar10": (3, 32, 32, 10), "cifar100": (3, 32, 32, 100)}
 """Data set → channels, height, width, classes."""
-WARM = 2
+_WARM_UP_STEPS = 2
 """Steps before the first that counts."""
 
 
 @dataclass(frozen=True)
-class Rate:
+class StageOneRate:
     """A step of stage I: median seconds, operations a second beside the device's own rate, and the peak of memory.
 
     `gflop_an_image` is the step's work, `gflop_an_answer` that of one forward pass of x ↦ F(x − G(x)), in which
@@ -65,27 +65,27 @@ class Rate:
         return self.tflops / self.device_tflops
 
 
-def bench(config: Config, steps: int) -> Rate:
+def measure_stage_one(config: Config, steps: int) -> StageOneRate:
     """Times `steps` steps of stage I under a configuration. Raises `UserError` for data of an unknown shape."""
-    if config.data not in SHAPES:
-        raise UserError(f"data {config.data!r}: expected one of {', '.join(SHAPES)}")
+    if config.data not in _SHAPES:
+        raise UserError(f"data {config.data!r}: expected one of {', '.join(_SHAPES)}")
     if steps < 1:
         raise UserError(f"steps must be at least 1, got {steps}")
     keep_freed_memory()
     run, data = Run(Path("unused"), config), _random_data(config)
     step = _stepper(run, data)
-    taken = []
+    seconds_taken = []
     with FlopCounterMode(display=False) as counted:
         step()
-    with progress("steps", WARM + steps) as advance:
-        for index in range(WARM + steps):
+    with progress("steps", _WARM_UP_STEPS + steps) as advance:
+        for index in range(_WARM_UP_STEPS + steps):
             started = time.perf_counter()
             step()
-            taken.append(time.perf_counter() - started)
-            advance(1, f"step {index + 1}: {taken[-1]:.2f} s")
-    seconds = statistics.median(taken[WARM:])
+            seconds_taken.append(time.perf_counter() - started)
+            advance(1, f"step {index + 1}: {seconds_taken[-1]:.2f} s")
+    seconds = statistics.median(seconds_taken[_WARM_UP_STEPS:])
     device = loop.accelerator_for(run).device
-    return Rate(
+    return StageOneRate(
         device=torch.cuda.get_device_name(device) if device.type == "cuda" else f"{torch.get_num_threads()} threads",
         precision=config.precision,
         batch=config.batch,
@@ -101,7 +101,7 @@ def bench(config: Config, steps: int) -> Rate:
 
 
 def _random_data(config: Config) -> Data:
-    channels, height, width, classes = SHAPES[config.data]
+    channels, height, width, classes = _SHAPES[config.data]
     count = max(config.batch, classes)
     stream = torch.Generator().manual_seed(config.seed)
     pixels = torch.randint(256, (count, channels, height, width), generator=stream, dtype=torch.uint8)
@@ -112,7 +112,7 @@ def _random_data(config: Config) -> Data:
 @torch.no_grad()
 def _answer(run: Run, data: Data) -> int:
     """Operations of one forward pass of the whole defense, an image."""
-    defense = GRFD(build_generator(run, data), build_architecture(run.config, data)()).eval()
+    defense = GRFD(build_generator(run.config, data), build_architecture(run.config, data)()).eval()
     with FlopCounterMode(display=False) as counted:
         defense(as_images(data.test.images[:1]))
     return counted.get_total_flops()
@@ -121,8 +121,8 @@ def _answer(run: Run, data: Data) -> int:
 def _stepper(run: Run, data: Data) -> Callable[[], None]:
     """One step of the training loop on the first batch; it returns when the device is done."""
     torch.manual_seed(run.config.seed)
-    objective = StageOne(build_generator(run, data), build_architecture(run.config, data)(), run.config)
-    trainer = loop.prepared(run, "bench", objective, epochs=1, learning_rate=run.config.learning_rate)
+    objective = StageOne(build_generator(run.config, data), build_architecture(run.config, data)(), run.config)
+    trainer = loop.build_trainer(run, "bench", objective, loop.Optimisation(1, run.config.learning_rate))
     device = trainer.accelerator.device
     images, labels = (tensor[: run.config.batch].to(device) for tensor in (data.train.images, data.train.labels))
     trainer.objective.train()
@@ -140,13 +140,13 @@ def matrix_rate(device: torch.device, precision: str) -> float:
     size = 8192 if device.type == "cuda" else 1024
     kind = torch.bfloat16 if precision == "bfloat16" else torch.float32
     first, second = (torch.randn(size, size, device=device, dtype=kind) for _ in range(2))
-    taken = []
+    seconds_taken = []
     for _ in range(10):
         started = time.perf_counter()
         first @ second
         _finish(device)
-        taken.append(time.perf_counter() - started)
-    return 2 * size**3 / min(taken)
+        seconds_taken.append(time.perf_counter() - started)
+    return 2 * size**3 / min(seconds_taken)
 
 
 def _finish(device: torch.device) -> None:
@@ -162,7 +162,7 @@ def _peak(device: torch.device) -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
-def printed(rate: Rate) -> Table:
+def rate_table(rate: StageOneRate) -> Table:
     """For the terminal."""
     table = Table(show_header=False, box=box.SIMPLE_HEAD)
     for what, value in (
@@ -181,5 +181,5 @@ def printed(rate: Rate) -> Table:
     return table
 
 
-def as_row(rate: Rate) -> dict[str, Any]:
+def as_row(rate: StageOneRate) -> dict[str, Any]:
     return asdict(rate) | {"share": rate.share}

@@ -19,7 +19,6 @@ from typing import Any, Protocol
 
 from torch import nn
 
-from grfd.data.record import Data
 from grfd.defenses import (
     ape_gan,
     bit_depth,
@@ -37,8 +36,8 @@ from grfd.defenses import (
     standard,
     trades,
 )
-from grfd.models import Architecture
 from grfd.runs import Run
+from grfd.training.job import Job
 
 
 class DefenseModule(Protocol):
@@ -57,10 +56,10 @@ class DefenseModule(Protocol):
     @property
     def Recipe(self) -> type: ...
 
-    def fit(self, run: Run, data: Data, architecture: Architecture, recipe: Any) -> None:
+    def fit(self, job: Job, recipe: Any) -> None:
         """Trains what is missing in the run folder."""
 
-    def load(self, run: Run, data: Data, architecture: Architecture) -> nn.Module:
+    def load(self, job: Job) -> nn.Module:
         """The trained defense, in eval mode."""
 
 

@@ -19,13 +19,12 @@ from grfd.attacks import fgsm
 from grfd.config import Config
 from grfd.data.record import Data
 from grfd.defenses import recipes
-from grfd.models import Architecture
-from grfd.runs import Run, load_weights, write_tensors
+from grfd.runs import load_weights, write_tensors
 from grfd.schema import Count, Pixels, Rate, Record, Weight
 from grfd.seeds import seeded
 from grfd.training.classification import in_eval_mode, load_classifier, train_classifier, training_split
-from grfd.training.loop import Terms
-from grfd.training.loop import fit as fit_objective
+from grfd.training.job import Job
+from grfd.training.loop import Optimisation, Terms, fit_objective
 from grfd.types import Images, Labels, Logits
 
 NAME = "ape-gan"
@@ -145,33 +144,26 @@ def check(recipe: Recipe, data: Data, config: Config) -> None:
     recipes.require_multiples(NAME, data, 4)
 
 
-def fit(run: Run, data: Data, architecture: Architecture, recipe: Recipe) -> None:
+def fit(job: Job, recipe: Recipe) -> None:
     """Trains the standard model where it is missing, then the generator against it; writes ape-gan.safetensors."""
-    train_classifier(run, "standard", data, architecture)
-    if run.has(f"{NAME}.safetensors"):
+    train_classifier(job, "standard")
+    if job.run.has(f"{NAME}.safetensors"):
         return
     assert recipe.epochs is not None
-    channels, height, width = data.train.images.shape[1:]
-    with seeded(run.config.seed, NAME, "weights"):
+    channels, height, width = job.data.train.images.shape[1:]
+    with seeded(job.run.config.seed, NAME, "weights"):
         generator, judge = Generator(channels), discriminator(channels, height, width)
-    victim = load_classifier(run, "standard", architecture)
-    split = training_split(run, data)
-    fit_objective(
-        run,
-        NAME,
-        Game(generator, judge, victim, recipe),
-        lambda epoch: (split.images, split.labels),
-        epochs=recipe.epochs,
-        learning_rate=recipe.learning_rate,
-        betas=(0.5, 0.999),
-        weight_decay=0.0,
-    )
-    write_tensors(run.file(f"{NAME}.safetensors"), generator.state_dict())
+    victim = load_classifier(job, "standard")
+    split = training_split(job)
+    game = Game(generator, judge, victim, recipe)
+    optimisation = Optimisation(recipe.epochs, recipe.learning_rate, betas=(0.5, 0.999), weight_decay=0.0)
+    fit_objective(job.run, NAME, game, lambda epoch: (split.images, split.labels), optimisation)
+    write_tensors(job.run.file(f"{NAME}.safetensors"), generator.state_dict())
 
 
-def load(run: Run, data: Data, architecture: Architecture) -> nn.Module:
+def load(job: Job) -> nn.Module:
     """The generator before the standard model, in eval mode."""
-    recipes.recall(run, NAME, Recipe)
-    generator = Generator(data.train.images.shape[1])
-    load_weights(generator, run.file(f"{NAME}.safetensors"))
-    return APEGAN(generator, load_classifier(run, "standard", architecture)).eval()
+    recipes.recall(job.run, NAME, Recipe)
+    generator = Generator(job.data.train.images.shape[1])
+    load_weights(generator, job.run.file(f"{NAME}.safetensors"))
+    return APEGAN(generator, load_classifier(job, "standard")).eval()

@@ -10,13 +10,11 @@ from typing import Any
 
 from torch import nn
 
-from grfd.data.record import Data
 from grfd.defenses import recipes
 from grfd.defenses.squeezers import Squeezed, reduce_bits
-from grfd.models import Architecture
-from grfd.runs import Run
 from grfd.schema import Bits, Record
 from grfd.training.classification import load_classifier, train_classifier
+from grfd.training.job import Job
 
 NAME = "bit-depth"
 FILES = (f"recipes/{NAME}.json", "standard.safetensors")
@@ -32,13 +30,13 @@ class Recipe(Record):
     """Bits a channel that are left: 2^bits levels."""
 
 
-def fit(run: Run, data: Data, architecture: Architecture, recipe: Recipe) -> None:
+def fit(job: Job, recipe: Recipe) -> None:
     """Trains the standard model where it is missing; there is nothing else to train."""
-    train_classifier(run, "standard", data, architecture)
+    train_classifier(job, "standard")
 
 
-def load(run: Run, data: Data, architecture: Architecture) -> nn.Module:
+def load(job: Job) -> nn.Module:
     """The standard model behind the rounding, in eval mode."""
-    bits = recipes.recall(run, NAME, Recipe).bits
+    bits = recipes.recall(job.run, NAME, Recipe).bits
     assert bits is not None
-    return Squeezed(load_classifier(run, "standard", architecture), lambda images: reduce_bits(images, bits)).eval()
+    return Squeezed(load_classifier(job, "standard"), lambda images: reduce_bits(images, bits)).eval()

@@ -5,13 +5,12 @@ Guo et al. 2018 (arXiv:1711.00117). Adaptive attack: as for `bit_depth`, BPDA wi
 
 from torch import Tensor, nn
 
-from grfd.data.record import Data, as_images
+from grfd.data.record import as_images
 from grfd.defenses import recipes
 from grfd.defenses.bit_depth import COLOUR, GREY, Recipe
 from grfd.defenses.squeezers import Squeezed, reduce_bits
-from grfd.models import Architecture
-from grfd.runs import Run
-from grfd.training.classification import Classification, Plain, load_classifier, train_under
+from grfd.training.classification import Classification, classifier_optimisation, load_classifier, train_under
+from grfd.training.job import Job
 
 NAME = "bit-depth-retrained"
 FILES = (f"{NAME}.safetensors",)
@@ -28,13 +27,13 @@ def _squeezed(classifier: nn.Module, bits: int | None) -> Squeezed:
     return Squeezed(classifier, reduce)
 
 
-def fit(run: Run, data: Data, architecture: Architecture, recipe: Recipe) -> None:
+def fit(job: Job, recipe: Recipe) -> None:
     """Trains the target's architecture on q(x), with the target's recipe; writes bit-depth-retrained.safetensors."""
-    schedule = Plain(run.config.classifier_epochs, run.config.classifier_learning_rate)
-    train_under(run, NAME, data, architecture, lambda model: Classification(_squeezed(model, recipe.bits)), schedule)
+    optimisation = classifier_optimisation(job.run.config)
+    train_under(job, NAME, lambda model: Classification(_squeezed(model, recipe.bits)), optimisation)
 
 
-def load(run: Run, data: Data, architecture: Architecture) -> nn.Module:
+def load(job: Job) -> nn.Module:
     """The classifier behind the rounding, in eval mode."""
-    bits = recipes.recall(run, NAME, Recipe).bits
-    return _squeezed(load_classifier(run, NAME, architecture), bits).eval()
+    bits = recipes.recall(job.run, NAME, Recipe).bits
+    return _squeezed(load_classifier(job, NAME), bits).eval()

@@ -19,23 +19,22 @@ from torch import Tensor, nn
 from grfd.attacks import pgd
 from grfd.attacks.losses import margin
 from grfd.config import Config
-from grfd.data.record import Data, Split
+from grfd.data.record import Data
 from grfd.defenses import recipes
 from grfd.method.losses import kl_divergence, reconstruction_loss
 from grfd.method.lvcvae import lenet_lvcvae, sample
 from grfd.method.residual import MAPS, residual_decoder, residual_encoder
-from grfd.models import Architecture
-from grfd.runs import Run, load_weights, write_tensors
+from grfd.runs import load_weights, write_tensors
 from grfd.schema import Count, Pixels, Rate, Record, Size, Steps, Thirds, Weight
 from grfd.seeds import seeded
 from grfd.training.classification import in_eval_mode, load_classifier, train_classifier, training_split
-from grfd.training.loop import Terms
-from grfd.training.loop import fit as fit_objective
+from grfd.training.job import Job
+from grfd.training.loop import Optimisation, Terms, fit_objective
 from grfd.types import Features, Images, Labels, Latents, Logits, PerExample
 
 NAME = "cd-vae"
 FILES = (f"{NAME}.safetensors",)
-STAGE_ONE = f"{NAME}-stage-one"
+_STAGE_ONE = f"{NAME}-stage-one"
 GREY: dict[str, Any] = {"eps": 0.11, "step_size": 0.03, "epochs": 20, "adversarial_epochs": 8, "latent": 256}
 COLOUR: dict[str, Any] = {
     "eps": 8 / 255,
@@ -198,35 +197,33 @@ def check(recipe: Recipe, data: Data, config: Config) -> None:
     recipes.require_multiples(NAME, data, 4, least=12 if data.train.images.shape[1] == 1 else 4)
 
 
-def fit(run: Run, data: Data, architecture: Architecture, recipe: Recipe) -> None:
+def fit(job: Job, recipe: Recipe) -> None:
     """Both stages; writes cd-vae-stage-one.safetensors and cd-vae.safetensors."""
-    if run.has(f"{NAME}.safetensors"):
+    if job.run.has(f"{NAME}.safetensors"):
         return
-    train_classifier(run, "standard", data, architecture)
+    train_classifier(job, "standard")
     assert recipe.epochs is not None and recipe.adversarial_epochs is not None
-    split = training_split(run, data)
-    with seeded(run.config.seed, NAME, "weights"):
-        first = Disentangling(_build(data, recipe), architecture(), recipe)
-    if run.has(f"{STAGE_ONE}.safetensors"):
-        load_weights(first, run.file(f"{STAGE_ONE}.safetensors"))
+    split = training_split(job)
+
+    def inputs(epoch: int) -> tuple[Tensor, Tensor]:
+        return split.images, split.labels
+
+    with seeded(job.run.config.seed, NAME, "weights"):
+        first = Disentangling(_build(job.data, recipe), job.architecture(), recipe)
+    if job.run.has(f"{_STAGE_ONE}.safetensors"):
+        load_weights(first, job.run.file(f"{_STAGE_ONE}.safetensors"))
     else:
-        _fit(run, STAGE_ONE, first, split, recipe.epochs, recipe.learning_rate)
-        write_tensors(run.file(f"{STAGE_ONE}.safetensors"), first.state_dict())
-    second = Defending(first.vae, first.residual, load_classifier(run, "standard", architecture), recipe)
-    _fit(run, NAME, second, split, recipe.adversarial_epochs, recipe.learning_rate)
+        fit_objective(job.run, _STAGE_ONE, first, inputs, Optimisation(recipe.epochs, recipe.learning_rate))
+        write_tensors(job.run.file(f"{_STAGE_ONE}.safetensors"), first.state_dict())
+    second = Defending(first.vae, first.residual, load_classifier(job, "standard"), recipe)
+    fit_objective(job.run, NAME, second, inputs, Optimisation(recipe.adversarial_epochs, recipe.learning_rate))
     deployed = CDVAE(second.vae, second.classifier, sampled=recipe.sampled)
-    write_tensors(run.file(f"{NAME}.safetensors"), deployed.state_dict())
+    write_tensors(job.run.file(f"{NAME}.safetensors"), deployed.state_dict())
 
 
-def _fit(run: Run, name: str, objective: nn.Module, split: Split, epochs: int, learning_rate: float) -> None:
-    fit_objective(
-        run, name, objective, lambda epoch: (split.images, split.labels), epochs=epochs, learning_rate=learning_rate
-    )
-
-
-def load(run: Run, data: Data, architecture: Architecture) -> nn.Module:
+def load(job: Job) -> nn.Module:
     """D_g behind G, in eval mode."""
-    recipe = recipes.recall(run, NAME, Recipe)
-    defense = CDVAE(_build(data, recipe), architecture(), sampled=recipe.sampled)
-    load_weights(defense, run.file(f"{NAME}.safetensors"))
+    recipe = recipes.recall(job.run, NAME, Recipe)
+    defense = CDVAE(_build(job.data, recipe), job.architecture(), sampled=recipe.sampled)
+    load_weights(defense, job.run.file(f"{NAME}.safetensors"))
     return defense.eval()

@@ -8,12 +8,11 @@ from dataclasses import dataclass
 import torch.nn.functional as F
 from torch import nn
 
-from grfd.data.record import Data
+from grfd.defenses import recipes
 from grfd.method.losses import input_gradients, sign_gradient_perturbation
-from grfd.models import Architecture
-from grfd.runs import Run
 from grfd.schema import Count, Deviation, Rate, Record, Weight
 from grfd.training.classification import load_classifier, train_under
+from grfd.training.job import Job
 from grfd.training.loop import Terms
 from grfd.types import Images, Labels
 
@@ -57,15 +56,16 @@ class Curvature(nn.Module):
         return {"loss": natural + self.recipe.weight * curvature, "natural": natural, "curvature": curvature}
 
 
-def fit(run: Run, data: Data, architecture: Architecture, recipe: Recipe) -> None:
+def fit(job: Job, recipe: Recipe) -> None:
     """Fine-tunes the run's standard model; writes cure.safetensors."""
 
     def start() -> nn.Module:
-        return load_classifier(run, "standard", architecture)
+        return load_classifier(job, "standard")
 
-    train_under(run, NAME, data, start, lambda model: Curvature(model, recipe), recipe)
+    optimisation = recipes.optimisation_of(recipe)
+    train_under(job, NAME, lambda model: Curvature(model, recipe), optimisation, start=start)
 
 
-def load(run: Run, data: Data, architecture: Architecture) -> nn.Module:
+def load(job: Job) -> nn.Module:
     """The fine-tuned classifier, in eval mode."""
-    return load_classifier(run, NAME, architecture)
+    return load_classifier(job, NAME)

@@ -26,13 +26,12 @@ from grfd.data.record import Data, Split, as_images
 from grfd.defenses import recipes
 from grfd.defenses.squeezers import Straight
 from grfd.errors import UserError
-from grfd.models import Architecture
 from grfd.runs import Run, read_tensors, write_tensors
 from grfd.schema import Count, Decay, Rate, Record, Share
 from grfd.seeds import drawn, normal_like, seeded
 from grfd.training.classification import load_classifier, train_classifier, training_split
-from grfd.training.loop import Terms
-from grfd.training.loop import fit as fit_objective
+from grfd.training.job import Job
+from grfd.training.loop import Terms, fit_objective
 from grfd.types import Images, Labels, Logits
 
 NAME = "diffpure"
@@ -241,33 +240,27 @@ def check(recipe: Recipe, data: Data, config: Config) -> None:
         raise UserError(f"{NAME} chooses t* on a fifth of the training images: expected at least 5, got {images}")
 
 
-def fit(run: Run, data: Data, architecture: Architecture, recipe: Recipe) -> None:
+def fit(job: Job, recipe: Recipe) -> None:
     """Trains standard model and DDPM, then chooses t*; writes diffpure.safetensors (averaged weights, and t*)."""
     noise_scheduler()
-    train_classifier(run, "standard", data, architecture)
-    if run.has(f"{NAME}.safetensors"):
+    train_classifier(job, "standard")
+    if job.run.has(f"{NAME}.safetensors"):
         return
-    assert recipe.epochs is not None and recipe.widths is not None
-    split = training_split(run, data)
+    assert recipe.widths is not None
+    split = training_split(job)
     shown, held_out = _parted(split)
-    channels = data.train.images.shape[1]
-    with seeded(run.config.seed, NAME, "weights"):
+    channels = job.data.train.images.shape[1]
+    with seeded(job.run.config.seed, NAME, "weights"):
         network = denoiser(channels, recipe.widths)
     averaged = denoiser(channels, recipe.widths)
     averaged.load_state_dict(network.state_dict())
     objective = Denoising(network, averaged, min(round(BEYOND * max(recipe.levels)), STEPS), recipe.average)
-    fit_objective(
-        run,
-        NAME,
-        objective,
-        lambda epoch: (shown.images, shown.labels),
-        epochs=recipe.epochs,
-        learning_rate=recipe.learning_rate,
-    )
-    classifier = load_classifier(run, "standard", architecture)
-    start = _chosen(run, objective.averaged.eval(), classifier, held_out, recipe)
+    optimisation = recipes.optimisation_of(recipe)
+    fit_objective(job.run, NAME, objective, lambda epoch: (shown.images, shown.labels), optimisation)
+    classifier = load_classifier(job, "standard")
+    start = _chosen(job.run, objective.averaged.eval(), classifier, held_out, recipe)
     weights = {f"network.{name}": value for name, value in objective.averaged.state_dict().items()}
-    write_tensors(run.file(f"{NAME}.safetensors"), weights | {"start": torch.tensor(start)})
+    write_tensors(job.run.file(f"{NAME}.safetensors"), weights | {"start": torch.tensor(start)})
 
 
 def _parted(split: Split) -> tuple[Split, Split]:
@@ -295,16 +288,16 @@ def _chosen(run: Run, network: nn.Module, classifier: nn.Module, held_out: Split
     return best
 
 
-def load(run: Run, data: Data, architecture: Architecture) -> nn.Module:
+def load(job: Job) -> nn.Module:
     """The purifier before the standard model, in eval mode."""
-    recipe = recipes.recall(run, NAME, Recipe)
+    recipe = recipes.recall(job.run, NAME, Recipe)
     noise_scheduler()
     assert recipe.widths is not None
-    tensors = read_tensors(run.file(f"{NAME}.safetensors"))
-    network = denoiser(data.train.images.shape[1], tuple(recipe.widths))
+    tensors = read_tensors(job.run.file(f"{NAME}.safetensors"))
+    network = denoiser(job.data.train.images.shape[1], tuple(recipe.widths))
     network.load_state_dict(
         {name.removeprefix("network."): value for name, value in tensors.items() if name != "start"}
     )
-    classifier = load_classifier(run, "standard", architecture)
+    classifier = load_classifier(job, "standard")
     start = int(tensors["start"])
     return Purified(network, classifier, start, recipe.reverse_steps, recipe.surrogate_steps).eval()

@@ -13,10 +13,9 @@ from grfd.config import Config
 from grfd.data.record import Data
 from grfd.defenses import recipes
 from grfd.defenses.squeezers import Squeezed, Squeezer, median_2x2, non_local_means, reduce_bits
-from grfd.models import Architecture
-from grfd.runs import Run
 from grfd.schema import Bits, Record
 from grfd.training.classification import load_classifier, train_classifier
+from grfd.training.job import Job
 from grfd.types import Images
 
 NAME = "feature-squeezing"
@@ -51,12 +50,12 @@ def check(recipe: Recipe, data: Data, config: Config) -> None:
     recipes.require_multiples(NAME, data, 1, least=7 if recipe.smooth else 1)
 
 
-def fit(run: Run, data: Data, architecture: Architecture, recipe: Recipe) -> None:
+def fit(job: Job, recipe: Recipe) -> None:
     """Trains the standard model where it is missing; there is nothing else to train."""
-    train_classifier(run, "standard", data, architecture)
+    train_classifier(job, "standard")
 
 
-def load(run: Run, data: Data, architecture: Architecture) -> nn.Module:
+def load(job: Job) -> nn.Module:
     """The standard model behind the squeezers, in eval mode."""
-    recipe = recipes.recall(run, NAME, Recipe)
-    return Squeezed(load_classifier(run, "standard", architecture), squeezer(recipe)).eval()
+    recipe = recipes.recall(job.run, NAME, Recipe)
+    return Squeezed(load_classifier(job, "standard"), squeezer(recipe)).eval()

@@ -13,12 +13,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from grfd.data.record import Data
-from grfd.models import Architecture
-from grfd.runs import Run
+from grfd.defenses import recipes
 from grfd.schema import Count, Rate, Record, Share, Weight
 from grfd.seeds import normal_like
 from grfd.training.classification import load_classifier, train_under
+from grfd.training.job import Job
 from grfd.training.loop import Terms
 from grfd.types import Images, Labels, Logits, PerExample
 
@@ -75,11 +74,11 @@ class GradientRegularisation(nn.Module):
         return {"loss": loss, "natural": natural, "jacobian": steepness, "unsalient": low}
 
 
-def fit(run: Run, data: Data, architecture: Architecture, recipe: Recipe) -> None:
+def fit(job: Job, recipe: Recipe) -> None:
     """Trains the target's architecture; writes gradient-regularisation.safetensors."""
-    train_under(run, NAME, data, architecture, lambda model: GradientRegularisation(model, recipe), recipe)
+    train_under(job, NAME, lambda model: GradientRegularisation(model, recipe), recipes.optimisation_of(recipe))
 
 
-def load(run: Run, data: Data, architecture: Architecture) -> nn.Module:
+def load(job: Job) -> nn.Module:
     """The trained classifier, in eval mode."""
-    return load_classifier(run, NAME, architecture)
+    return load_classifier(job, NAME)

@@ -9,10 +9,9 @@ from grfd.config import Config
 from grfd.data.record import Data
 from grfd.method.lvcvae import LVCVAE, robust_part
 from grfd.method.stages import check_generator, load_generator, stage_one, stage_three, stage_two
-from grfd.models import Architecture
-from grfd.runs import Run
 from grfd.schema import Record
 from grfd.training.classification import load_classifier
+from grfd.training.job import Job
 from grfd.types import Features, Images, Logits
 
 NAME = "grfd"
@@ -59,15 +58,15 @@ def check(recipe: Recipe, data: Data, config: Config) -> None:
     check_generator(config, data)
 
 
-def fit(run: Run, data: Data, architecture: Architecture, recipe: Recipe | None = None) -> None:
+def fit(job: Job, recipe: Recipe | None = None) -> None:
     """Stages I to III of algorithm 1."""
-    stage_one(run, data, architecture)
-    stage_two(run, data)
-    stage_three(run, data, architecture)
+    stage_one(job)
+    stage_two(job)
+    stage_three(job)
 
 
-def load(run: Run, data: Data, architecture: Architecture) -> GRFD:
+def load(job: Job) -> GRFD:
     """The trained defense, in eval mode."""
-    sampled = run.config.latent_at_inference == "sampled"
-    target = load_classifier(run, "target", architecture)
-    return GRFD(load_generator(run, data), target, sampled=sampled).eval()
+    sampled = job.run.config.latent_at_inference == "sampled"
+    target = load_classifier(job, "target")
+    return GRFD(load_generator(job.run, job.data), target, sampled=sampled).eval()

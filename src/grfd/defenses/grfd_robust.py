@@ -29,10 +29,10 @@ from grfd.method.losses import (
 )
 from grfd.method.lvcvae import sample
 from grfd.method.stages import build_generator, check_generator, load_generator, stage_one
-from grfd.models import Architecture
-from grfd.runs import Run, load_weights
+from grfd.runs import load_weights
 from grfd.schema import Count, Decay, Pixels, Rate, Record, Steps, Weight
 from grfd.training.classification import in_eval_mode, load_classifier, train_under
+from grfd.training.job import Job
 from grfd.training.loop import Terms
 from grfd.types import Features, Images, Labels, Latents, Logits, PerExample
 
@@ -147,8 +147,8 @@ class RobustTraining(nn.Module):
         return gradient_similarity_loss(gradients, perturbed)
 
 
-def _build(run: Run, data: Data, architecture: Architecture, *, sampled: bool) -> GRFD:
-    return GRFD(build_generator(run, data), architecture(), sampled=sampled)
+def _build(job: Job, *, sampled: bool) -> GRFD:
+    return GRFD(build_generator(job.run.config, job.data), job.architecture(), sampled=sampled)
 
 
 def check(recipe: Recipe, data: Data, config: Config) -> None:
@@ -156,28 +156,29 @@ def check(recipe: Recipe, data: Data, config: Config) -> None:
     check_generator(config, data)
 
 
-def fit(run: Run, data: Data, architecture: Architecture, recipe: Recipe) -> None:
+def fit(job: Job, recipe: Recipe) -> None:
     """Stage I where the recipe starts from it, then the adversarial stage; writes grfd-robust.safetensors."""
     if recipe.start == "stage_one":
-        stage_one(run, data, architecture)
+        stage_one(job)
 
     def start() -> nn.Module:
-        defense = _build(run, data, architecture, sampled=recipe.latent != "mean")
+        defense = _build(job, sampled=recipe.latent != "mean")
         if recipe.start == "stage_one":
-            defense.generator = load_generator(run, data)
-            defense.target = load_classifier(run, "rsm", architecture)
+            defense.generator = load_generator(job.run, job.data)
+            defense.target = load_classifier(job, "rsm")
         return defense
 
     def objective(defense: nn.Module) -> nn.Module:
         assert isinstance(defense, GRFD)
-        return RobustTraining(defense, recipe, run.config.sigma)
+        return RobustTraining(defense, recipe, job.run.config.sigma)
 
-    train_under(run, NAME, data, start, objective, recipe, averaging=recipe.averaging)
+    optimisation = recipes.optimisation_of(recipe)
+    train_under(job, NAME, objective, optimisation, start=start, averaging=recipe.averaging)
 
 
-def load(run: Run, data: Data, architecture: Architecture) -> GRFD:
+def load(job: Job) -> GRFD:
     """The trained defense, in eval mode."""
-    recipe = recipes.recall(run, NAME, Recipe)
-    defense = _build(run, data, architecture, sampled=recipe.latent == "sampled")
-    load_weights(defense, run.file(f"{NAME}.safetensors"))
+    recipe = recipes.recall(job.run, NAME, Recipe)
+    defense = _build(job, sampled=recipe.latent == "sampled")
+    load_weights(defense, job.run.file(f"{NAME}.safetensors"))
     return defense.eval()

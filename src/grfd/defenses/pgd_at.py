@@ -12,11 +12,10 @@ import torch.nn.functional as F
 from torch import nn
 
 from grfd.attacks import pgd
-from grfd.data.record import Data
-from grfd.models import Architecture
-from grfd.runs import Run
+from grfd.defenses import recipes
 from grfd.schema import Count, Decay, Pixels, Rate, Record, Steps
 from grfd.training.classification import in_eval_mode, load_classifier, train_under
+from grfd.training.job import Job
 from grfd.training.loop import Terms
 from grfd.types import Images, Labels
 
@@ -60,19 +59,12 @@ class AdversarialTraining(nn.Module):
         return {"loss": F.cross_entropy(self.classifier(adversarial), labels, reduction="none")}
 
 
-def fit(run: Run, data: Data, architecture: Architecture, recipe: Recipe) -> None:
+def fit(job: Job, recipe: Recipe) -> None:
     """Trains the target's architecture; writes pgd-at.safetensors."""
-    train_under(
-        run,
-        NAME,
-        data,
-        architecture,
-        lambda model: AdversarialTraining(model, recipe),
-        recipe,
-        averaging=recipe.averaging,
-    )
+    optimisation = recipes.optimisation_of(recipe)
+    train_under(job, NAME, lambda model: AdversarialTraining(model, recipe), optimisation, averaging=recipe.averaging)
 
 
-def load(run: Run, data: Data, architecture: Architecture) -> nn.Module:
+def load(job: Job) -> nn.Module:
     """The trained classifier, in eval mode."""
-    return load_classifier(run, NAME, architecture)
+    return load_classifier(job, NAME)

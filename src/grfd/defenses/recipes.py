@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, fields, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from grfd import files, schema
 from grfd.config import Config
@@ -12,25 +12,42 @@ from grfd.data.record import Data
 from grfd.errors import UserError
 from grfd.runs import Run, write_json
 from grfd.schema import Record
+from grfd.training.loop import Optimisation
 
 Recipe = TypeVar("Recipe", bound=Record)
 
 
-def settled(recipe: Recipe, channels: int, grey: Mapping[str, Any], colour: Mapping[str, Any]) -> Recipe:
+class _Trained(Protocol):
+    """A recipe of one training."""
+
+    @property
+    def epochs(self) -> int | None: ...
+    @property
+    def learning_rate(self) -> float: ...
+
+
+def optimisation_of(recipe: _Trained) -> Optimisation:
+    """How a defense is trained, from its recipe with the literature's values."""
+    assert recipe.epochs is not None
+    return Optimisation(recipe.epochs, recipe.learning_rate)
+
+
+def with_published_values(recipe: Recipe, channels: int, grey: Mapping[str, Any], colour: Mapping[str, Any]) -> Recipe:
     """The recipe with every None replaced by the literature's value for grey images, or for colour ones."""
     published = grey if channels == 1 else colour
     missing = {name: value for name, value in published.items() if getattr(recipe, name) is None}
     return replace(recipe, **missing)  # type: ignore[type-var]
 
 
-def prepared(module: Any, recipe: Recipe, data: Data, config: Config) -> Recipe:
-    """The settled recipe for these images. Raises `UserError` where the defense cannot be fitted to them with it.
+def checked_recipe(module: Any, recipe: Recipe, data: Data, config: Config) -> Recipe:
+    """The recipe for these images, without any None. Raises `UserError` where the defense cannot be fitted so.
 
     Nothing is written. A defense's file may define `check(recipe, data, config)`, which raises for what only it knows.
     """
     if type(recipe) is not module.Recipe:
         raise UserError(f"expected a Recipe of {module.NAME}, got {schema.shown(recipe)}")
-    chosen = settled(schema.checked(recipe), data.train.images.shape[1], module.GREY, module.COLOUR)
+    channels = data.train.images.shape[1]
+    chosen = with_published_values(schema.checked(recipe), channels, module.GREY, module.COLOUR)
     if hasattr(module, "check"):
         module.check(chosen, data, config)
     return chosen
@@ -45,7 +62,7 @@ def require_multiples(defense: str, data: Data, factor: int, least: int = 1) -> 
         raise UserError(f"{defense} takes images whose sides are {wanted} pixels, got {height}×{width}")
 
 
-def keep(run: Run, defense: str, recipe: Record) -> None:
+def remember(run: Run, defense: str, recipe: Record) -> None:
     """Writes recipes/`defense`.json. Raises `UserError` where the run holds it with another recipe."""
     file, now = _file(run, defense), asdict(recipe)  # type: ignore[call-overload]
     if not files.is_there(file):
@@ -70,7 +87,7 @@ def _file(run: Run, defense: str) -> Path:
 
 
 def _read(file: Path, defense: str, kind: type[Recipe]) -> Recipe:
-    """A stored recipe, which is settled. Raises `UserError` for a damaged file."""
+    """A stored recipe, in which nothing is None. Raises `UserError` for a damaged file."""
     where = f"{file} is no recipe of {defense}"
     try:
         stored = json.loads(files.read_regular(file))

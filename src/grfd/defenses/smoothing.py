@@ -18,14 +18,12 @@ from scipy.special import bdtr, betaincinv, ndtri
 from torch import Tensor, nn
 
 from grfd import schema
-from grfd.data.record import Data
 from grfd.defenses import recipes
 from grfd.errors import UserError
-from grfd.models import Architecture
-from grfd.runs import Run
 from grfd.schema import Count, Deviation, Examples, Level, Rate, Record
 from grfd.seeds import normal_like
 from grfd.training.classification import load_classifier, train_under
+from grfd.training.job import Job
 from grfd.training.loop import Terms
 from grfd.types import Features, Images, Labels, Logits
 
@@ -185,12 +183,12 @@ def by_chance(first: int, second: int) -> float:
     return min(1.0, 2 * float(bdtr(min(first, second), first + second, 0.5)))
 
 
-def fit(run: Run, data: Data, architecture: Architecture, recipe: Recipe) -> None:
+def fit(job: Job, recipe: Recipe) -> None:
     """Trains the target's architecture under noise; writes randomized-smoothing.safetensors."""
-    train_under(run, NAME, data, architecture, lambda model: UnderNoise(model, recipe.sigma), recipe)
+    train_under(job, NAME, lambda model: UnderNoise(model, recipe.sigma), recipes.optimisation_of(recipe))
 
 
-def load(run: Run, data: Data, architecture: Architecture) -> nn.Module:
+def load(job: Job) -> nn.Module:
     """The smoothed classifier, in eval mode."""
-    recipe = recipes.recall(run, NAME, Recipe)
-    return Smoothed(load_classifier(run, NAME, architecture), recipe.sigma, recipe.votes).eval()
+    recipe = recipes.recall(job.run, NAME, Recipe)
+    return Smoothed(load_classifier(job, NAME), recipe.sigma, recipe.votes).eval()

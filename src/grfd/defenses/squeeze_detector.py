@@ -20,10 +20,10 @@ from grfd.config import Config
 from grfd.data.record import Data, as_images
 from grfd.defenses import recipes
 from grfd.defenses.squeezers import Squeezer, Straight, median_2x2, non_local_means, reduce_bits
-from grfd.models import Architecture
-from grfd.runs import Run, write_json
+from grfd.runs import write_json
 from grfd.schema import Bits, Count, Record
 from grfd.training.classification import load_classifier, train_classifier, training_split
+from grfd.training.job import Job
 from grfd.types import Images, Logits, PerExample
 
 NAME = "squeeze-detector"
@@ -95,25 +95,23 @@ def check(recipe: Recipe, data: Data, config: Config) -> None:
 
 
 @torch.no_grad()
-def fit(run: Run, data: Data, architecture: Architecture, recipe: Recipe) -> None:
+def fit(job: Job, recipe: Recipe) -> None:
     """Trains the standard model where it is missing, then chooses the threshold; writes squeeze-detector.json."""
     with torch.enable_grad():
-        train_classifier(run, "standard", data, architecture)
-    if processes.of_main(lambda: run.has(f"{NAME}.json")):
+        train_classifier(job, "standard")
+    if processes.of_main(lambda: job.run.has(f"{NAME}.json")):
         return
-    detector = Detector(
-        load_classifier(run, "standard", architecture).eval(), squeezers(recipe), 0.0, len(data.classes)
-    )
-    images = training_split(run, data).images[: recipe.examples]
+    detector = Detector(load_classifier(job, "standard").eval(), squeezers(recipe), 0.0, len(job.data.classes))
+    images = training_split(job).images[: recipe.examples]
     scores = torch.cat([detector.score(as_images(part)) for part in images.split(AT_ONCE)])
     threshold = scores.quantile(1 - recipe.false_positives).item()
-    write_json(run.file(f"{NAME}.json"), {"threshold": threshold, "examples": len(images)})
+    write_json(job.run.file(f"{NAME}.json"), {"threshold": threshold, "examples": len(images)})
     processes.wait()
 
 
-def load(run: Run, data: Data, architecture: Architecture) -> nn.Module:
+def load(job: Job) -> nn.Module:
     """The standard model with the detector beside it, in eval mode."""
-    recipe = recipes.recall(run, NAME, Recipe)
-    threshold = json.loads(run.file(f"{NAME}.json").read_text())["threshold"]
-    classifier = load_classifier(run, "standard", architecture)
-    return Detector(classifier, squeezers(recipe), threshold, len(data.classes)).eval()
+    recipe = recipes.recall(job.run, NAME, Recipe)
+    threshold = json.loads(job.run.file(f"{NAME}.json").read_text())["threshold"]
+    classifier = load_classifier(job, "standard")
+    return Detector(classifier, squeezers(recipe), threshold, len(job.data.classes)).eval()

@@ -5,11 +5,9 @@ from typing import Any
 
 from torch import nn
 
-from grfd.data.record import Data
-from grfd.models import Architecture
-from grfd.runs import Run
 from grfd.schema import Record
 from grfd.training.classification import load_classifier, train_classifier
+from grfd.training.job import Job
 
 NAME = "standard"
 FILES = (f"{NAME}.safetensors",)
@@ -22,21 +20,21 @@ class Recipe(Record):
     """No defense: the run's configuration says it all."""
 
 
-def fit(run: Run, data: Data, architecture: Architecture, recipe: Recipe | None = None) -> None:
+def fit(job: Job, recipe: Recipe | None = None) -> None:
     """Trains the target's architecture on x, with the target's recipe."""
-    train_classifier(run, NAME, data, architecture)
+    train_classifier(job, NAME)
 
 
-def load(run: Run, data: Data, architecture: Architecture) -> nn.Module:
+def load(job: Job) -> nn.Module:
     """The standard model, in eval mode."""
-    return load_classifier(run, NAME, architecture)
+    return load_classifier(job, NAME)
 
 
-def fit_second(run: Run, data: Data, architecture: Architecture) -> None:
+def fit_second(job: Job) -> None:
     """Another standard model, of other random streams: what transfer alone does to a model without any defense."""
-    train_classifier(run, "second-standard", data, architecture)
+    train_classifier(job, "second-standard")
 
 
-def load_second(run: Run, data: Data, architecture: Architecture) -> nn.Module:
+def load_second(job: Job) -> nn.Module:
     """The second standard model, in eval mode."""
-    return load_classifier(run, "second-standard", architecture)
+    return load_classifier(job, "second-standard")

@@ -10,12 +10,11 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from grfd.data.record import Data
-from grfd.models import Architecture
-from grfd.runs import Run
+from grfd.defenses import recipes
 from grfd.schema import Count, Decay, Pixels, Rate, Record, Steps, Weight
 from grfd.seeds import normal_like
 from grfd.training.classification import in_eval_mode, load_classifier, train_under
+from grfd.training.job import Job
 from grfd.training.loop import Terms
 from grfd.types import Images, Labels, Logits, PerExample
 
@@ -90,11 +89,12 @@ class Trades(nn.Module):
         return {"loss": natural + self.beta * robust, "natural": natural, "robust": robust}
 
 
-def fit(run: Run, data: Data, architecture: Architecture, recipe: Recipe) -> None:
+def fit(job: Job, recipe: Recipe) -> None:
     """Trains the target's architecture; writes trades.safetensors."""
-    train_under(run, NAME, data, architecture, lambda model: Trades(model, recipe), recipe, averaging=recipe.averaging)
+    optimisation = recipes.optimisation_of(recipe)
+    train_under(job, NAME, lambda model: Trades(model, recipe), optimisation, averaging=recipe.averaging)
 
 
-def load(run: Run, data: Data, architecture: Architecture) -> nn.Module:
+def load(job: Job) -> nn.Module:
     """The trained classifier, in eval mode."""
-    return load_classifier(run, NAME, architecture)
+    return load_classifier(job, NAME)

@@ -84,7 +84,7 @@ def _is_done(folder: Path, examples: int) -> bool:
 def _do(folder: Path, config: Config, examples: int) -> None:
     with runs.locked(folder):
         job = api.prepare(folder, config)
-        standard.fit(job.run, job.data, job.architecture)
+        standard.fit(job)
     judgement.evaluate(folder, ("whitebox",), PAPER_ATTACKS, examples)
 
 

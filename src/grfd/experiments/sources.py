@@ -17,7 +17,7 @@ from torch import nn
 from grfd import runs
 from grfd.api import evaluating as judgement
 from grfd.api import fitting as api
-from grfd.api.job import build_architecture, load_data
+from grfd.api.job import open_job
 from grfd.config import PRESETS, Config
 from grfd.defenses import DEFENSES, is_fitted, standard
 from grfd.evaluation import records
@@ -88,7 +88,7 @@ def _has_source(path: Path) -> bool:
 def _train(path: Path, config: Config) -> None:
     with runs.locked(path):
         job = api.prepare(path, config)
-        standard.fit(job.run, job.data, job.architecture)
+        standard.fit(job)
 
 
 def _is_judged(folder: Path, examples: int) -> bool:
@@ -111,12 +111,8 @@ def _judge(victims: Path, source: Path, out: Path, examples: int) -> None:
 
 
 def _load(path: Path, name: str) -> nn.Module:
-    run = runs.load(path)
-    data = load_data(run)
-    architecture = build_architecture(run.config, data)
-    if name == "undefended":
-        return standard.load_second(run, data, architecture)
-    return DEFENSES[name].load(run, data, architecture)
+    job = open_job(path)
+    return standard.load_second(job) if name == "undefended" else DEFENSES[name].load(job)
 
 
 def show(out: Path, scale: str, seeds: int) -> list[Table | str]:

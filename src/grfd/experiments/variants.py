@@ -16,7 +16,7 @@ from torch import nn
 from grfd import runs
 from grfd.api import evaluating as judgement
 from grfd.api import fitting as api
-from grfd.api.job import build_architecture, load_data, named_data
+from grfd.api.job import named_data, open_job
 from grfd.attacks import TABLE_1_ATTACKS
 from grfd.config import PRESETS, Config
 from grfd.defenses import grfd as grfd_defense
@@ -143,8 +143,8 @@ def train_standard(path: Path, config: Config) -> None:
     """The two undefended models of a seed."""
     with runs.locked(path):
         job = api.prepare(path, config)
-        standard.fit(job.run, job.data, job.architecture)
-        standard.fit_second(job.run, job.data, job.architecture)
+        standard.fit(job)
+        standard.fit_second(job)
 
 
 def is_trained(path: Path) -> bool:
@@ -157,7 +157,7 @@ def train(path: Path, config: Config) -> None:
         job = api.prepare(path, config)
         run = job.run
         try:
-            grfd_defense.fit(run, job.data, job.architecture)
+            grfd_defense.fit(job)
         except Diverged as error:
             runs.write_json(path / "diverged.json", {"said": str(error)})
         slim(run)
@@ -171,20 +171,15 @@ def slim(run: Run) -> None:
 
 def deployed(path: Path, what: Literal["target", "rsm"] = "target") -> nn.Module:
     """x ↦ F(x − G(x)), or f_φ(x − G(x)) with the RSM in F's place."""
-    run = runs.load(path)
-    data = load_data(run)
-    architecture = build_architecture(run.config, data)
+    job = open_job(path)
     if what == "target":
-        return grfd_defense.load(run, data, architecture)
-    rsm = load_classifier(run, "rsm", architecture)
-    return grfd_defense.GRFD(load_generator(run, data), rsm).eval()
+        return grfd_defense.load(job)
+    return grfd_defense.GRFD(load_generator(job.run, job.data), load_classifier(job, "rsm")).eval()
 
 
 def standards(path: Path) -> dict[str, nn.Module]:
-    run = runs.load(path)
-    data = load_data(run)
-    architecture = build_architecture(run.config, data)
-    return {name: load_classifier(run, name, architecture) for name in (SOURCE, CONTROL)}
+    job = open_job(path)
+    return {name: load_classifier(job, name) for name in (SOURCE, CONTROL)}
 
 
 def _finite(folder: Path, schedule: Schedule, variants: Sequence[Variant]) -> dict[str, Variant]:

@@ -11,27 +11,23 @@ from grfd.data.record import Data, Split, as_images
 from grfd.errors import UserError
 from grfd.method.lvcvae import LVCVAE, lenet_lvcvae, residual_lvcvae, robust_part
 from grfd.method.objective import StageOne
-from grfd.models import Architecture
 from grfd.runs import Run, load_weights, read_tensors, write_tensors
 from grfd.seeds import seeded
 from grfd.tensors import check_weights, refuse_misfit
-from grfd.training.classification import Classification, training_split
+from grfd.training.classification import Classification, classifier_optimisation, training_split
+from grfd.training.job import Job
 from grfd.training.limits import check_memory
-from grfd.training.loop import Inputs, fit
+from grfd.training.loop import Inputs, Optimisation, fit_objective
 
-BATCH = 1000
+_IMAGES_AT_ONCE = 1000
+"""Images that stage II takes in one pass."""
 
 AUTOENCODERS: dict[str, Callable[..., LVCVAE]] = {"lenet": lenet_lvcvae, "residual": residual_lvcvae}
 """Config.autoencoder → constructor."""
 
 
-def build_generator(run: Run, data: Data) -> LVCVAE:
+def build_generator(config: Config, data: Data) -> LVCVAE:
     """An LVCVAE that fits the data, with fresh weights. Raises `UserError` where none does."""
-    return generator_for(run.config, data)
-
-
-def generator_for(config: Config, data: Data) -> LVCVAE:
-    """`build_generator` for a configuration that is no run yet."""
     channels, height, width = data.train.images.shape[1:]
     family = config.autoencoder
     if family == "auto":
@@ -44,34 +40,28 @@ def generator_for(config: Config, data: Data) -> LVCVAE:
 
 def check_generator(config: Config, data: Data) -> None:
     """Raises `UserError` where no LVCVAE fits the data, or where the memory does not suffice for its training."""
-    check_memory(f"the LVCVAE with latent {config.latent}", lambda: generator_for(config, data), config)
+    check_memory(f"the LVCVAE with latent {config.latent}", lambda: build_generator(config, data), config)
 
 
 def load_generator(run: Run, data: Data) -> LVCVAE:
     """The LVCVAE of stage I, in eval mode."""
-    generator = build_generator(run, data)
+    generator = build_generator(run.config, data)
     load_weights(generator, run.file("lvcvae.safetensors"))
     return generator.eval()
 
 
-def stage_one(run: Run, data: Data, architecture: Architecture) -> None:
+def stage_one(job: Job) -> None:
     """Lines 1–14: trains q_φ, p_θ, f_ψ and f_φ together; writes lvcvae.safetensors and rsm.safetensors."""
-    with seeded(run.config.seed, "stage-one", "weights"):
-        objective = StageOne(build_generator(run, data), architecture(), run.config)
+    run, config = job.run, job.run.config
+    with seeded(config.seed, "stage-one", "weights"):
+        objective = StageOne(build_generator(config, job.data), job.architecture(), config)
     if run.has("lvcvae.safetensors") and run.has("rsm.safetensors"):
         check_weights(objective.generator, run.file("lvcvae.safetensors"))
         check_weights(objective.rsm, run.file("rsm.safetensors"))
         return
-    split = training_split(run, data)
-    config = run.config
-    fit(
-        run,
-        "stage-one",
-        objective,
-        lambda epoch: (split.images, split.labels),
-        epochs=config.epochs,
-        learning_rate=config.learning_rate,
-    )
+    split = training_split(job)
+    optimisation = Optimisation(config.epochs, config.learning_rate)
+    fit_objective(run, "stage-one", objective, lambda epoch: (split.images, split.labels), optimisation)
     write_tensors(run.file("lvcvae.safetensors"), objective.generator.state_dict())
     write_tensors(run.file("rsm.safetensors"), objective.rsm.state_dict())
 
@@ -81,45 +71,43 @@ def robust_dataset(run: Run, generator: LVCVAE, split: Split, draw: int = 0) -> 
     device = next(generator.parameters()).device
     with seeded(run.config.seed, "stage-two", draw), torch.no_grad():
         parts = [
-            robust_part(generator, as_images(part.to(device)), sampled=True).cpu() for part in split.images.split(BATCH)
+            robust_part(generator, as_images(part.to(device)), sampled=True).cpu()
+            for part in split.images.split(_IMAGES_AT_ONCE)
         ]
     return torch.cat(parts)
 
 
-def stage_two(run: Run, data: Data) -> None:
+def stage_two(job: Job) -> None:
     """Builds R_D from the training images; writes robust.safetensors (images x_r, labels)."""
+    run = job.run
     if processes.of_main(lambda: run.has("robust.safetensors")):
         return
-    split = training_split(run, data)
-    images = robust_dataset(run, load_generator(run, data), split)
+    split = training_split(job)
+    images = robust_dataset(run, load_generator(run, job.data), split)
     write_tensors(run.file("robust.safetensors"), {"images": images, "labels": split.labels})
 
 
-def stage_three(run: Run, data: Data, architecture: Architecture) -> None:
+def stage_three(job: Job) -> None:
     """Lines 20–25: trains F_target on R_D; writes target.safetensors."""
+    run = job.run
     with seeded(run.config.seed, "stage-three", "weights"):
-        target = architecture()
+        target = job.architecture()
     if run.has("target.safetensors"):
         check_weights(target, run.file("target.safetensors"))
         return
     if run.config.target_start == "rsm":
         load_weights(target, run.file("rsm.safetensors"))
-    fit(
-        run,
-        "stage-three",
-        Classification(target),
-        _stage_three_inputs(run, data),
-        epochs=run.config.classifier_epochs,
-        learning_rate=run.config.classifier_learning_rate,
-    )
+    optimisation = classifier_optimisation(run.config)
+    fit_objective(run, "stage-three", Classification(target), _stage_three_inputs(job), optimisation)
     write_tensors(run.file("target.safetensors"), target.state_dict())
 
 
-def _stage_three_inputs(run: Run, data: Data) -> Inputs:
+def _stage_three_inputs(job: Job) -> Inputs:
+    run = job.run
     if run.config.robust_dataset == "once":
-        stored = _stored_robust_dataset(run, training_split(run, data))
+        stored = _stored_robust_dataset(run, training_split(job))
         return lambda epoch: (stored["images"], stored["labels"])
-    generator, split = load_generator(run, data), training_split(run, data)
+    generator, split = load_generator(run, job.data), training_split(job)
     return lambda epoch: (robust_dataset(run, generator, split, draw=epoch), split.labels)
 
 

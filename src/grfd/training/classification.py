@@ -2,8 +2,6 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Protocol
 
 from torch import nn
 
@@ -11,11 +9,12 @@ from grfd import runs
 from grfd.config import Config
 from grfd.data.record import Data, Split
 from grfd.models import Architecture
-from grfd.runs import Run, load_weights, write_tensors
+from grfd.runs import load_weights, write_tensors
 from grfd.seeds import seeded
 from grfd.tensors import check_weights
 from grfd.training.averaging import Averaged
-from grfd.training.loop import Terms, fit
+from grfd.training.job import Job
+from grfd.training.loop import Optimisation, Terms, fit_objective
 from grfd.types import Features, Labels
 
 
@@ -30,9 +29,9 @@ class Classification(nn.Module):
         return {"loss": nn.functional.cross_entropy(self.classifier(images), labels, reduction="none")}
 
 
-def training_split(run: Run, data: Data) -> Split:
-    """The training images that the configuration asks for."""
-    return split_for(run.config, data)
+def training_split(job: Job) -> Split:
+    """The training images that the run's configuration asks for."""
+    return split_for(job.run.config, job.data)
 
 
 def split_for(config: Config, data: Data) -> Split:
@@ -46,63 +45,43 @@ def images_for(config: Config, data: Data) -> runs.Images:
     return {name: runs.images_of(split.images, split.labels) for name, split in splits.items()}
 
 
-class Schedule(Protocol):
-    """What a defense's recipe says of its training."""
-
-    @property
-    def epochs(self) -> int | None: ...
-    @property
-    def learning_rate(self) -> float: ...
-
-
-@dataclass(frozen=True)
-class Plain:
-    """A schedule and nothing else."""
-
-    epochs: int
-    learning_rate: float
+def classifier_optimisation(config: Config) -> Optimisation:
+    """That of the target model and of the standard models."""
+    return Optimisation(config.classifier_epochs, config.classifier_learning_rate)
 
 
 def train_under(
-    run: Run,
+    job: Job,
     name: str,
-    data: Data,
-    start: Architecture,
     objective: Callable[[nn.Module], nn.Module],
-    schedule: Schedule,
+    optimisation: Optimisation,
     *,
+    start: Architecture | None = None,
     averaging: float = 0.0,
 ) -> None:
-    """Trains a classifier under an objective on x, from what `start` makes. Writes `name`.safetensors.
+    """Trains a classifier under an objective on x. Writes `name`.safetensors.
 
+    `start`: makes the classifier as it is before training; the job's architecture where it is None.
     `averaging`: the decay a step of a moving average of its weights, which is then what is written; 0: the last ones.
     """
-    assert schedule.epochs is not None
+    run = job.run
     with seeded(run.config.seed, name, "weights"):
-        model = start()
+        model = (start or job.architecture)()
     if run.has(f"{name}.safetensors"):
         check_weights(model, run.file(f"{name}.safetensors"))
         return
-    split = training_split(run, data)
+    split = training_split(job)
     trained = objective(model)
     averaged = Averaged(trained, model, averaging) if averaging else None
-    fit(
-        run,
-        name,
-        averaged or trained,
-        lambda epoch: (split.images, split.labels),
-        epochs=schedule.epochs,
-        learning_rate=schedule.learning_rate,
-    )
+    fit_objective(run, name, averaged or trained, lambda epoch: (split.images, split.labels), optimisation)
     if averaged is not None:
         averaged.follow()
     write_tensors(run.file(f"{name}.safetensors"), (averaged.average if averaged else model).state_dict())
 
 
-def train_classifier(run: Run, name: str, data: Data, architecture: Architecture) -> None:
+def train_classifier(job: Job, name: str) -> None:
     """An undefended model: the target's architecture and recipe, on x. Writes `name`.safetensors."""
-    schedule = Plain(run.config.classifier_epochs, run.config.classifier_learning_rate)
-    train_under(run, name, data, architecture, Classification, schedule)
+    train_under(job, name, Classification, classifier_optimisation(job.run.config))
 
 
 @contextmanager
@@ -116,8 +95,8 @@ def in_eval_mode(model: nn.Module) -> Iterator[None]:
         model.train(training)
 
 
-def load_classifier(run: Run, name: str, architecture: Architecture) -> nn.Module:
+def load_classifier(job: Job, name: str) -> nn.Module:
     """A trained classifier of the run, in eval mode. Raises `UserError` where it is not trained yet."""
-    model = architecture()
-    load_weights(model, run.file(f"{name}.safetensors"))
+    model = job.architecture()
+    load_weights(model, job.run.file(f"{name}.safetensors"))
     return model.eval()

@@ -38,17 +38,27 @@ LOG_INTERVAL = 0.5
 """Seconds between two looks at the losses: each look waits for the device."""
 
 
+@dataclass(frozen=True)
+class Optimisation:
+    """How an objective is minimised: by AdamW, whose learning rate falls to 0 along a cosine."""
+
+    epochs: int
+    learning_rate: float
+    betas: tuple[float, float] = (0.9, 0.999)
+    weight_decay: float | None = None
+    """The configuration's where it is None."""
+
+
 @dataclass
 class Trainer:
-    """What `fit` carries from epoch to epoch."""
+    """What `fit_objective` carries from epoch to epoch."""
 
     run: Run
     name: str
     objective: nn.Module
     optimizer: torch.optim.Optimizer
     accelerator: Accelerator
-    epochs: int
-    learning_rate: float
+    optimisation: Optimisation
 
     @property
     def checkpoint(self) -> Path:
@@ -68,7 +78,8 @@ class Trainer:
         changed = {f.name: getattr(config, f.name) for f in fields(Config) if f.name != "data_dir"}
         changed = {name: value for name, value in changed.items() if value != getattr(default, name)}
         group = self.optimizer.param_groups[0]
-        return repr((self.name, self.epochs, self.learning_rate, group["betas"], group["weight_decay"], changed))
+        length = (self.optimisation.epochs, self.optimisation.learning_rate)
+        return repr((self.name, *length, group["betas"], group["weight_decay"], changed))
 
 
 def accelerator_for(run: Run) -> Accelerator:
@@ -89,30 +100,16 @@ def best_device() -> torch.device:
     return Accelerator().device
 
 
-def fit(
-    run: Run,
-    name: str,
-    objective: nn.Module,
-    inputs: Inputs,
-    *,
-    epochs: int,
-    learning_rate: float,
-    betas: tuple[float, float] = (0.9, 0.999),
-    weight_decay: float | None = None,
-) -> nn.Module:
-    """Trains `objective`'s parameters with AdamW under a cosine, and returns it in eval mode.
-
-    `weight_decay`: the configuration's where it is None.
+def fit_objective(run: Run, name: str, objective: nn.Module, inputs: Inputs, optimisation: Optimisation) -> nn.Module:
+    """Trains `objective`'s parameters, and returns it in eval mode.
 
     A checkpoint is written after each epoch. Order and noise of an epoch depend on the seed, `name` and the epoch
     alone, so that a run which was killed continues to the same bits. Several processes share out each batch.
     Raises `Diverged`, a `UserError`, when a loss is not finite; the last checkpoint stays.
     """
     keep_freed_memory()
-    trainer = prepared(
-        run, name, objective, epochs=epochs, learning_rate=learning_rate, betas=betas, weight_decay=weight_decay
-    )
-    accelerator = trainer.accelerator
+    trainer = build_trainer(run, name, objective, optimisation)
+    accelerator, epochs = trainer.accelerator, optimisation.epochs
     first = _restore(trainer)
     if first == epochs:
         return objective.eval()
@@ -133,29 +130,20 @@ def fit(
     return objective.eval()
 
 
-def prepared(
-    run: Run,
-    name: str,
-    objective: nn.Module,
-    *,
-    epochs: int,
-    learning_rate: float,
-    betas: tuple[float, float] = (0.9, 0.999),
-    weight_decay: float | None = None,
-) -> Trainer:
+def build_trainer(run: Run, name: str, objective: nn.Module, optimisation: Optimisation) -> Trainer:
     """The objective on its device, with its optimiser."""
     accelerator = accelerator_for(run)
     if run.config.channels_last:
         objective.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimizer = torch.optim.AdamW(
         objective.parameters(),
-        lr=learning_rate,
-        betas=betas,
-        weight_decay=run.config.weight_decay if weight_decay is None else weight_decay,
+        lr=optimisation.learning_rate,
+        betas=optimisation.betas,
+        weight_decay=run.config.weight_decay if optimisation.weight_decay is None else optimisation.weight_decay,
         fused=True,
     )
     placed, optimizer = accelerator.prepare(objective, optimizer)
-    return Trainer(run, name, placed, optimizer, accelerator, epochs, learning_rate)
+    return Trainer(run, name, placed, optimizer, accelerator, optimisation)
 
 
 def _epoch(
@@ -171,7 +159,7 @@ def _epoch(
     with noise(trainer, epoch) as stream:
         for index, batch in enumerate(batches):
             _set_learning_rate(trainer, epoch + index / len(batches))
-            terms = step(trainer, images, labels, batch, epoch / trainer.epochs, stream)
+            terms = step(trainer, images, labels, batch, epoch / trainer.optimisation.epochs, stream)
             for term, values in terms.items():
                 sums[term] = sums.get(term, 0.0) + values.sum()
             pending += 1
@@ -238,7 +226,8 @@ def _pass(trainer: Trainer, images: Tensor, labels: Tensor, done: float, total: 
 
 
 def _set_learning_rate(trainer: Trainer, epoch: float) -> None:
-    rate = trainer.learning_rate * 0.5 * (1 + math.cos(math.pi * epoch / trainer.epochs))
+    optimisation = trainer.optimisation
+    rate = optimisation.learning_rate * 0.5 * (1 + math.cos(math.pi * epoch / optimisation.epochs))
     for group in trainer.optimizer.param_groups:
         group["lr"] = rate
 
@@ -254,11 +243,13 @@ def _text(trainer: Trainer, epoch: int, terms: Terms) -> str:
                 f"{trainer.name}: {term} is {value} in epoch {epoch + 1}; the last whole epoch is kept in "
                 f"{trainer.run.path}. A lower learning rate or sigma, or gradient_of margin, keeps it finite"
             )
-    return f"epoch {epoch + 1}/{trainer.epochs}  " + "  ".join(f"{term} {value:.3f}" for term, value in means.items())
+    shown = "  ".join(f"{term} {value:.3f}" for term, value in means.items())
+    return f"epoch {epoch + 1}/{trainer.optimisation.epochs}  {shown}"
 
 
 def _restore(trainer: Trainer) -> int:
     """Loads the checkpoint, if there is one. Returns the number of finished epochs."""
     if not is_there(trainer.checkpoint):
         return 0
-    return checkpoint.restore(trainer.checkpoint, trainer.bare, trainer.optimizer, trainer.epochs, trainer.identity())
+    epochs = trainer.optimisation.epochs
+    return checkpoint.restore(trainer.checkpoint, trainer.bare, trainer.optimizer, epochs, trainer.identity())

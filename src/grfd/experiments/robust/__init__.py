@@ -20,7 +20,7 @@ from torch import nn
 from grfd import runs
 from grfd.api import evaluating as judgement
 from grfd.api import fitting as api
-from grfd.api.job import build_architecture, load_data, named_data
+from grfd.api.job import named_data, open_job
 from grfd.config import Config, changed
 from grfd.data.record import Data, Split
 from grfd.defenses import DEFENSES, is_fitted, recipes
@@ -105,7 +105,7 @@ def _judgement(
 def _stage_one(path: Path, config: Config) -> None:
     with runs.locked(path):
         job = api.prepare(path, config)
-        stage_one(job.run, job.data, job.architecture)
+        stage_one(job)
 
 
 def _is_fitted(path: Path, contender: Contender) -> bool:
@@ -117,14 +117,14 @@ def _fit(folder: Path, name: str, config: Config, contender: Contender) -> None:
     module = DEFENSES[contender.defense]
     with runs.locked(folder / name):
         job = api.prepare(folder / name, changed(config, **contender.changes))
-        run, data, target = job.run, job.data, job.architecture
-        channels = data.train.images.shape[1]
-        recipe = recipes.settled(module.Recipe(**contender.recipe), channels, module.GREY, module.COLOUR)
-        recipes.keep(run, contender.defense, recipe)
+        run = job.run
+        channels = job.data.train.images.shape[1]
+        recipe = recipes.with_published_values(module.Recipe(**contender.recipe), channels, module.GREY, module.COLOUR)
+        recipes.remember(run, contender.defense, recipe)
         for file in ("lvcvae.safetensors", "rsm.safetensors"):
             if _shares_stage_one(contender) and not run.has(file):
                 shutil.copyfile(folder / STAGE_ONE / file, run.file(file))
-        module.fit(run, data, target, recipe)
+        module.fit(job, recipe)
         variants.slim(run)
 
 
@@ -133,9 +133,7 @@ def _shares_stage_one(contender: Contender) -> bool:
 
 
 def _deployed(path: Path, contender: Contender) -> nn.Module:
-    run = runs.load(path)
-    data = load_data(run)
-    return DEFENSES[contender.defense].load(run, data, build_architecture(run.config, data))
+    return DEFENSES[contender.defense].load(open_job(path))
 
 
 def _is_judged(folder: Path, scale: Scale, names: tuple[str, ...], attacks: tuple[str, ...]) -> bool:
