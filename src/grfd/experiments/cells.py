@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from rich import box
 from rich.table import Table
@@ -42,6 +42,20 @@ class Experiment(Protocol):
 
     def show(self, out: Path, scale: str, seeds: int) -> list[Table | str]:
         """What it prints once its cells are done."""
+
+    def section(self, results: Path) -> list[str]:
+        """Its paragraphs on docs/reproduction.md, from the records that are committed; empty if there are none.
+
+        Experiments that share records open with the same paragraph, which the page prints once.
+        """
+
+
+@runtime_checkable
+class DrawsFigures(Protocol):
+    """An experiment whose section shows figures."""
+
+    def draw(self, results: Path, docs: Path) -> list[Path]:
+        """Draws them beside the page, from the records that are committed. Returns the files that were written."""
 
 
 def run(cells: list[Cell]) -> None:
