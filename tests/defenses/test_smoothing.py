@@ -1,6 +1,7 @@
 """Randomized smoothing: its bound beside scipy's, its radius beside the closed form for a linear classifier."""
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -8,7 +9,7 @@ import torch
 from scipy.stats import binomtest
 from torch import Tensor
 
-from grfd.defenses.smoothing import ABSTAIN, by_chance, certify, lower_bound, predict, votes
+from grfd.defenses.smoothing import ABSTAIN, NoisyClassifier, by_chance, certify, lower_bound, predict_class, votes
 from grfd.errors import UserError
 
 SIGMA = 0.5
@@ -18,6 +19,9 @@ def halves(images: Tensor) -> Tensor:
     """Linear, of two classes: class 0 where the first pixel is above 0."""
     first = images.flatten(1)[:, :1]
     return torch.cat([first, -first], 1)
+
+
+NOISY = NoisyClassifier(halves, SIGMA, classes=2)
 
 
 @pytest.fixture(autouse=True)
@@ -37,7 +41,7 @@ def test_chance_is_that_of_the_binomial_test(first: int, second: int) -> None:
 
 
 def test_every_vote_is_counted_once() -> None:
-    counts = votes(halves, torch.zeros(1, 2, 2), SIGMA, 2_345, 2)
+    counts = votes(NOISY, torch.zeros(1, 2, 2), 2_345)
     assert counts.sum() == 2_345 and abs(int(counts[0]) - 1172) < 120
 
 
@@ -45,7 +49,7 @@ def test_every_vote_is_counted_once() -> None:
 def test_the_radius_of_a_linear_classifier_is_its_distance(distance: float) -> None:
     image = torch.zeros(1, 2, 2)
     image[0, 0, 0] = distance
-    label, radius = certify(halves, image, SIGMA, 2, n=20_000)
+    label, radius = certify(NOISY, image, n=20_000)
     assert label == 0
     assert 0.9 * distance - 0.02 < radius <= distance
 
@@ -71,30 +75,32 @@ def test_the_radius_of_a_linear_classifier_is_its_distance(distance: float) -> N
     ],
 )
 def test_arguments_that_can_certify_nothing_are_one_line(changes: dict[str, Any], line: str) -> None:
-    arguments = {"classifier": halves, "image": torch.zeros(1, 2, 2), "sigma": SIGMA, "classes": 2}
+    noisy = replace(NOISY, **{name: value for name, value in changes.items() if name in vars(NOISY)})
+    others = {name: value for name, value in changes.items() if name not in vars(NOISY)}
+    arguments = {"image": torch.zeros(1, 2, 2)} | others
     with pytest.raises(UserError, match=f"^{line}"):
-        certify(**arguments | changes)
+        certify(noisy, **arguments)
     if "n0" not in changes and "n" not in changes:
         with pytest.raises(UserError, match=f"^{line}"):
-            predict(**arguments | changes)
+            predict_class(noisy, **arguments)
 
 
 @pytest.mark.parametrize("alpha", [0.5, 0.25, 0.1, 0.001, 2**-10, 1e-9])
 def test_the_number_of_samples_that_is_named_suffices(alpha: float) -> None:
     clear = torch.full((1, 2, 2), 100.0)
-    for function, wins in ((certify, lambda answer: answer[1] > 0), (predict, lambda answer: answer == 0)):
+    for function, wins in ((certify, lambda answer: answer[1] > 0), (predict_class, lambda answer: answer == 0)):
         with pytest.raises(UserError, match="samples cannot") as caught:
-            function(halves, clear, SIGMA, 2, n=1, alpha=alpha)
+            function(NOISY, clear, n=1, alpha=alpha)
         needed = int(str(caught.value).split()[-2])
-        assert wins(function(halves, clear, SIGMA, 2, n=needed, alpha=alpha))
+        assert wins(function(NOISY, clear, n=needed, alpha=alpha))
         with pytest.raises(UserError, match=f"expected at least {needed} samples"):
-            function(halves, clear, SIGMA, 2, n=needed - 1, alpha=alpha)
+            function(NOISY, clear, n=needed - 1, alpha=alpha)
 
 
 def test_all_votes_certify_no_more_than_their_number_allows() -> None:
     image = torch.full((1, 2, 2), 100.0)
     for n in (100, 1000):
-        _, radius = certify(halves, image, SIGMA, 2, n=n)
+        _, radius = certify(NOISY, image, n=n)
         assert radius == pytest.approx(SIGMA * _quantile(0.001 ** (1 / n)), rel=1e-6)
 
 
@@ -104,6 +110,6 @@ def _quantile(probability: float) -> float:
 
 def test_it_abstains_where_it_cannot_tell() -> None:
     middle, clear = torch.zeros(1, 2, 2), torch.full((1, 2, 2), -1.0)
-    assert predict(halves, middle, SIGMA, 2) == ABSTAIN
-    assert certify(halves, middle, SIGMA, 2) == (ABSTAIN, 0.0)
-    assert predict(halves, clear, SIGMA, 2) == 1
+    assert predict_class(NOISY, middle) == ABSTAIN
+    assert certify(NOISY, middle) == (ABSTAIN, 0.0)
+    assert predict_class(NOISY, clear) == 1

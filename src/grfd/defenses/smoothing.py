@@ -33,9 +33,9 @@ GREY: dict[str, float] = {"epochs": 20}
 COLOUR: dict[str, float] = {"epochs": 90}
 
 ABSTAIN = -1
-"""The answer of `predict` and `certify` where the votes do not decide."""
+"""The answer of `predict_class` and `certify` where the votes do not decide."""
 
-AT_ONCE = 1000
+_NOISES_AT_ONCE = 1000
 """Noises in one pass."""
 
 
@@ -88,15 +88,25 @@ class Smoothed(nn.Module):
         return self.classifier(self.seen(images))
 
 
+@dataclass(frozen=True)
+class NoisyClassifier:
+    """A classifier whose answers under noise are counted: what `predict_class` and `certify` ask."""
+
+    classifier: Callable[[Images], Logits]
+    sigma: float
+    """Standard deviation of the Gaussian noise, in pixels of [0, 1]."""
+    classes: int
+
+
 @torch.no_grad()
-def votes(classifier: Callable[[Images], Logits], image: Tensor, sigma: float, n: int, classes: int) -> Tensor:
+def votes(noisy: NoisyClassifier, image: Tensor, n: int) -> Tensor:
     """How many of n noises each class wins, for one image [channel, height, width]: int64 [classes]."""
-    counts = torch.zeros(classes, dtype=torch.int64)
-    for start in range(0, n, AT_ONCE):
-        noisy = image + sigma * torch.randn(min(AT_ONCE, n - start), *image.shape, device=image.device)
-        logits = classifier(noisy)
-        _check_logits(logits, len(noisy), classes)
-        counts += logits.argmax(1).bincount(minlength=classes).cpu()
+    counts = torch.zeros(noisy.classes, dtype=torch.int64)
+    for start in range(0, n, _NOISES_AT_ONCE):
+        noise = torch.randn(min(_NOISES_AT_ONCE, n - start), *image.shape, device=image.device)
+        logits = noisy.classifier(image + noisy.sigma * noise)
+        _check_logits(logits, len(noise), noisy.classes)
+        counts += logits.argmax(1).bincount(minlength=noisy.classes).cpu()
     return counts
 
 
@@ -109,45 +119,32 @@ def _check_logits(logits: Logits, images: int, classes: int) -> None:
         raise UserError("the classifier answers with NaN: expected finite logits")
 
 
-def _check_settings(image: Tensor, sigma: float, classes: int, alpha: float, **samples: int) -> None:
-    """Raises `UserError` for an argument of `predict` or `certify` that is of another type or out of its range."""
+def _check_settings(noisy: NoisyClassifier, image: Tensor, alpha: float, **samples: int) -> None:
+    """Raises `UserError` for an argument of `predict_class` or `certify` of another type or out of its range."""
     if not isinstance(image, Tensor) or image.ndim != 3 or not image.is_floating_point() or not image.isfinite().all():
         found = tuple(image.shape) if isinstance(image, Tensor) else schema.shown(image)
         raise UserError(f"image must be a finite float tensor [channel, height, width], got {found}")
-    schema.value("sigma", Deviation, sigma)
-    schema.value("classes", Annotated[int, Interval(ge=2, le=1_000_000)], classes)
+    schema.value("sigma", Deviation, noisy.sigma)
+    schema.value("classes", Annotated[int, Interval(ge=2, le=1_000_000)], noisy.classes)
     schema.value("alpha", Level, alpha)
     for name, number in samples.items():
         schema.value(name, Examples, number)
 
 
-def predict(
-    classifier: Callable[[Images], Logits],
-    image: Tensor,
-    sigma: float,
-    classes: int,
-    n: int = 100,
-    alpha: float = 0.001,
-) -> int:
+def predict_class(noisy: NoisyClassifier, image: Tensor, n: int = 100, alpha: float = 0.001) -> int:
     """The class that wins, or `ABSTAIN` where its lead over the second may be chance at level α (PREDICT, fig. 3).
 
     Raises `UserError` for arguments out of range, and where n is so small that even n equal votes would decide nothing.
     """
-    _check_settings(image, sigma, classes, alpha, n=n)
+    _check_settings(noisy, image, alpha, n=n)
     _check_enough(n, alpha, lambda votes: by_chance(votes, 0) <= alpha, "decide")
-    counts = votes(classifier, image, sigma, n, classes).sort(descending=True)
+    counts = votes(noisy, image, n).sort(descending=True)
     first, second = counts.values[:2].tolist()
     return int(counts.indices[0]) if by_chance(first, second) <= alpha else ABSTAIN
 
 
 def certify(
-    classifier: Callable[[Images], Logits],
-    image: Tensor,
-    sigma: float,
-    classes: int,
-    n0: int = 100,
-    n: int = 1000,
-    alpha: float = 0.001,
+    noisy: NoisyClassifier, image: Tensor, n0: int = 100, n: int = 1000, alpha: float = 0.001
 ) -> tuple[int, float]:
     """(class, radius): no perturbation of smaller Euclidean length changes the answer, but with probability α.
 
@@ -155,12 +152,12 @@ def certify(
     radius σ·Φ⁻¹(bound), or (`ABSTAIN`, 0) where the bound is not above ½.
     Raises `UserError` for arguments out of range, and where n is so small that even n equal votes certify nothing.
     """
-    _check_settings(image, sigma, classes, alpha, n0=n0, n=n)
+    _check_settings(noisy, image, alpha, n0=n0, n=n)
     _check_enough(n, alpha, lambda votes: lower_bound(votes, votes, alpha) > 0.5, "certify")
-    chosen = int(votes(classifier, image, sigma, n0, classes).argmax())
-    won = int(votes(classifier, image, sigma, n, classes)[chosen])
+    chosen = int(votes(noisy, image, n0).argmax())
+    won = int(votes(noisy, image, n)[chosen])
     lower = lower_bound(won, n, alpha)
-    return (chosen, float(sigma * ndtri(lower))) if lower > 0.5 else (ABSTAIN, 0.0)
+    return (chosen, float(noisy.sigma * ndtri(lower))) if lower > 0.5 else (ABSTAIN, 0.0)
 
 
 def _check_enough(n: int, alpha: float, suffices: Callable[[int], bool], purpose: str) -> None:

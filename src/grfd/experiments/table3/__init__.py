@@ -118,11 +118,12 @@ def _certify(folder: Path, scale: Scale) -> None:
     data = load_data(run)
     defense = using.load_defense(run, defense="randomized-smoothing")
     assert isinstance(defense, smoothing.Smoothed)
+    noisy = smoothing.NoisyClassifier(defense.classifier, defense.sigma, len(data.classes))
     test = data.test.take(scale.certified)
     found = []
     with progress("certify", len(test)) as advance, seeded(run.config.seed, "certify"):
         for image in as_images(test.images):
-            found.append(smoothing.certify(defense.classifier, image, defense.sigma, len(data.classes), n=scale.noises))
+            found.append(smoothing.certify(noisy, image, n=scale.noises))
             advance(1, "")
     labels, radii = zip(*found, strict=True)
     columns = {"label": test.labels.numpy(), "prediction": np.array(labels), "radius": np.array(radii)}
