@@ -20,72 +20,21 @@ import numpy as np
 import torch
 from rich import box
 from rich.table import Table
-from torch import Tensor, nn
+from torch import nn
 
-from grfd.attacks import ATTACKS, L2_ATTACKS, OTHER_ATTACKS
-from grfd.bench.libraries import LIBRARIES, PACKAGES, Budget, installed, run_foreign
-from grfd.bench.victims import VICTIMS, Victim, victims
+from grfd.bench.libraries import LIBRARIES, LIBRARY_PACKAGES, THIS_LIBRARY, Budget, installed, run_foreign
+from grfd.bench.ours import run_ours
+from grfd.bench.victims import VICTIM_RECIPES, Victim, load_victims
 from grfd.errors import UserError
 from grfd.memory import keep_freed_memory
 from grfd.progress import progress
 from grfd.runs import provenance, write_json
-from grfd.seeds import generator
-from grfd.types import Images, Labels
+from grfd.types import Images
 
-OURS = "grfd"
-TOO_SLOW = {("torchattacks", "pixle"), ("art", "cw l2")}
+_TOO_SLOW = {("torchattacks", "pixle"), ("art", "cw l2")}
 """Left out: Pixle goes image by image there, C&W class by class; the oracle tests run them on fewer images."""
 
-
-@dataclass(frozen=True)
-class Measured:
-    """One line of the table: `seconds` is the median over the repeats, `robust` the share that is right after it."""
-
-    library: str
-    attack: str
-    model: str
-    examples: int
-    repeats: int
-    seconds: float
-    robust: float
-
-
-OUR_KEYWORDS: dict[str, Callable[[Budget], dict]] = {
-    "fgsm": lambda b: {},
-    **{
-        name: lambda b: {"step_size": b.step_size, "steps": b.steps}
-        for name in ("pgd", "bim", "eotpgd", "mifgsm", "vmifgsm")
-    },
-    "rfgsm": lambda b: {"steps": b.steps},
-    **{name: lambda b: {"steps": b.steps} for name in ("apgd_ce", "apgd_dlr", "apgd_t", "fab", "fab_t")},
-    "square": lambda b: {"n_queries": b.queries},
-    "aa": lambda b: {"steps": b.steps, "n_queries": b.queries},
-    "aa_torchattacks": lambda b: {},
-    "cw": lambda b: {"steps": b.steps},
-    "pixle": lambda b: {},
-}
-
-
-def run_ours(attack: str, model: nn.Module, images: Images, labels: Labels, budget: Budget) -> Images:
-    """Ours under the same budget."""
-    name = attack.removesuffix(" l2")
-    norm = {"norm": budget.norm} if name in L2_ATTACKS else {}
-    stream = generator(budget.seed, "bench", attack)
-    made = {**ATTACKS, **OTHER_ATTACKS}[name]
-    return made(model, images, labels, eps=budget.eps, **OUR_KEYWORDS[name](budget), **norm, generator=stream)
-
-
-def robust(model: nn.Module, adversarial: Images, victim: Victim, budget: Budget) -> np.ndarray:
-    """Whether each example is right after the attack, longer perturbations than the budget's not counted."""
-    change = (adversarial - victim.test.images).flatten(1)
-    size = change.abs().amax(1) if budget.norm == "linf" else change.norm(dim=1)
-    with torch.no_grad():
-        right = model(adversarial).argmax(1) == victim.test.labels
-        clean = model(victim.test.images).argmax(1) == victim.test.labels
-    return torch.where(size <= budget.eps * (1 + 1e-4) + 1e-6, right, clean).numpy()
-
-
-BENCHED: dict[str, Budget] = {
+SPEED_BUDGETS: dict[str, Budget] = {
     "pgd": Budget(0, steps=100),
     "eotpgd": Budget(0, steps=100),
     "vmifgsm": Budget(0, steps=100),
@@ -96,7 +45,7 @@ BENCHED: dict[str, Budget] = {
 }
 """What is timed; ε is the victim's, the step size 8/18 of it as in Table 1."""
 
-PARITY: dict[str, Budget] = {
+PARITY_BUDGETS: dict[str, Budget] = {
     **{name: Budget(0, steps=40) for name in ("fgsm", "pgd", "bim", "rfgsm", "eotpgd", "mifgsm", "vmifgsm")},
     **{name: Budget(0, steps=100) for name in ("apgd_ce", "apgd_dlr", "apgd_t")},
     **{name: Budget(0, steps=20) for name in ("fab", "fab_t")},
@@ -113,6 +62,47 @@ PARITY: dict[str, Budget] = {
 at other numbers."""
 
 
+@dataclass(frozen=True)
+class Measured:
+    """One line of the table: `seconds` is the median over the repeats, `robust` the share that is right after it."""
+
+    library: str
+    attack: str
+    model: str
+    examples: int
+    repeats: int
+    seconds: float
+    robust: float
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What is compared: attacks under budgets (all of them where none is named), on models, on test images, how often.
+
+    Raises `UserError` for an attack that has no budget here.
+    """
+
+    budgets: dict[str, Budget]
+    attacks: tuple[str, ...] = ()
+    models: tuple[str, ...] = tuple(VICTIM_RECIPES)
+    examples: int = 500
+    repeats: int = 3
+
+    def __post_init__(self) -> None:
+        for name in self.attacks:
+            if name not in self.budgets:
+                raise UserError(f"unknown attack {name!r}: expected one of {', '.join(self.budgets)}")
+
+
+@dataclass(frozen=True)
+class _Match:
+    """One attack on one model, and the libraries that have it."""
+
+    model: str
+    attack: str
+    libraries: tuple[str, ...]
+
+
 def budget_for(attack: str, victim: Victim, budgets: dict[str, Budget]) -> Budget:
     """The budget with the victim's ε. Pixle knows none."""
     norm = "l2" if attack.endswith(" l2") else "linf"
@@ -120,82 +110,85 @@ def budget_for(attack: str, victim: Victim, budgets: dict[str, Budget]) -> Budge
     return replace(budgets[attack], eps=eps, step_size=eps * 8 / 18, norm=norm)
 
 
-def bench(
-    folder: Path,
-    attacks: tuple[str, ...] = (),
-    models: tuple[str, ...] = tuple(VICTIMS),
-    examples: int = 500,
-    repeats: int = 3,
-    budgets: dict[str, Budget] = BENCHED,
-    save: Path | None = None,
-) -> list[Measured]:
-    """Library beside library, in turn, `repeats` times over. Raises `UserError` for unknown names.
+def still_right(model: nn.Module, adversarial: Images, victim: Victim, budget: Budget) -> np.ndarray:
+    """Whether each example is right after the attack, longer perturbations than the budget's not counted."""
+    change = (adversarial - victim.test.images).flatten(1)
+    size = change.abs().amax(1) if budget.norm == "linf" else change.norm(dim=1)
+    with torch.no_grad():
+        right = model(adversarial).argmax(1) == victim.test.labels
+        clean = model(victim.test.images).argmax(1) == victim.test.labels
+    return torch.where(size <= budget.eps * (1 + 1e-4) + 1e-6, right, clean).numpy()
 
-    `save`: a JSON file that grows with each attack; what it holds of this machine, these versions and as many examples
-    is not measured again. Freed memory is kept, for all of them alike: whichever is slower by page faults would lose.
+
+def compare(comparison: Comparison, folder: Path, save: Path | None = None) -> list[Measured]:
+    """Library beside library, in turn, `repeats` times over. Raises `UserError` for an unknown model.
+
+    `folder`: where the models are kept. `save`: a JSON file that grows with each attack; what it holds of this machine,
+    these versions and as many examples is not measured again. Freed memory is kept, for all of them alike: whichever is
+    slower by page faults would lose.
     """
-    attacks = attacks or tuple(budgets)
-    for name in attacks:
-        if name not in budgets:
-            raise UserError(f"unknown attack {name!r}: expected one of {', '.join(budgets)}")
     keep_freed_memory()
-    done = stored(save, examples) if save else []
-    found = victims(folder, models, examples)
-    groups = [(model, attack, list(_libraries(attack))) for model in models for attack in attacks]
+    saved = _read(save, comparison.examples) if save else []
+    victims = load_victims(folder, comparison.models, comparison.examples)
+    attacks = comparison.attacks or tuple(comparison.budgets)
+    matches = [_Match(model, name, tuple(_libraries(name))) for model in comparison.models for name in attacks]
     measured: list[Measured] = []
-    with progress("attacks", sum(len(names) for _, _, names in groups) * repeats) as advance:
-        for model, attack, names in groups:
-            held = [line for line in done if (line.model, line.attack) == (model, attack)]
-            if {line.library for line in held} == set(names):
-                measured += held
-                advance(len(names) * repeats, "")
+    with progress("attacks", sum(len(match.libraries) for match in matches) * comparison.repeats) as advance:
+        for match in matches:
+            known = [line for line in saved if (line.model, line.attack) == (match.model, match.attack)]
+            if {line.library for line in known} == set(match.libraries):
+                measured += known
+                advance(len(match.libraries) * comparison.repeats, "")
                 continue
-            budget = budget_for(attack, found[model], budgets)
-            measured += _measured(model, attack, names, found[model], budget, repeats, advance)
+            victim = victims[match.model]
+            budget = budget_for(match.attack, victim, comparison.budgets)
+            measured += _measure(match, victim, budget, comparison.repeats, advance)
             if save:
-                others = [line for line in done if line not in held]
-                done = [*others, *(line for line in measured if line not in others)]
-                write_json(save, as_record(done, examples))
+                others = [line for line in saved if line not in known]
+                saved = [*others, *(line for line in measured if line not in others)]
+                write_json(save, _record(saved, comparison.examples))
     return measured
 
 
-def _measured(
-    model: str,
-    attack: str,
-    names: list[str],
-    victim: Victim,
-    budget: Budget,
-    repeats: int,
-    advance: Callable[[int, str], None],
+def _measure(
+    match: _Match, victim: Victim, budget: Budget, repeats: int, advance: Callable[[int, str], None]
 ) -> list[Measured]:
     """One attack of every library, in turn."""
-    seconds: dict[str, list[float]] = {name: [] for name in names}
-    left: dict[str, float] = {}
+    seconds: dict[str, list[float]] = {name: [] for name in match.libraries}
+    robust: dict[str, float] = {}
     for _ in range(repeats):
-        for name in names:
+        for name in match.libraries:
             started = time.perf_counter()
-            adversarial = _run(name, attack, victim, budget)
+            adversarial = _run(name, match.attack, victim, budget)
             seconds[name].append(time.perf_counter() - started)
-            left[name] = float(robust(victim.network, adversarial, victim, budget).mean())
-            advance(1, f"{name} {attack} {model}: {seconds[name][-1]:.1f} s")
-    count = len(victim.test)
+            robust[name] = float(still_right(victim.network, adversarial, victim, budget).mean())
+            advance(1, f"{name} {match.attack} {match.model}: {seconds[name][-1]:.1f} s")
     return [
-        Measured(name, attack, model, count, repeats, statistics.median(seconds[name]), left[name]) for name in names
+        Measured(
+            library=name,
+            attack=match.attack,
+            model=match.model,
+            examples=len(victim.test),
+            repeats=repeats,
+            seconds=statistics.median(seconds[name]),
+            robust=robust[name],
+        )
+        for name in match.libraries
     ]
 
 
-def as_record(measured: list[Measured], examples: int) -> dict[str, Any]:
+def _record(measured: list[Measured], examples: int) -> dict[str, Any]:
     """The content of results/attack_speed.json and results/attack_parity.json."""
-    libraries = {name: version(PACKAGES[name]) for name in installed()}
+    libraries = {name: version(LIBRARY_PACKAGES[name]) for name in installed()}
     about = {"examples": examples, "seed": 0, "libraries": libraries}
-    return {"rows": as_rows(measured), **about, **provenance()}
+    return {"rows": [asdict(line) for line in measured], **about, **provenance()}
 
 
-def stored(save: Path, examples: int) -> list[Measured]:
+def _read(save: Path, examples: int) -> list[Measured]:
     """What a file holds already. Raises `UserError` where it is of another machine, other versions or examples."""
     if not save.exists():
         return []
-    record, now = json.loads(save.read_text()), as_record([], examples)
+    record, now = json.loads(save.read_text()), _record([], examples)
     for name in ("examples", "libraries", "versions", "machine"):
         if record.get(name) != now[name]:
             raise UserError(f"{save} was measured with {name} {record.get(name)}, now {now[name]}: choose another file")
@@ -206,26 +199,22 @@ def stored(save: Path, examples: int) -> list[Measured]:
 
 
 def _libraries(attack: str) -> Iterator[str]:
-    yield OURS
-    yield from (name for name in installed() if attack in LIBRARIES[name] and (name, attack) not in TOO_SLOW)
+    yield THIS_LIBRARY
+    yield from (name for name in installed() if attack in LIBRARIES[name] and (name, attack) not in _TOO_SLOW)
 
 
-def _run(library: str, attack: str, victim: Victim, budget: Budget) -> Tensor:
-    shown = (attack, victim.network, victim.test.images, victim.test.labels, budget)
-    return run_ours(*shown) if library == OURS else run_foreign(library, *shown)
+def _run(library: str, attack: str, victim: Victim, budget: Budget) -> Images:
+    arguments = (attack, victim.network, victim.test.images, victim.test.labels, budget)
+    return run_ours(*arguments) if library == THIS_LIBRARY else run_foreign(library, *arguments)
 
 
-def printed(measured: list[Measured]) -> Table:
+def comparison_table(measured: list[Measured]) -> Table:
     """A table for the terminal: how many times as long as ours each library took, and what it left standing."""
-    ours = {(line.attack, line.model): line.seconds for line in measured if line.library == OURS}
+    ours = {(line.attack, line.model): line.seconds for line in measured if line.library == THIS_LIBRARY}
     table = Table("model", "attack", "library", "seconds", "÷ ours", "robust, %", box=box.SIMPLE_HEAD)
     for line in measured:
         ratio = line.seconds / ours[line.attack, line.model]
-        style = "bold" if line.library == OURS else ""
+        style = "bold" if line.library == THIS_LIBRARY else ""
         cells = (f"{line.seconds:.1f}", f"{ratio:.2f}", f"{100 * line.robust:.1f}")
         table.add_row(line.model, line.attack, line.library, *cells, style=style)
     return table
-
-
-def as_rows(measured: list[Measured]) -> list[dict]:
-    return [asdict(line) for line in measured]

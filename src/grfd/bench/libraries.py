@@ -18,6 +18,9 @@ from torch import nn
 
 from grfd.types import Images, Labels
 
+THIS_LIBRARY = "grfd"
+"""What ours are called beside the others."""
+
 
 @dataclass(frozen=True)
 class Budget:
@@ -50,7 +53,7 @@ def _auto(budget: Budget) -> dict[str, Any]:
     return {"norm": _norm(budget), "eps": budget.eps, "steps": budget.steps, "seed": budget.seed}
 
 
-TORCHATTACKS: dict[str, tuple[str, Keywords]] = {
+_TORCHATTACKS_CLASSES: dict[str, tuple[str, Keywords]] = {
     "fgsm": ("FGSM", lambda b: {"eps": b.eps}),
     "pgd": ("PGD", _steps),
     "pgd l2": ("PGDL2", _steps),
@@ -79,11 +82,11 @@ def _torchattacks(name: str, model: nn.Module, images: Images, labels: Labels, b
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         import torchattacks
-    kind, keywords = TORCHATTACKS[name]
+    kind, keywords = _TORCHATTACKS_CLASSES[name]
     return getattr(torchattacks, kind)(model, **keywords(budget))(images, labels)
 
 
-PYAUTOATTACK = {
+_PYAUTOATTACK_NAMES = {
     "apgd_ce": "apgd-ce",
     "apgd_dlr": "apgd-dlr",
     "apgd_t": "apgd-t",
@@ -97,8 +100,8 @@ PYAUTOATTACK = {
 def _pyautoattack(name: str, model: nn.Module, images: Images, labels: Labels, budget: Budget) -> Images:
     import pyautoattack
 
-    whole = PYAUTOATTACK[name] == "standard"
-    chosen = {"version": "standard"} if whole else {"version": "custom", "attacks": [PYAUTOATTACK[name]]}
+    whole = _PYAUTOATTACK_NAMES[name] == "standard"
+    chosen = {"version": "standard"} if whole else {"version": "custom", "attacks": [_PYAUTOATTACK_NAMES[name]]}
     attack = pyautoattack.AutoAttack(model, eps=budget.eps, norm=_norm(budget), seed=budget.seed, **chosen)
     for part in (attack.apgd, attack.fab, attack.apgd_targeted):
         part.n_restarts = 1
@@ -149,13 +152,13 @@ def _foolbox(name: str, model: nn.Module, images: Images, labels: Labels, budget
 
         wrapped = foolbox.PyTorchModel(model, bounds=(0, 1), device="cpu")
         stepped: dict[str, Any] = {"abs_stepsize": budget.step_size, "steps": budget.steps}
-        made: dict[str, Callable[[], Any]] = {
+        attacks: dict[str, Callable[[], Any]] = {
             "fgsm": foolbox.attacks.FGSM,
             "pgd": lambda: foolbox.attacks.LinfPGD(**stepped),
             "pgd l2": lambda: foolbox.attacks.L2PGD(**stepped),
             "cw l2": lambda: foolbox.attacks.L2CarliniWagnerAttack(steps=budget.steps),
         }
-        _, clipped, _ = made[name]()(wrapped, images, labels, epsilons=budget.eps)
+        _, clipped, _ = attacks[name]()(wrapped, images, labels, epsilons=budget.eps)
     return clipped
 
 
@@ -163,17 +166,17 @@ def _all(run: Callable[..., Images], names: list[str]) -> dict[str, Foreign]:
     return {name: partial(run, name) for name in names}
 
 
-BOTH_NORMS = ("apgd_ce", "apgd_dlr", "apgd_t", "fab_t", "square", "aa")
+_BOTH_NORMS = ("apgd_ce", "apgd_dlr", "apgd_t", "fab_t", "square", "aa")
 
 
 def _in_l2(attacks: dict[str, Foreign]) -> dict[str, Foreign]:
     """The same attacks under the names of their L2 versions: the budget says which norm it is."""
-    return attacks | {f"{name} l2": attacks[name] for name in BOTH_NORMS if name in attacks}
+    return attacks | {f"{name} l2": attacks[name] for name in _BOTH_NORMS if name in attacks}
 
 
 LIBRARIES: dict[str, dict[str, Foreign]] = {
-    "torchattacks": _in_l2(_all(_torchattacks, list(TORCHATTACKS))),
-    "pyautoattack": _in_l2(_all(_pyautoattack, list(PYAUTOATTACK))),
+    "torchattacks": _in_l2(_all(_torchattacks, list(_TORCHATTACKS_CLASSES))),
+    "pyautoattack": _in_l2(_all(_pyautoattack, list(_PYAUTOATTACK_NAMES))),
     "art": _all(_art, ["fgsm", "pgd", "square", "cw l2"]),
     "foolbox": _all(_foolbox, ["fgsm", "pgd", "pgd l2", "cw l2"]),
 }
@@ -183,7 +186,7 @@ ART's "AutoAttack" is another attack under the same name, and left out.
 """
 
 
-PACKAGES = {
+LIBRARY_PACKAGES = {
     "torchattacks": "torchattacks",
     "pyautoattack": "pyautoattack",
     "art": "adversarial-robustness-toolbox",
@@ -203,9 +206,9 @@ def run_foreign(library: str, attack: str, model: nn.Module, images: Images, lab
     needed = [parameter.requires_grad for parameter in model.parameters()]
     with torch.random.fork_rng(), contextlib.redirect_stdout(io.StringIO()), torch.enable_grad():
         torch.manual_seed(budget.seed)
-        found = LIBRARIES[library][attack](model, images, labels, budget)
+        adversarial = LIBRARIES[library][attack](model, images, labels, budget)
     model.train(mode)
     for parameter, wanted in zip(model.parameters(), needed, strict=True):
         parameter.requires_grad_(wanted)
         parameter.grad = None
-    return found.detach()
+    return adversarial.detach()

@@ -5,13 +5,13 @@ from pathlib import Path
 from typing import Any
 
 from grfd import runs
+from grfd.bench.libraries import THIS_LIBRARY
+from grfd.bench.transfer import AS_PROTOCOL, LARGEST_MARGIN, TORCHATTACKS_ITSELF, VARIANT_COLUMNS
 from grfd.errors import UserError
 from grfd.evaluation.numbers import column_titles
 from grfd.report.sheets import Sheet, markdown
 
-OURS = "grfd"
-
-HEAD = """# Our attacks beside other libraries'
+_HEAD = """# Our attacks beside other libraries'
 
 *Written by `grfd page` from `results/attack_speed.json`, `results/attack_parity.json` and
 `results/attack_transfer.json`; a test derives it again and fails where it differs. Do not edit.* Every library attacks
@@ -30,7 +30,7 @@ def write_attacks_page(results: Path, out: Path) -> None:
 
 def attacks_page(results: Path) -> str:
     """The page's text."""
-    parts = [HEAD]
+    parts = [_HEAD]
     speed, parity, transfer = (_read(results / f"attack_{name}.json") for name in ("speed", "parity", "transfer"))
     if speed is None and parity is None and transfer is None:
         raise UserError(
@@ -64,7 +64,7 @@ def _about(record: dict[str, Any]) -> str:
 
 
 def _speed(rows: list[dict[str, Any]]) -> str:
-    ours = {(row["model"], row["attack"]): row for row in rows if row["library"] == OURS}
+    ours = {(row["model"], row["attack"]): row for row in rows if row["library"] == THIS_LIBRARY}
     lines = []
     for row in rows:
         mine = ours[row["model"], row["attack"]]
@@ -83,15 +83,10 @@ def _parity(rows: list[dict[str, Any]]) -> str:
     for row in rows:
         table.setdefault((row["model"], row["attack"]), {})[row["library"]] = row["robust"]
     lines = []
-    for (model, attack), found in table.items():
-        texts = [f"{100 * found[name]:.1f}" if name in found else "–" for name in libraries]
+    for (model, attack), shares in table.items():
+        texts = [f"{100 * shares[name]:.1f}" if name in shares else "–" for name in libraries]
         lines.append([model, _name(attack), *texts])
     return markdown(Sheet(["model", "attack", *libraries], lines, left=2))
-
-
-VARIANTS = ("first success", "last iterate", "largest margin", "protocol")
-"""What ours hands on, in the order of the columns; the page says what each means."""
-THEIRS = "TorchAttacks"
 
 
 def _about_transfer(record: dict[str, Any]) -> str:
@@ -123,9 +118,9 @@ def _images(examples: dict[str, int]) -> str:
 def _transfer(rows: list[dict[str, Any]]) -> str:
     lines = []
     for attack in dict.fromkeys(row["attack"] for row in rows):
-        found = [_mean(rows, attack, variant) for variant in (*VARIANTS, THEIRS)]
-        lines.append([_name(attack), *("–" if value is None else f"{100 * value:.1f}" for value in found)])
-    return markdown(Sheet(["attack", *VARIANTS, THEIRS], lines, left=1))
+        shares = [_mean(rows, attack, variant) for variant in VARIANT_COLUMNS]
+        lines.append([_name(attack), *("–" if value is None else f"{100 * value:.1f}" for value in shares)])
+    return markdown(Sheet(["attack", *VARIANT_COLUMNS], lines, left=1))
 
 
 def _mean(rows: list[dict[str, Any]], attack: str, variant: str) -> float | None:
@@ -138,24 +133,23 @@ def _against_theirs(rows: list[dict[str, Any]]) -> str:
     cells = {(row["attack"], row["source"], row["victim"], row["variant"]): row["robust"] for row in rows}
     most: dict[str, float] = {}
     for (attack, source, victim, variant), value in cells.items():
-        theirs = cells.get((attack, source, victim, THEIRS))
-        if variant in ("largest margin", "protocol") and theirs is not None:
+        theirs = cells.get((attack, source, victim, TORCHATTACKS_ITSELF))
+        if variant in (LARGEST_MARGIN, AS_PROTOCOL) and theirs is not None:
             most[attack] = max(most.get(attack, -100.0), 100 * (value - theirs))
     if not most:
         return "TorchAttacks was not installed when this was measured."
-    told = ", ".join(f"{_name(attack)} {points:+.1f}" for attack, points in most.items())
-    return f"Ours less TorchAttacks', in points, in the pair of networks where that is largest: {told}."
+    differences = ", ".join(f"{_name(attack)} {points:+.1f}" for attack, points in most.items())
+    return f"Ours less TorchAttacks', in points, in the pair of networks where that is largest: {differences}."
 
 
 def _weaker(rows: list[dict[str, Any]]) -> str:
     """Where ours leaves more standing than another's, by more than a tenth of a point."""
-    ours = {(row["model"], row["attack"]): row["robust"] for row in rows if row["library"] == OURS}
-    others = [
-        (row, 100 * (ours[row["model"], row["attack"]] - row["robust"])) for row in rows if row["library"] != OURS
-    ]
+    ours = {(row["model"], row["attack"]): row["robust"] for row in rows if row["library"] == THIS_LIBRARY}
+    others = [row for row in rows if row["library"] != THIS_LIBRARY]
+    differences = [(row, 100 * (ours[row["model"], row["attack"]] - row["robust"])) for row in others]
     lines = [
         f"- {_name(row['attack'])}, {row['model']}: {points:.1f} points more than {row['library']}'s"
-        for row, points in sorted(others, key=lambda pair: -pair[1])
+        for row, points in sorted(differences, key=lambda pair: -pair[1])
         if points > 0.1
     ]
     if not lines:

@@ -22,9 +22,10 @@ from rich.table import Table
 from torch import nn
 
 from grfd import data as datasets
-from grfd.attacks import ATTACKS, OTHER_ATTACKS, TRANSFER
-from grfd.bench.attacks import OUR_KEYWORDS
+from grfd.attacks import ALL_ATTACKS
+from grfd.attacks.losses import Correct
 from grfd.bench.libraries import LIBRARIES, Budget, installed, run_foreign
+from grfd.bench.ours import OUR_KEYWORDS
 from grfd.bench.victims import fitted
 from grfd.data.record import Data, as_images
 from grfd.errors import UserError
@@ -35,17 +36,17 @@ from grfd.runs import load_weights, provenance, write_json, write_tensors
 from grfd.seeds import generator, seeded
 from grfd.types import Images, Labels
 
-SHOWN = 20_000
-"""Training images of each network."""
+_TRAINING_IMAGES = 20_000
+"""Of each network."""
 
-NETWORKS: dict[str, tuple[Callable[[], nn.Module], int]] = {
+_NETWORKS: dict[str, tuple[Callable[[], nn.Module], int]] = {
     "LeNet5": (LeNet5, 0),
     "another LeNet5": (LeNet5, 1),
     "residual net": (partial(SmallResNet, channels=1, classes=10, height=28, width=28), 0),
 }
 """Name → architecture, and seed of its weights and order of images."""
 
-BUDGETS: dict[str, Budget] = {
+TRANSFER_BUDGETS: dict[str, Budget] = {
     "fgsm": Budget(0.15),
     **{name: Budget(0.15, step_size=0.15 * 8 / 18, steps=40) for name in ("pgd", "eotpgd", "vmifgsm", "mifgsm", "bim")},
     "rfgsm": Budget(0.15, step_size=0.075, steps=10),
@@ -59,18 +60,20 @@ BUDGETS: dict[str, Budget] = {
 }
 """A larger ε than Table 1's, so that the examples do not leave almost every image standing."""
 
-FIRST = "first success"
-BEST = "largest margin"
-LAST = "last iterate"
-WHOLE = "protocol"
-THEIRS = "TorchAttacks"
+FIRST_SUCCESS = "first success"
+LAST_ITERATE = "last iterate"
+LARGEST_MARGIN = "largest margin"
+AS_PROTOCOL = "protocol"
+TORCHATTACKS_ITSELF = "TorchAttacks"
+VARIANT_COLUMNS = (FIRST_SUCCESS, LAST_ITERATE, LARGEST_MARGIN, AS_PROTOCOL, TORCHATTACKS_ITSELF)
+"""Variants in the order of columns; docs/attacks.md says what each means."""
 
-VARIANTS: dict[str, dict[str, Any]] = {
-    FIRST: {"active_set": True},
-    LAST: {"active_set": False, "keep": "last"},
-    BEST: {"active_set": False, "keep": "best"},
+_KEPT_ITERATES: dict[str, dict[str, Any]] = {
+    FIRST_SUCCESS: {"active_set": True},
+    LAST_ITERATE: {"active_set": False, "keep": "last"},
+    LARGEST_MARGIN: {"active_set": False, "keep": "best"},
 }
-"""What an attack hands on: its keywords. Attacks without `keep` have the settings of the protocol instead."""
+"""Variant → keywords of an attack that can choose which iterate it hands on."""
 
 
 @dataclass(frozen=True)
@@ -86,106 +89,101 @@ class Transferred:
     robust: float
 
 
-def networks(folder: Path, data: Data) -> dict[str, nn.Module]:
+def load_networks(folder: Path, data: Data) -> dict[str, nn.Module]:
     """The networks, trained once, then read from the folder."""
-    images, labels = as_images(data.train.images[:SHOWN]), data.train.labels[:SHOWN]
-    found = {}
-    for name, (build, seed) in NETWORKS.items():
+    images, labels = as_images(data.train.images[:_TRAINING_IMAGES]), data.train.labels[:_TRAINING_IMAGES]
+    networks = {}
+    for name, (build, seed) in _NETWORKS.items():
         file = folder / f"transfer-{name.replace(' ', '-').lower()}.safetensors"
         if not file.exists():
             with seeded(seed, "transfer bench", name):
                 write_tensors(file, fitted(build(), images, labels, epochs=3).state_dict())
         network = build().eval()
         load_weights(network, file)
-        found[name] = network
-    return found
+        networks[name] = network
+    return networks
 
 
 def variants_of(attack: str) -> dict[str, dict[str, Any]]:
-    """What can be handed on of this attack."""
-    if "keep" in TRANSFER[attack]:
-        return VARIANTS
-    return {FIRST: VARIANTS[FIRST], WHOLE: TRANSFER[attack]}
+    """What can be handed on of this attack. One without `keep` has the settings of the protocol instead."""
+    transfer = ALL_ATTACKS[attack].transfer
+    if "keep" in transfer:
+        return _KEPT_ITERATES
+    return {FIRST_SUCCESS: _KEPT_ITERATES[FIRST_SUCCESS], AS_PROTOCOL: transfer}
 
 
-def bench(folder: Path, attacks: tuple[str, ...] = (), examples: int = 500) -> list[Transferred]:
+def measure_transfer(folder: Path, attacks: tuple[str, ...] = (), examples: int = 500) -> list[Transferred]:
     """Every variant of every attack on every source, given to the other networks. Raises `UserError` for a name."""
-    attacks = attacks or tuple(BUDGETS)
+    attacks = attacks or tuple(TRANSFER_BUDGETS)
     for name in attacks:
-        if name not in BUDGETS:
-            raise UserError(f"unknown attack {name!r}: expected one of {', '.join(BUDGETS)}")
+        if name not in TRANSFER_BUDGETS:
+            raise UserError(f"unknown attack {name!r}: expected one of {', '.join(TRANSFER_BUDGETS)}")
     data = datasets.load("mnist")
-    known = networks(folder, data)
+    networks = load_networks(folder, data)
     images, labels = as_images(data.test.images[:examples]), data.test.labels[:examples]
-    work = [(source, attack) for source in known for attack in attacks]
+    clean = {name: _is_right(network, images, labels) for name, network in networks.items()}
+    pairs = [(source, attack) for source in networks for attack in attacks]
     measured: list[Transferred] = []
-    with progress("transfer", len(work)) as advance:
-        for source, attack in work:
-            for variant, made in examples_of(attack, known[source], images, labels):
-                others = {name: each for name, each in known.items() if name != source}
-                measured += [_given(made, each, (attack, variant, source, name), images, labels)
-                             for name, each in others.items()]  # fmt: skip
+    with progress("transfer", len(pairs)) as advance:
+        for source, attack in pairs:
+            for variant, adversarial in examples_of(attack, networks[source], images, labels):
+                for victim in (name for name in networks if name != source):
+                    attacked = _is_right(networks[victim], adversarial, labels)
+                    measured.append(_transferred(attack, variant, source, victim, clean[victim], attacked))
             advance(1, f"{attack} on {source}")
     return measured
 
 
 def examples_of(attack: str, source: nn.Module, images: Images, labels: Labels) -> Iterator[tuple[str, Images]]:
     """Each variant of ours, and TorchAttacks' where it is installed and has the attack."""
-    budget, made = BUDGETS[attack], {**ATTACKS, **OTHER_ATTACKS}[attack]
+    budget = TRANSFER_BUDGETS[attack]
     for variant, changes in variants_of(attack).items():
         stream = generator(0, "transfer bench", attack)
         keywords = OUR_KEYWORDS[attack](budget) | changes
-        yield variant, made(source, images, labels, eps=budget.eps, **keywords, generator=stream)
+        function = ALL_ATTACKS[attack].function
+        yield variant, function(source, images, labels, eps=budget.eps, **keywords, generator=stream)
     if "torchattacks" in installed() and attack in LIBRARIES["torchattacks"]:
-        yield THEIRS, run_foreign("torchattacks", attack, source, images, labels, budget)
+        yield TORCHATTACKS_ITSELF, run_foreign("torchattacks", attack, source, images, labels, budget)
 
 
 @torch.no_grad()
-def _given(
-    made: Images, victim: nn.Module, names: tuple[str, str, str, str], images: Images, labels: Labels
-) -> Transferred:
-    clean = victim(images).argmax(1) == labels
-    right = (victim(made).argmax(1) == labels) & clean
-    return Transferred(*names, BUDGETS[names[0]].eps, int(clean.sum()), float(right.sum() / clean.sum().clamp_min(1)))
+def _is_right(network: nn.Module, images: Images, labels: Labels) -> Correct:
+    return network(images).argmax(1) == labels
 
 
-def as_record(measured: list[Transferred], examples: dict[str, int]) -> dict[str, Any]:
-    """The content of results/attack_transfer.json. `examples`: attack → images."""
-    return {"rows": as_rows(measured), "examples": examples, "seed": 0, **provenance()}
+def _transferred(attack: str, variant: str, source: str, victim: str, clean: Correct, attacked: Correct) -> Transferred:
+    robust = (attacked & clean).sum() / clean.sum().clamp_min(1)
+    return Transferred(attack, variant, source, victim, TRANSFER_BUDGETS[attack].eps, int(clean.sum()), float(robust))
 
 
-def as_rows(measured: list[Transferred]) -> list[dict[str, Any]]:
-    return [asdict(line) for line in measured]
-
-
-def save(file: Path, measured: list[Transferred], examples: int) -> None:
-    """Writes the rows; those of attacks that were not measured this time stay."""
-    mine = {line.attack for line in measured}
-    stored = json.loads(file.read_text()) if file.exists() else {"rows": [], "examples": {}}
-    kept = [Transferred(**row) for row in stored["rows"] if row["attack"] not in mine and row["attack"] in BUDGETS]
-    counts = stored["examples"] | dict.fromkeys(mine, examples)
-    order = list(BUDGETS)
-    rows = sorted([*measured, *kept], key=lambda line: order.index(line.attack))
-    write_json(file, as_record(rows, {name: counts[name] for name in order if name in counts}))
+def save_transfer(file: Path, measured: list[Transferred], examples: int) -> None:
+    """Writes the content of results/attack_transfer.json; rows of attacks that were not measured this time stay."""
+    attacks = {line.attack for line in measured}
+    saved = json.loads(file.read_text()) if file.exists() else {"rows": [], "examples": {}}
+    others = [row for row in saved["rows"] if row["attack"] not in attacks and row["attack"] in TRANSFER_BUDGETS]
+    counts = saved["examples"] | dict.fromkeys(attacks, examples)
+    order = list(TRANSFER_BUDGETS)
+    rows = sorted([*map(asdict, measured), *others], key=lambda row: order.index(row["attack"]))
+    known = {name: counts[name] for name in order if name in counts}
+    write_json(file, {"rows": rows, "examples": known, "seed": 0, **provenance()})
 
 
 def means(measured: list[Transferred]) -> dict[str, dict[str, float]]:
     """Attack → variant → mean over the pairs of networks, in per cent."""
-    found: dict[str, dict[str, list[float]]] = {}
+    shares: dict[str, dict[str, list[float]]] = {}
     for line in measured:
-        found.setdefault(line.attack, {}).setdefault(line.variant, []).append(100 * line.robust)
+        shares.setdefault(line.attack, {}).setdefault(line.variant, []).append(100 * line.robust)
     return {
         attack: {variant: sum(each) / len(each) for variant, each in variants.items()}
-        for attack, variants in found.items()
+        for attack, variants in shares.items()
     }
 
 
-def printed(measured: list[Transferred]) -> Table:
+def transfer_table(measured: list[Transferred]) -> Table:
     """A table for the terminal: per cent still right, the mean over all pairs of networks."""
     pairs = len(list(permutations({line.source for line in measured} | {line.victim for line in measured}, 2)))
     title = f"Transferred examples: per cent that stays right, mean of {pairs} pairs of source and victim"
-    columns = (FIRST, LAST, BEST, WHOLE, THEIRS)
-    table = Table("attack", *columns, title=title, box=box.SIMPLE_HEAD)
-    for attack, found in means(measured).items():
-        table.add_row(attack, *(f"{found[name]:.1f}" if name in found else "–" for name in columns))
+    table = Table("attack", *VARIANT_COLUMNS, title=title, box=box.SIMPLE_HEAD)
+    for attack, variants in means(measured).items():
+        table.add_row(attack, *(f"{variants[name]:.1f}" if name in variants else "–" for name in VARIANT_COLUMNS))
     return table

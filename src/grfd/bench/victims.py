@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -19,8 +20,7 @@ from grfd.runs import load_weights, write_tensors
 from grfd.seeds import seeded
 from grfd.types import Images, Labels
 
-SHOWN = 60_000
-"""Training images."""
+_TRAINING_IMAGES = 60_000
 
 
 @dataclass(frozen=True)
@@ -45,13 +45,13 @@ def fitted(network: nn.Module, images: Images, labels: Labels, *, epochs: int, e
     batches = [batch for _ in range(epochs) for batch in torch.randperm(len(images)).split(128)]
     with progress("victims", len(batches)) as advance:
         for batch in batches:
-            shown = images[batch]
+            inputs = images[batch]
             if eps:
                 network.eval()
-                shown = pgd(network, shown, labels[batch], eps=eps, step_size=eps / 2, steps=3, active_set=False)
+                inputs = pgd(network, inputs, labels[batch], eps=eps, step_size=eps / 2, steps=3, active_set=False)
                 network.train()
             optimizer.zero_grad()
-            loss = F.cross_entropy(network(shown), labels[batch])
+            loss = F.cross_entropy(network(inputs), labels[batch])
             loss.backward()
             optimizer.step()
             advance(1, "")
@@ -70,29 +70,40 @@ def _residual(images: Images, labels: Labels) -> nn.Module:
     return fitted(SmallResNet(), coloured(images), labels, epochs=1)
 
 
-VICTIMS: dict[str, tuple[Callable[[Images, Labels], nn.Module], Callable[[], nn.Module], Callable, float, float]] = {
-    "lenet5": (_standard, LeNet5, lambda images: images, 18 / 255, 1.0),
-    "lenet5 adversarially trained": (_robust, LeNet5, lambda images: images, 18 / 255, 1.0),
-    "residual net": (_residual, SmallResNet, coloured, 6 / 255, 0.5),
+class _Recipe(NamedTuple):
+    """How a victim is trained, its architecture, what it makes of MNIST's images, and ε in L∞ and in L2."""
+
+    train: Callable[[Images, Labels], nn.Module]
+    architecture: Callable[[], nn.Module]
+    shape: Callable[[Images], Images]
+    eps: float
+    eps_l2: float
+
+
+VICTIM_RECIPES: dict[str, _Recipe] = {
+    "lenet5": _Recipe(_standard, LeNet5, lambda images: images, 18 / 255, 1.0),
+    "lenet5 adversarially trained": _Recipe(_robust, LeNet5, lambda images: images, 18 / 255, 1.0),
+    "residual net": _Recipe(_residual, SmallResNet, coloured, 6 / 255, 0.5),
 }
-"""Name → how it is trained, its architecture, what it makes of MNIST's images, and ε in L∞ and in L2."""
 
 
-def victims(folder: Path, names: tuple[str, ...], examples: int, seed: int = 0) -> dict[str, Victim]:
-    """Trained once, then read from the folder."""
+def load_victims(folder: Path, names: tuple[str, ...], examples: int, seed: int = 0) -> dict[str, Victim]:
+    """Trained once, then read from the folder. Raises `UserError` for an unknown name."""
     data = datasets.load("mnist")
-    found = {}
+    test = data.test.take(examples)
+    victims = {}
     for name in names:
-        if name not in VICTIMS:
-            raise UserError(f"unknown model {name!r}: expected one of {', '.join(VICTIMS)}")
-        train, build, shape, eps, eps_l2 = VICTIMS[name]
+        if name not in VICTIM_RECIPES:
+            raise UserError(f"unknown model {name!r}: expected one of {', '.join(VICTIM_RECIPES)}")
+        recipe = VICTIM_RECIPES[name]
         file = folder / f"{name.replace(' ', '-')}.safetensors"
         if not file.exists():
+            images, labels = data.train.images[:_TRAINING_IMAGES], data.train.labels[:_TRAINING_IMAGES]
             with seeded(seed, "victim", name):
-                network = train(as_images(data.train.images[:SHOWN]), data.train.labels[:SHOWN])
+                network = recipe.train(as_images(images), labels)
             write_tensors(file, network.state_dict())
-        network = build().eval()
+        network = recipe.architecture().eval()
         load_weights(network, file)
-        test = data.test.take(examples)
-        found[name] = Victim(network, Split(shape(as_images(test.images)), test.labels), eps, eps_l2)
-    return found
+        split = Split(recipe.shape(as_images(test.images)), test.labels)
+        victims[name] = Victim(network, split, recipe.eps, recipe.eps_l2)
+    return victims

@@ -1,0 +1,37 @@
+"""Our attacks under the budgets that other libraries' attacks get."""
+
+from collections.abc import Callable
+from typing import Any
+
+from torch import nn
+
+from grfd.attacks import ALL_ATTACKS
+from grfd.bench.libraries import Budget
+from grfd.seeds import generator
+from grfd.types import Images, Labels
+
+OUR_KEYWORDS: dict[str, Callable[[Budget], dict[str, Any]]] = {
+    "fgsm": lambda b: {},
+    **{
+        name: lambda b: {"step_size": b.step_size, "steps": b.steps}
+        for name in ("pgd", "bim", "eotpgd", "mifgsm", "vmifgsm")
+    },
+    "rfgsm": lambda b: {"steps": b.steps},
+    **{name: lambda b: {"steps": b.steps} for name in ("apgd_ce", "apgd_dlr", "apgd_t", "fab", "fab_t")},
+    "square": lambda b: {"n_queries": b.queries},
+    "aa": lambda b: {"steps": b.steps, "n_queries": b.queries},
+    "aa_torchattacks": lambda b: {},
+    "cw": lambda b: {"steps": b.steps},
+    "pixle": lambda b: {},
+}
+"""Our attack → its keywords under a budget."""
+
+
+def run_ours(attack: str, model: nn.Module, images: Images, labels: Labels, budget: Budget) -> Images:
+    """Our attack (" l2" behind its name where it is not L∞) under the budget."""
+    name = attack.removesuffix(" l2")
+    entry = ALL_ATTACKS[name]
+    norm = {"norm": budget.norm} if "l2" in entry.norms else {}
+    keywords = OUR_KEYWORDS[name](budget) | norm
+    stream = generator(budget.seed, "bench", attack)
+    return entry.function(model, images, labels, eps=budget.eps, **keywords, generator=stream)
