@@ -4,7 +4,7 @@ import pytest
 import torch
 from hypothesis import strategies as st
 
-from grfd.data import DATASETS, Data, Split, as_images, checked, from_tensors, load
+from grfd.data import DATASETS, Data, Dataset, Split, as_images, checked, from_tensors, load
 from grfd.errors import UserError
 
 
@@ -268,6 +268,7 @@ def test_unknown_dataset_lists_the_known_ones() -> None:
 
 def test_load_checks_what_the_loader_returns(monkeypatch: pytest.MonkeyPatch) -> None:
     split = Split(spoilt(2.0), labels(0, 1, 1, 0))
-    monkeypatch.setitem(DATASETS, "bad", lambda directory: Data("bad", split, split, ("0", "1"), "test"))
+    bad = Data("bad", split, split, ("0", "1"), "test")
+    monkeypatch.setitem(DATASETS, "bad", Dataset("bad", lambda directory: bad))
     with pytest.raises(UserError, match="dataset 'bad', train image 2"):
         load("bad")

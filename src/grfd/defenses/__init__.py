@@ -41,12 +41,20 @@ from grfd.training.job import Job
 
 
 class DefenseModule(Protocol):
-    """A file of this folder. `FILES`: what `fit` leaves in the run folder; `Recipe`: its settings, a dataclass.
+    """A file of this folder: all that fitting, loading, tables and pages need to know of a defense.
 
-    A file may also define `check(recipe, data, config)`, which raises `UserError` before anything is written.
-    `GREY` and `COLOUR`: the literature's values of those settings that are None, for grey images and for colour.
+    `TITLE`: as tables print it. `FILES`: what `fit` leaves in the run folder. `LITERATURE`: what evaluations that hold
+    found of it, in a sentence; not at the budgets of Table 1, nor all on MNIST; "" where there is none.
+    `Recipe`: its settings, a dataclass. `GREY` and `COLOUR`: the literature's values of those that are None, for grey
+    images and for colour.
+    A file may also define `NARROW_TITLE`, the title broken into lines, and `check(recipe, data, config)`, which raises
+    `UserError` before anything is written.
     """
 
+    @property
+    def TITLE(self) -> str: ...
+    @property
+    def LITERATURE(self) -> str: ...
     @property
     def FILES(self) -> tuple[str, ...]: ...
     @property

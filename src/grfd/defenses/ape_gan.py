@@ -28,7 +28,9 @@ from grfd.training.loop import Optimisation, Terms, fit_objective
 from grfd.types import Images, Labels, Logits
 
 NAME = "ape-gan"
+TITLE = "APE-GAN"
 FILES = (f"{NAME}.safetensors", "standard.safetensors")
+LITERATURE = "broken end to end (Carlini and Wagner 2017, arXiv:1711.08478)."
 GREY: dict[str, Any] = {"eps": 0.15, "epochs": 2}
 COLOUR: dict[str, Any] = {"eps": 0.01, "epochs": 30}
 

@@ -17,7 +17,12 @@ from grfd.training.classification import load_classifier, train_classifier
 from grfd.training.job import Job
 
 NAME = "bit-depth"
+TITLE = "B-DR"
 FILES = (f"recipes/{NAME}.json", "standard.safetensors")
+LITERATURE = (
+    "on CIFAR-10 at 4/255, discretised networks fall to 97 % of the attacks, as undefended ones do "
+    "(google-research/selfstudy-adversarial-robustness). On MNIST, with 1 bit, only pixels within ε of 0.5 can change."
+)
 GREY: dict[str, Any] = {"bits": 1}
 COLOUR: dict[str, Any] = {"bits": 5}
 

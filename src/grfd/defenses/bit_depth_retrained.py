@@ -13,9 +13,11 @@ from grfd.training.classification import Classification, classifier_optimisation
 from grfd.training.job import Job
 
 NAME = "bit-depth-retrained"
+TITLE = "B-DR, retrained"
 FILES = (f"{NAME}.safetensors",)
+LITERATURE = ""
 
-__all__ = ["COLOUR", "FILES", "GREY", "NAME", "Recipe", "fit", "load"]
+__all__ = ["COLOUR", "FILES", "GREY", "LITERATURE", "NAME", "TITLE", "Recipe", "fit", "load"]
 
 
 def _squeezed(classifier: nn.Module, bits: int | None) -> Squeezed:

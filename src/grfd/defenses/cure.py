@@ -17,7 +17,9 @@ from grfd.training.loop import Terms
 from grfd.types import Images, Labels
 
 NAME = "cure"
+TITLE = "CURE"
 FILES = (f"{NAME}.safetensors",)
+LITERATURE = "CIFAR-10, 8/255: 38.5 % under AutoAttack, at 83.1 % clean (RobustBench)."
 GREY: dict[str, float] = {}
 COLOUR: dict[str, float] = {}
 

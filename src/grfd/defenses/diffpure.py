@@ -35,7 +35,10 @@ from grfd.training.loop import Terms, fit_objective
 from grfd.types import Images, Labels, Logits
 
 NAME = "diffpure"
+TITLE = "DiffPure-DDPM (small)"
+NARROW_TITLE = "DiffPure-\nDDPM (small)"
 FILES = (f"{NAME}.safetensors", "standard.safetensors")
+LITERATURE = "about 24 % on CIFAR-10 with its randomness held fixed (arXiv:2505.22839)."
 GREY: dict[str, Any] = {"widths": (32, 64, 64), "epochs": 5}
 COLOUR: dict[str, Any] = {"widths": (64, 128, 128), "epochs": 100}
 

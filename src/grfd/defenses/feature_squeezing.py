@@ -19,7 +19,11 @@ from grfd.training.job import Job
 from grfd.types import Images
 
 NAME = "feature-squeezing"
+TITLE = "F.S."
 FILES = (f"recipes/{NAME}.json", "standard.safetensors")
+LITERATURE = (
+    "on CIFAR-10 at 4/255, blurred networks fall to 95 % and discretised ones to 97 % of the attacks (the same source)."
+)
 GREY: dict[str, Any] = {"bits": 1, "smooth": False}
 COLOUR: dict[str, Any] = {"bits": 5, "smooth": True}
 

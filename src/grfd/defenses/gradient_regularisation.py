@@ -22,7 +22,12 @@ from grfd.training.loop import Terms
 from grfd.types import Images, Labels, Logits, PerExample
 
 NAME = "gradient-regularisation"
+TITLE = "G.R."
 FILES = (f"{NAME}.safetensors",)
+LITERATURE = (
+    "no code of the original is public, so ours is a reconstruction; its nearest relatives "
+    "keep 0.3 % (JARN) and 38.5 % (CURE) under AutoAttack on CIFAR-10 at 8/255 (RobustBench)."
+)
 GREY: dict[str, float] = {}
 COLOUR: dict[str, float] = {}
 

@@ -15,7 +15,9 @@ from grfd.training.job import Job
 from grfd.types import Features, Images, Logits
 
 NAME = "grfd"
+TITLE = "GRFD"
 FILES = ("lvcvae.safetensors", "target.safetensors")
+LITERATURE = ""
 GREY: dict[str, Any] = {}
 COLOUR: dict[str, Any] = {}
 

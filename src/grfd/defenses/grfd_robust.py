@@ -37,7 +37,9 @@ from grfd.training.loop import Terms
 from grfd.types import Features, Images, Labels, Latents, Logits, PerExample
 
 NAME = "grfd-robust"
+TITLE = "GRFD, robust"
 FILES = (f"{NAME}.safetensors",)
+LITERATURE = ""
 
 GREY: dict[str, Any] = {"eps": 0.14, "step_size": 0.07, "steps": 3, "epochs": 20}
 COLOUR: dict[str, Any] = {"eps": 8 / 255, "step_size": 4 / 255, "steps": 3, "epochs": 30}

@@ -28,7 +28,12 @@ from grfd.training.loop import Terms
 from grfd.types import Features, Images, Labels, Logits
 
 NAME = "randomized-smoothing"
+TITLE = "R.S."
 FILES = (f"{NAME}.safetensors",)
+LITERATURE = (
+    "certified on CIFAR-10 with σ = 0.25, within 1, 2 and 4/255: 62.2, 47.0 and 19.6 %, at "
+    "74.8 % clean (logs of Cohen et al. 2019, arXiv:1902.02918)."
+)
 GREY: dict[str, float] = {"epochs": 20}
 COLOUR: dict[str, float] = {"epochs": 90}
 

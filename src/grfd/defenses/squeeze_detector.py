@@ -27,7 +27,9 @@ from grfd.training.job import Job
 from grfd.types import Images, Logits, PerExample
 
 NAME = "squeeze-detector"
+TITLE = "F.S., detector"
 FILES = (f"recipes/{NAME}.json", f"{NAME}.json", "standard.safetensors")
+LITERATURE = ""
 GREY: dict[str, Any] = {"bits": 1, "smooth": False}
 COLOUR: dict[str, Any] = {"bits": 5, "smooth": True}
 

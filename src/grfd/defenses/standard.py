@@ -10,7 +10,11 @@ from grfd.training.classification import load_classifier, train_classifier
 from grfd.training.job import Job
 
 NAME = "standard"
+TITLE = "standard"
 FILES = (f"{NAME}.safetensors",)
+LITERATURE = ""
+SECOND = "second-standard"
+SECOND_TITLE = "2nd standard"
 GREY: dict[str, Any] = {}
 COLOUR: dict[str, Any] = {}
 
@@ -32,9 +36,9 @@ def load(job: Job) -> nn.Module:
 
 def fit_second(job: Job) -> None:
     """Another standard model, of other random streams: what transfer alone does to a model without any defense."""
-    train_classifier(job, "second-standard")
+    train_classifier(job, SECOND)
 
 
 def load_second(job: Job) -> nn.Module:
     """The second standard model, in eval mode."""
-    return load_classifier(job, "second-standard")
+    return load_classifier(job, SECOND)

@@ -6,19 +6,12 @@ from pathlib import Path
 from typing import Any
 
 from grfd.attacks import ALL_ATTACKS
+from grfd.data import DATASETS
+from grfd.defenses import DEFENSES, standard
 from grfd.errors import UserError
 from grfd.evaluation.checks import Check
 from grfd.evaluation.protocols import PROTOCOLS
 from grfd.evaluation.records import Record, read_records, worst_case
-
-DATA_NAMES = {"mnist": "MNIST", "cifar10": "CIFAR-10", "cifar100": "CIFAR-100"}
-MODEL_NAMES = {"standard": "standard", "second-standard": "2nd standard", "bit-depth": "B-DR",
-               "bit-depth-retrained": "B-DR, retrained", "feature-squeezing": "F.S.",
-               "squeeze-detector": "F.S., detector", "cd-vae": "CD-VAE",
-               "randomized-smoothing": "R.S.", "gradient-regularisation": "G.R.", "ape-gan": "APE-GAN",
-               "diffpure": "DiffPure-DDPM (small)", "grfd": "GRFD",
-               "grfd-robust": "GRFD, robust", "pgd-at": "PGD-AT", "trades": "TRADES", "cure": "CURE"}  # fmt: skip
-"""In the order of the paper's Table 3, then ours, then the yardsticks that it leaves out."""
 
 
 def column_titles() -> dict[str, str]:
@@ -31,6 +24,22 @@ def narrow_titles() -> dict[str, str]:
     """The same, broken into lines where a table would not fit 80 columns otherwise."""
     broken = {name: entry.narrow_title for name, entry in ALL_ATTACKS.items() if entry.narrow_title}
     return column_titles() | broken | {"worst": "worst\ncase"}
+
+
+def model_titles() -> dict[str, str]:
+    """Model → its title, in the order of a table: the standard models, then the defenses of the registry."""
+    defenses = {name: module.TITLE for name, module in DEFENSES.items()}
+    return {standard.NAME: standard.TITLE, standard.SECOND: standard.SECOND_TITLE, **defenses}
+
+
+def narrow_model_titles() -> dict[str, str]:
+    """The same, broken into lines where a table would not fit 80 columns otherwise."""
+    return model_titles() | {name: getattr(module, "NARROW_TITLE", module.TITLE) for name, module in DEFENSES.items()}
+
+
+def data_titles() -> dict[str, str]:
+    """Data set → its title."""
+    return {name: entry.title for name, entry in DATASETS.items()}
 
 
 @dataclass(frozen=True)
@@ -72,7 +81,7 @@ def rows(folder: Path) -> list[Row]:
     groups: dict[tuple[str, str], dict[str, Record]] = {}
     for (model, protocol, attack), record in read_records(folder).items():
         groups.setdefault((model, protocol), {})[attack] = record
-    known = [(model, protocol) for protocol in PROTOCOLS for model in MODEL_NAMES]
+    known = [(model, protocol) for protocol in PROTOCOLS for model in model_titles()]
     order = [*known, *(key for key in groups if key not in known)]
     return [row for key in order if key in groups for row in _rows(*key, groups[key])]
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from grfd import runs
 from grfd.errors import UserError
-from grfd.evaluation.numbers import MODEL_NAMES, Row, column_titles, columns, grid, rows, usual
+from grfd.evaluation.numbers import Row, column_titles, columns, grid, model_titles, rows, usual
 from grfd.evaluation.protocols import PROTOCOLS
 from grfd.evaluation.records import read_records, read_settings
 from grfd.evaluation.spread import spread, values
@@ -168,7 +168,7 @@ def _table(numbers: list[Row]) -> str:
     for (protocol, model), cells in grid(numbers).items():
         images = usual(cells)
         texts = [cell(cells.get(name), images) for name in shown]
-        lines.append([f"`{protocol}`", MODEL_NAMES.get(model, model), *texts, f"{images:,}"])
+        lines.append([f"`{protocol}`", model_titles().get(model, model), *texts, f"{images:,}"])
     return _sheet(shown, [*lines, *_paper(shown, numbers)])
 
 
@@ -188,7 +188,7 @@ def likeness(numbers: list[Row]) -> str:
     if not lines:
         return ""
     texts = [
-        [f"`{protocol}`", MODEL_NAMES.get(model, model), f"{mean:.1f}",
+        [f"`{protocol}`", model_titles().get(model, model), f"{mean:.1f}",
          ", ".join(f"{column_titles()[name]} {value:+.1f}" for name, value in differences.items())]
         for mean, protocol, model, differences in sorted(lines, key=lambda line: line[0])
     ]  # fmt: skip
@@ -221,7 +221,7 @@ def _spread(folders: list[Path]) -> str:
     lines = []
     for key, first in grids[0].items():
         texts = [spread(values(grids, *key, name)) for name in shown]
-        lines.append([f"`{key[0]}`", MODEL_NAMES.get(key[1], key[1]), *texts, f"{usual(first):,}"])
+        lines.append([f"`{key[0]}`", model_titles().get(key[1], key[1]), *texts, f"{usual(first):,}"])
     return _sheet(shown, [*lines, *_paper(shown, numbers)])
 
 

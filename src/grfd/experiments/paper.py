@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 
 from grfd.attacks import TABLE_1_ATTACKS
-from grfd.evaluation.numbers import MODEL_NAMES, Row
+from grfd.evaluation.numbers import Row, model_titles
 
 PAPER_ATTACKS = tuple("aa_torchattacks" if name == "aa" else name for name in TABLE_1_ATTACKS)
 """The five as the paper most probably ran them, with TorchAttacks: its AutoAttack takes ten steps."""
@@ -76,27 +76,8 @@ FIGURE_4B: dict[int, dict[str, float]] = {10: {"none": 95.20, "average": 87.32},
 NAMES = {"standard": "None"}
 """What the paper calls a model, where we call it otherwise."""
 
-LITERATURE: dict[str, str] = {
-    "bit-depth": "on CIFAR-10 at 4/255, discretised networks fall to 97 % of the attacks, as undefended ones do "
-    "(google-research/selfstudy-adversarial-robustness). On MNIST, with 1 bit, only pixels within ε of 0.5 can change.",
-    "feature-squeezing": "on CIFAR-10 at 4/255, blurred networks fall to 95 % and discretised ones to 97 % of the "
-    "attacks (the same source).",
-    "randomized-smoothing": "certified on CIFAR-10 with σ = 0.25, within 1, 2 and 4/255: 62.2, 47.0 and 19.6 %, at "
-    "74.8 % clean (logs of Cohen et al. 2019, arXiv:1902.02918).",
-    "gradient-regularisation": "no code of the original is public, so ours is a reconstruction; its nearest relatives "
-    "keep 0.3 % (JARN) and 38.5 % (CURE) under AutoAttack on CIFAR-10 at 8/255 (RobustBench).",
-    "ape-gan": "broken end to end (Carlini and Wagner 2017, arXiv:1711.08478).",
-    "diffpure": "about 24 % on CIFAR-10 with its randomness held fixed (arXiv:2505.22839).",
-    "cd-vae": "no table of robust accuracy under an attacker who knows the defense was found.",
-    "pgd-at": "MNIST, ε = 0.3: 88.5 % under AutoAttack (Croce and Hein 2020, arXiv:2003.01690).",
-    "trades": "MNIST, ε = 0.3: 92.8 % under AutoAttack (the same).",
-    "cure": "CIFAR-10, 8/255: 38.5 % under AutoAttack, at 83.1 % clean (RobustBench).",
-}
-"""What evaluations that hold found; not at the budgets of Table 1, nor all on MNIST."""
-
-
 def published(numbers: Iterable[Row], dataset: str) -> dict[str, dict[str, float]]:
     """The paper's rows of Table 3 for the models that are there, under the paper's names."""
     there = {row.model for row in numbers}
     found = {model: row for model, row in TABLE_3.get(dataset, {}).items() if model in there}
-    return {NAMES.get(model, MODEL_NAMES[model]): row for model, row in found.items()}
+    return {NAMES.get(model, model_titles()[model]): row for model, row in found.items()}

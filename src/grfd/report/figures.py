@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from grfd.errors import UserError
-from grfd.evaluation.numbers import MODEL_NAMES
+from grfd.evaluation.numbers import model_titles
 from grfd.report.style import COLUMN, saved, styled
 
 
@@ -75,10 +75,10 @@ def gallery(folder: Path) -> list[Path]:
         raise UserError(f"{source} is not there: run grfd evaluate first")
     with np.load(source, allow_pickle=False) as stored:
         arrays = {name: stored[name] for name in stored.files}
-    names = [name for name in MODEL_NAMES if f"{name}.seen" in arrays]
+    names = [name for name in model_titles() if f"{name}.seen" in arrays]
     count = len(arrays["labels"])
     lines = [
-        Line(MODEL_NAMES[name], [panel for index in range(count) for panel in _four(arrays, name, index)])
+        Line(model_titles()[name], [panel for index in range(count) for panel in _four(arrays, name, index)])
         for name in names
     ]
     return saved(_mosaic(lines, count * PANELS), folder / "gallery")

@@ -3,10 +3,7 @@
 from rich import box
 from rich.table import Table
 
-from grfd.evaluation.numbers import MODEL_NAMES, Row, columns, grid, narrow_titles, usual
-
-NARROW = {"diffpure": "DiffPure-\nDDPM (small)"}
-"""Narrower, so that the table fits eighty columns."""
+from grfd.evaluation.numbers import Row, columns, grid, narrow_model_titles, narrow_titles, usual
 
 
 def cell(row: Row | None, images: int) -> str:
@@ -31,7 +28,7 @@ def results_table(numbers: list[Row], published: dict[str, dict[str, float]]) ->
         texts = [cell(cells.get(name), images).replace(" ", "\n").replace(",000)", "k)") for name in shown]
         style = "bold" if protocol == "adaptive" else ""
         label = protocol if protocol != last else ""
-        table.add_row(label, NARROW.get(model, MODEL_NAMES.get(model, model)), *texts, f"{images:,}", style=style)
+        table.add_row(label, narrow_model_titles().get(model, model), *texts, f"{images:,}", style=style)
         last = protocol
     table.add_section()
     for method, accuracies in published.items():

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from grfd.evaluation.numbers import DATA_NAMES, column_titles, rows
+from grfd.evaluation.numbers import column_titles, data_titles, rows
 from grfd.evaluation.records import path_of, read_record
 from grfd.evaluation.stored import read_checks
 from grfd.experiments.robust.numbers import (
@@ -119,7 +119,7 @@ def _told(folders: Sequence[Path]) -> str:
     config = config_of(folders)
     images = max(row.examples for row in rows(folders[0]))
     epochs = f"stage I of {config['epochs']} epochs where one starts from it"
-    return f"{DATA_NAMES[config['data']]}, {_seeds(folders)}, {images:,} images, {epochs}"
+    return f"{data_titles()[config['data']]}, {_seeds(folders)}, {images:,} images, {epochs}"
 
 
 def _seeds(folders: Sequence[Path]) -> str:

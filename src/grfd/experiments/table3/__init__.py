@@ -30,7 +30,7 @@ from grfd.data.record import Split, as_images
 from grfd.defenses import DEFENSES, is_fitted, smoothing
 from grfd.evaluation import records
 from grfd.evaluation.attacker import Attempt, predictions
-from grfd.evaluation.numbers import MODEL_NAMES, rows
+from grfd.evaluation.numbers import model_titles, rows
 from grfd.evaluation.protocols import craft
 from grfd.experiments.cells import Cell
 from grfd.experiments.paper import published
@@ -186,9 +186,10 @@ def show(out: Path, scale: str, seeds: int) -> list[Table | str]:
             shown.append(
                 f"R.S., per cent certified (and left by an attack) within a Euclidean radius of {told(folder)}"
             )
+        titles = model_titles()
         table = Table("defense", "fit, minutes", "answer, ms an image", box=box.SIMPLE_HEAD)
         for name, taken in json.loads((folder / "times.json").read_text()).items():
-            table.add_row(MODEL_NAMES[name], f"{taken['fit_seconds'] / 60:.1f}", f"{taken['answer_milliseconds']:.2f}")
+            table.add_row(titles[name], f"{taken['fit_seconds'] / 60:.1f}", f"{taken['answer_milliseconds']:.2f}")
         shown.append(table)
     return shown
 

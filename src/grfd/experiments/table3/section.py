@@ -7,14 +7,15 @@ from pathlib import Path
 import numpy as np
 
 from grfd.attacks import TABLE_1_ATTACKS
+from grfd.defenses import DEFENSES
 from grfd.evaluation.case import CONTROL
-from grfd.evaluation.numbers import DATA_NAMES, MODEL_NAMES, Row, column_titles, grid, rows, usual
+from grfd.evaluation.numbers import Row, column_titles, data_titles, grid, model_titles, rows, usual
 from grfd.evaluation.protocols import PROTOCOLS, Protocol
 from grfd.evaluation.spread import Grid, spread, values
 from grfd.evaluation.stored import read_checks, read_evaluation
 from grfd.experiments import none_row_section as none_row
 from grfd.experiments import sources_section as sources
-from grfd.experiments.paper import LITERATURE, TABLE_3
+from grfd.experiments.paper import TABLE_3
 from grfd.experiments.table3.certificates import RADII, certified_accuracy
 from grfd.report.sheets import Sheet, markdown
 
@@ -59,7 +60,7 @@ def small_section(results: Path, data: str) -> list[str]:
         model: " / ".join(f"{value:.2f}" for value in TABLE_3[data][model].values()) for model in ("standard", "grfd")
     }
     head = SMALL.format(
-        title=DATA_NAMES[data], data=data, seeds=_seeds(grids), images=evaluation["images"], none=paper["standard"],
+        title=data_titles()[data], data=data, seeds=_seeds(grids), images=evaluation["images"], none=paper["standard"],
         grfd=paper["grfd"], model=config["model"], epochs=config["epochs"],
         classifier_epochs=config["classifier_epochs"],
     )  # fmt: skip
@@ -84,11 +85,11 @@ def section(results: Path) -> list[str]:
 
 
 def _models(grids: list[Grid]) -> list[str]:
-    return [model for model in MODEL_NAMES if any(key[1] == model for each in grids for key in each)]
+    return [model for model in model_titles() if any(key[1] == model for each in grids for key in each)]
 
 
 def _seeds(grids: list[Grid]) -> str:
-    several = [MODEL_NAMES[model] for model in _models(grids) if len(values(grids, "transfer", model, "none")) > 1]
+    several = [model_titles()[model] for model in _models(grids) if len(values(grids, "transfer", model, "none")) > 1]
     if not several:
         return "One seed."
     return f"Mean ± standard deviation over {len(grids)} seeds for {', '.join(several)}; one seed for the others."
@@ -102,7 +103,7 @@ def _table(grids: list[Grid], protocol: str, published: dict[str, dict[str, floa
             continue
         paper = published.get(model, {})
         texts = [_cell(values(grids, protocol, model, name), paper.get(name)) for name in SHOWN]
-        lines.append([MODEL_NAMES[model], *texts, _images(found)])
+        lines.append([model_titles()[model], *texts, _images(found)])
     return markdown(Sheet(["model", *(column_titles()[name] for name in SHOWN), "images"], lines))
 
 
@@ -127,10 +128,10 @@ def _flags(folders: list[Path], grids: list[Grid]) -> str:
     flagged = [check for check in checks if check.flagged]
     grouped: dict[tuple[str, str], list[str]] = {}
     for each in flagged:
-        grouped.setdefault((MODEL_NAMES[each.model], each.name), []).append(each.detail)
+        grouped.setdefault((model_titles()[each.model], each.name), []).append(each.detail)
     lines = [f"- {model}: {name}: {_once(details)}" for (model, name), details in grouped.items()]
     seen = {check.model for check in checks}
-    missing = [MODEL_NAMES[model] for model in _models(grids) if model not in seen and model != CONTROL]
+    missing = [model_titles()[model] for model in _models(grids) if model not in seen and model != CONTROL]
     told = f"Masking checks: {len(checks)} made, {len(flagged)} flagged."
     return "\n".join([told + (f" Not checked: {', '.join(missing)}." if missing else ""), *lines])
 
@@ -148,9 +149,9 @@ def _verdicts(grids: list[Grid]) -> str:
         told = [_against(grids, model, paper)] if paper else ["not in the paper."]
         if not paper:
             told.append(_ours(grids, model))
-        if model in LITERATURE:
-            told.append(f"Literature: {LITERATURE[model]}")
-        lines.append(f"- **{MODEL_NAMES[model]}**: " + " ".join(text for text in told if text))
+        if model in DEFENSES and DEFENSES[model].LITERATURE:
+            told.append(f"Literature: {DEFENSES[model].LITERATURE}")
+        lines.append(f"- **{model_titles()[model]}**: " + " ".join(text for text in told if text))
     return "\n".join(lines)
 
 
@@ -198,7 +199,7 @@ def _costs(folder: Path) -> str:
     lines = []
     for model, taken in json.loads((folder / "times.json").read_text()).items():
         minutes, each = taken["fit_seconds"] / 60, taken["answer_milliseconds"]
-        lines.append([MODEL_NAMES[model], f"{minutes:.1f}", f"{each:.3f}"])
+        lines.append([model_titles()[model], f"{minutes:.1f}", f"{each:.3f}"])
     machine = json.loads((folder / "config.json").read_text())["machine"]
     about = f"{machine['processors']} processors, no GPU; of a random defense one draw, of its many."
     return "\n\n".join([markdown(Sheet(["model", "fit, minutes", "an answer, ms an image"], lines)), about])
