@@ -11,6 +11,10 @@ from types import ModuleType
 import pytest
 
 from grfd import cli
+from grfd.evaluation import numbers
+from grfd.experiments.paper import TABLE_3
+from grfd.report.method_figure import draw_method
+from grfd.report.sheets import Sheet, markdown
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -35,6 +39,37 @@ def working_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.delitem(sys.modules, "mine", raising=False)
     return tmp_path
+
+
+def first_table() -> str:
+    """The README's five rows: the paper's number, and ours by what the attacker knows."""
+    cells = numbers.grid(numbers.rows(ROOT / "results/mnist-lenet5"))
+    printed = {name: f"{value:.1f}" for name, value in TABLE_3["mnist"]["grfd"].items()}
+    rows = [["GRFD, printed in the paper", "not stated", *(printed.get(name, "–") for name in SHOWN)]]
+    for title, model, protocol in (
+        ("**no defense**, another network", "second-standard", "transfer"),
+        ("GRFD", "grfd", "transfer"),
+        ("**no defense**", "standard", "adaptive"),
+        ("GRFD", "grfd", "adaptive"),
+    ):
+        line = cells[protocol, model]
+        assert {line[name].examples for name in SHOWN} == {1000}
+        rows.append([title, KNOWN[protocol], *(f"{100 * line[name].accuracy:.1f}" for name in SHOWN)])
+    header = ["model", "what the attacker has", "clean", "FGSM", "PGD", "AA", "worst case"]
+    return markdown(Sheet(header, rows, left=2))
+
+
+SHOWN = ("none", "fgsm", "pgd", "aa", "worst")
+KNOWN = {"transfer": "a network of their own (`transfer`)", "adaptive": "the whole model (`adaptive`)"}
+
+
+def test_the_readmes_first_table_follows_from_committed_records() -> None:
+    assert first_table() in (ROOT / "README.md").read_text()
+
+
+def test_the_method_is_drawn_as_committed(tmp_path: Path) -> None:
+    for file in draw_method(tmp_path):
+        assert file.read_bytes() == (DOCS / file.name).read_bytes(), f"run grfd page to draw {file.name}"
 
 
 def test_the_tutorial_runs_as_it_is_written(
@@ -78,6 +113,16 @@ def test_a_page_becomes_a_notebook_block_by_block() -> None:
     assert ["".join(cell["source"]) for cell in cells] == [
         "# A", "!grfd data --help", "b", "%%writefile f.py\n# f.py\nx = 1", "```console\nmake\n```",
     ]  # fmt: skip
+
+
+ABBREVIATION = re.compile(r"\b[A-Z][A-Za-z]*[A-Z][A-Z0-9]*(?:-[A-Z0-9]+)*\b")
+
+
+def test_every_abbreviation_of_the_readme_is_in_the_glossary() -> None:
+    text = re.sub(r"\(https?:[^)]*\)|`[^`]*`", "", FENCE.sub("", (ROOT / "README.md").read_text()))
+    explained = (DOCS / "glossary.md").read_text()
+    missing = {word for word in ABBREVIATION.findall(text) if not re.search(rf"^\| [^|]*\b{word}\b", explained, re.M)}
+    assert missing <= {"README", "CHANGELOG", "SECURITY", "CONTRIBUTING", "CITATION"}
 
 
 PAGES = sorted([*ROOT.glob("*.md"), *DOCS.glob("*.md")])

@@ -20,6 +20,11 @@ def _plain(text: str) -> str:
     return re.sub(r"(?<!\\)([*|]|(?<=\w)_(?!\w))", r"\\\1", text)
 
 
+def uninteresting(app: Sphinx, what: str, name: str, value: Any, skip: bool, options: Any) -> bool | None:
+    """Leaves out the fields of named tuples, which Python documents as numbers; None keeps what Sphinx has decided."""
+    return True if (getattr(value, "__doc__", None) or "").startswith("Alias for field number") else None
+
+
 def readable(annotation: Any, config: Any) -> str | None:
     """A tensor by its type and its axes, as in the source, and a limited number as a number; None for all else."""
     if hasattr(annotation, "dim_str") and hasattr(annotation, "dtype"):
@@ -31,5 +36,6 @@ def readable(annotation: Any, config: Any) -> str | None:
 
 def setup(app: Sphinx) -> dict[str, Any]:
     app.connect("autodoc-process-docstring", escaped, priority=100)
+    app.connect("autodoc-skip-member", uninteresting)
     app.connect("config-inited", lambda app, config: setattr(config, "typehints_formatter", readable))
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -48,6 +48,9 @@ COPIED = ("CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md")
 """Pages of the repository's root, which the site shows too."""
 LINK = re.compile(r"\[([^\]]+)\]\(([^)\s]+)\)")
 ROOT_LINK = re.compile(r"\]\(\.\./(CONTRIBUTING|CHANGELOG|SECURITY)\.md")
+PICTURE = re.compile(
+    r'<picture>.*?srcset="(?P<dark>[^"]+)".*?alt="(?P<alt>[^"]+)"\s+src="(?P<light>[^"]+)".*?</picture>', re.DOTALL
+)
 ROOT = Path(__file__).parents[2]
 
 
@@ -178,7 +181,7 @@ def registries() -> str:
         "[Judging your own classifier](../own-model.md) says what to do about each.",
         table(["check", "what it looks for"], [[name, first_line(probe)] for name, probe in PROBES.items()]),
         "## Data sets",
-        table(["name", "what it is"], [[f"`{name}`", first_line(load)] for name, load in DATASETS.items()]),
+        table(["name", "what it is"], [[f"`{name}`", first_line(entry.load)] for name, entry in DATASETS.items()]),
         "## Target models",
         "Besides these, `wrn-DEPTH-WIDTH[-dropout-RATE]`, `timm/NAME`, and `package.module:factory` of your own.",
         table(["name", "what it is"], [[f"`{name}`", first_line(make)] for name, make in MODELS.items()]),
@@ -265,8 +268,19 @@ def _relinked(text: str, target: str) -> str:
 
 
 def into_the_site(app: Sphinx, name: str, source: list[str]) -> None:
-    """A page of docs/ that links to one of the root, which is right where the repository is read, links to its copy."""
-    source[0] = ROOT_LINK.sub(lambda match: f"](generated/{match[1].lower()}.md", source[0])
+    """What is written for a reader of the repository, as the site needs it.
+
+    A link to a page of the root leads to its copy. A picture in two versions follows the theme that the reader has
+    chosen for the site.
+    """
+    text = ROOT_LINK.sub(lambda match: f"](generated/{match[1].lower()}.md", source[0])
+    source[0] = PICTURE.sub(_in_both_themes, text)
+
+
+def _in_both_themes(match: re.Match[str]) -> str:
+    files = {"only-dark": match["dark"], "only-light": match["light"]}
+    parts = [f"```{{image}} {file}\n:alt: {match['alt']}\n:class: {theme}\n```" for theme, file in files.items()]
+    return "\n\n".join(parts)
 
 
 # the build
