@@ -1,9 +1,7 @@
 """A moving average of weights beside the ones that are trained (Polyak and Juditsky 1992, with exponential weights)."""
 
-from copy import deepcopy
-
-import torch
 from torch import nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from grfd.training.loop import Terms
 from grfd.types import Features, Labels
@@ -18,20 +16,18 @@ class Averaged(nn.Module):
 
     def __init__(self, objective: nn.Module, model: nn.Module, decay: float) -> None:
         super().__init__()
+        averaged = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(decay))
+        averaged.n_averaged.fill_(1)  # the average starts as the model: a resumed one must not start anew from it
         self.objective = objective
-        self.average = deepcopy(model).requires_grad_(False)
-        self.decay = decay
-        self._model = [model]  # in a list: it is the objective's, and must not be registered twice
+        self.average = averaged.module.requires_grad_(False)
+        # in a tuple: the model is the objective's and the average is registered already, neither must be so twice
+        self._pair = (averaged, model)
 
     def forward(self, images: Features, labels: Labels, progress: float) -> Terms:
         self.follow()  # what the last step has made of the weights: this step is still to come
         return self.objective(images, labels, progress)
 
-    @torch.no_grad()
     def follow(self) -> None:
         """One step of the average."""
-        (model,) = self._model
-        for weight, trained in zip(self.average.parameters(), model.parameters(), strict=True):
-            weight.lerp_(trained.detach(), 1 - self.decay)
-        for buffer, now in zip(self.average.buffers(), model.buffers(), strict=True):
-            buffer.copy_(now)
+        averaged, model = self._pair
+        averaged.update_parameters(model)
