@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from grfd.attacks import ATTACKS, OTHER_ATTACKS
+from grfd.attacks import ALL_ATTACKS
 
 
 def _small_net(classes: int = 10, channels: int = 1, size: int = 8, dtype: torch.dtype = torch.float32) -> nn.Module:
@@ -57,7 +57,7 @@ STRONG = {
 
 
 def _attack(name: str, model: Callable[[Tensor], Tensor], images: Tensor, labels: Tensor, **keywords: Any) -> Tensor:
-    attack = {**ATTACKS, **OTHER_ATTACKS}[name]
+    attack = ALL_ATTACKS[name].function
     keywords = {"eps": 0.05, "generator": torch.Generator().manual_seed(0)} | keywords
     small = SMALL | {"step_size": keywords["eps"] / 2}
     taken = inspect.signature(attack).parameters

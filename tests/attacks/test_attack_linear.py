@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from grfd.attacks import ATTACKS, L2_ATTACKS, OTHER_ATTACKS
+from grfd.attacks import ALL_ATTACKS
 
 PIXELS = 32
 MINIMUM = 0.01
@@ -33,7 +33,8 @@ BUDGETS: dict[str, dict[str, Any]] = {
     "aa_torchattacks": {"steps": 20, "n_queries": 1200},
     "cw": {"steps": 400, "learning_rate": 0.001, "search_steps": 12, "initial_c": 0.01},
 }
-LINF = [name for name in {**ATTACKS, **OTHER_ATTACKS} if name not in ("pixle", "advgan", "cw")]
+LINF = [name for name in ALL_ATTACKS if name not in ("pixle", "advgan", "cw")]
+L2_ATTACKS = [name for name, entry in ALL_ATTACKS.items() if "l2" in entry.norms]
 L2 = [*(name for name in L2_ATTACKS if name != "square"), "cw"]
 """Square's windows come near the optimum in L2 only after very many queries."""
 
@@ -81,7 +82,7 @@ def test_succeeds_just_above_the_smallest_perturbation_and_never_below(
         return sharp * (x.flatten(1) - 0.5) @ weights.T
 
     assert torch.equal(model(images).argmax(1), labels)
-    result = {**ATTACKS, **OTHER_ATTACKS}[name](
+    result = ALL_ATTACKS[name].function(
         model,
         images,
         labels,
@@ -102,7 +103,7 @@ def test_the_smallest_perturbation_itself_is_found(attack: str, norm: str) -> No
     weights = _weights(4, 1 if norm == "linf" else 2)
     images, labels = _examples(weights)
     keywords = BUDGETS[attack] | ({} if attack == "cw" else {"norm": norm})
-    result = OTHER_ATTACKS[attack](
+    result = ALL_ATTACKS[attack].function(
         lambda x: (x.flatten(1) - 0.5) @ weights.T, images, labels, eps=1.0, active_set=False, **keywords
     )
     change = (result - images).flatten(1)

@@ -10,13 +10,14 @@ import torch
 from jaxtyping import TypeCheckError
 from torch import Tensor, nn
 
-from grfd.attacks import ATTACKS, OTHER_ATTACKS, TABLE_1, THREATS, TORCHATTACKS, TRANSFER, fgsm
+from grfd.attacks import ALL_ATTACKS, TABLE_1_ATTACKS, fgsm
+from grfd.attacks.registry import names_for_help
 from grfd.errors import UserError
 
 Attacker = Callable[..., Tensor]
 
 
-@pytest.mark.parametrize("name", {**ATTACKS, **OTHER_ATTACKS})
+@pytest.mark.parametrize("name", ALL_ATTACKS)
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -72,35 +73,45 @@ def test_impossible_keywords(
         attack(name, *victim, **change)
 
 
-@pytest.mark.parametrize("family", TABLE_1)
-def test_table_1_has_a_budget_for_every_attack(family: str) -> None:
-    assert list(TABLE_1[family]) == list(ATTACKS)
-    for name, budget in TABLE_1[family].items():
-        inspect.signature(ATTACKS[name]).bind(None, None, None, **budget)
+@pytest.mark.parametrize("name", ALL_ATTACKS)
+def test_the_keywords_of_an_entry_are_those_of_its_attack(name: str) -> None:
+    entry = ALL_ATTACKS[name]
+    signature = inspect.signature(entry.function)
+    for budget in (entry.grey, entry.colour):
+        signature.bind(None, None, None, **{"eps": 0.1} | budget | entry.transfer)
+        signature.bind(None, None, None, **{"eps": 0.1} | budget | (entry.torchattacks or {}))
+    assert ("norm" in signature.parameters) == bool(entry.norms)
+    assert entry.transfer.get("active_set") is False or entry.transfer.get("as_returned") is True
+
+
+@pytest.mark.parametrize("name", TABLE_1_ATTACKS)
+def test_budgets_of_table_1_are_whole_steps_of_a_byte(name: str) -> None:
+    for budget in (ALL_ATTACKS[name].grey, ALL_ATTACKS[name].colour):
         assert all(0 < budget[key] * 255 == round(budget[key] * 255) for key in ("eps", "step_size") if key in budget)
 
 
-def test_torchattacks_settings_are_keywords_of_their_attacks() -> None:
-    for name, keywords in TORCHATTACKS.items():
-        assert keywords.keys() <= inspect.signature({**ATTACKS, **OTHER_ATTACKS}[name]).parameters.keys()
+def test_help_names_every_attack() -> None:
+    assert set(re.findall(r"\w+", names_for_help())) >= set(ALL_ATTACKS)
 
 
-ALL = {**ATTACKS, **OTHER_ATTACKS}
+def test_titles_are_distinct() -> None:
+    titles = [entry.title for entry in ALL_ATTACKS.values()]
+    assert len(set(titles)) == len(titles) and all(titles)
 
 
 def _numbers(name: str) -> list[str]:
     """The numeric settings of an attack, by its signature."""
-    parameters = inspect.signature(ALL[name]).parameters.values()
+    parameters = inspect.signature(ALL_ATTACKS[name].function).parameters.values()
     return [each.name for each in parameters if each.annotation in (int, float, float | None)]
 
 
-@pytest.mark.parametrize(("name", "setting"), [(name, setting) for name in ALL for setting in _numbers(name)])
+@pytest.mark.parametrize(("name", "setting"), [(name, setting) for name in ALL_ATTACKS for setting in _numbers(name)])
 @pytest.mark.parametrize("value", [-1, float("nan"), float("inf"), "3", True])
 def test_every_numeric_setting_has_a_valid_range(
     attack: Attacker, name: str, setting: str, value: object, victim: tuple[nn.Module, Tensor, Tensor]
 ) -> None:
     with pytest.raises((UserError, TypeCheckError, TypeError)) as caught:
-        ALL[name](*victim, **{"eps": 0.1} | _needed(name) | {setting: value})
+        ALL_ATTACKS[name].function(*victim, **{"eps": 0.1} | _needed(name) | {setting: value})
     if isinstance(caught.value, UserError):
         assert "\n" not in str(caught.value) and "expected" in str(caught.value)
     else:
@@ -111,7 +122,7 @@ def _needed(name: str) -> dict[str, Any]:
     return {key: value for key, value in {"step_size": 0.05, "steps": 3}.items() if key in _numbers(name)}
 
 
-@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize("name", ALL_ATTACKS)
 @pytest.mark.parametrize(
     ("labels", "message"),
     [
@@ -128,7 +139,7 @@ def test_labels_that_no_class_has(
     assert isinstance(caught.value, TypeCheckError) or message in str(caught.value)
 
 
-@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize("name", ALL_ATTACKS)
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -150,17 +161,17 @@ def test_answers_that_are_no_logits(
 
 def test_an_epsilon_above_the_range_of_a_pixel_is_taken_for_one_of_255() -> None:
     with pytest.raises(UserError, match=r"eps=8; expected at most 1, the range of a pixel \(8/255 was meant\?\)"):
-        ATTACKS["fgsm"](nn.Flatten(), torch.rand(2, 1, 2, 2), torch.zeros(2, dtype=torch.long), eps=8)
+        fgsm(nn.Flatten(), torch.rand(2, 1, 2, 2), torch.zeros(2, dtype=torch.long), eps=8)
 
 
 def test_pixels_outside_the_box_by_rounding_are_clamped_and_others_show_their_excess(
     victim: tuple[nn.Module, Tensor, Tensor],
 ) -> None:
     net, images, labels = victim
-    result = ATTACKS["fgsm"](net, images.clamp(max=1) + 1.2e-7, labels, eps=0.1)
+    result = fgsm(net, images.clamp(max=1) + 1.2e-7, labels, eps=0.1)
     assert result.min() >= 0 and result.max() <= 1
     with pytest.raises(UserError, match=r"images reach from .* to 1.0001.*, 0.0001 outside the box"):
-        ATTACKS["fgsm"](net, torch.where(images == images.max(), 1.0001, images), labels, eps=0.1)
+        fgsm(net, torch.where(images == images.max(), 1.0001, images), labels, eps=0.1)
 
 
 @pytest.mark.parametrize(
@@ -170,10 +181,3 @@ def test_bounds_are_two_finite_numbers_in_order(bounds: object) -> None:
     images = torch.rand(2, 1, 3, 3)
     with pytest.raises((UserError, TypeCheckError), match=r"two finite numbers, the smaller one first|bounds"):
         fgsm(lambda x: x.flatten(1)[:, :2], images, torch.zeros(2).long(), eps=0.1, bounds=bounds)  # type: ignore[arg-type]
-
-
-def test_every_attack_has_a_transfer_setting_and_a_threat_model() -> None:
-    assert list(TRANSFER) and set(TRANSFER) == set(ALL) == set(THREATS)
-    for name, settings in TRANSFER.items():
-        inspect.signature(ALL[name]).bind(None, None, None, eps=0.1, **_needed(name), **settings)
-        assert settings.get("active_set") is False or settings.get("as_returned") is True

@@ -1,4 +1,4 @@
-"""Image by image against TorchAttacks 3.5.1, the paper's library, under the keywords of `TORCHATTACKS`.
+"""Image by image against TorchAttacks 3.5.1, the paper's library, under the keywords `torchattacks` of the registry.
 
 In float64, so that the sign of a gradient does not hang on the order of a sum.
 """
@@ -11,13 +11,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from grfd.attacks import ATTACKS, TORCHATTACKS
+from grfd.attacks import ALL_ATTACKS, eotpgd, fgsm, pgd, vmifgsm
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
     torchattacks = pytest.importorskip("torchattacks")
 
 EPS, STEP, STEPS = 0.08, 0.03, 7
+SETTINGS = {name: entry.torchattacks or {} for name, entry in ALL_ATTACKS.items()}
 
 
 @pytest.fixture
@@ -55,14 +56,14 @@ def _same(ours: Tensor, theirs: Tensor, images: Tensor) -> None:
 
 
 def test_fgsm(double: tuple[nn.Module, Tensor, Tensor]) -> None:
-    ours = ATTACKS["fgsm"](*double, eps=EPS, **TORCHATTACKS["fgsm"])
+    ours = fgsm(*double, eps=EPS, **SETTINGS["fgsm"])
     _same(ours, torchattacks.FGSM(double[0], eps=EPS)(*double[1:]), double[1])
 
 
 @pytest.mark.parametrize("random_start", [True, False])
 def test_pgd(random_start: bool, double: tuple[nn.Module, Tensor, Tensor], noise: Tensor) -> None:
     settings = {"eps": EPS, "steps": STEPS, "random_start": random_start}
-    ours = ATTACKS["pgd"](*double, step_size=STEP, **settings, **TORCHATTACKS["pgd"])
+    ours = pgd(*double, step_size=STEP, **settings, **SETTINGS["pgd"])
     _same(ours, torchattacks.PGD(double[0], alpha=STEP, **settings)(*double[1:]), double[1])
 
 
@@ -70,7 +71,7 @@ def test_pgd(random_start: bool, double: tuple[nn.Module, Tensor, Tensor], noise
 @pytest.mark.parametrize("samples", [1, 3])
 def test_eotpgd(samples: int, random_start: bool, double: tuple[nn.Module, Tensor, Tensor], noise: Tensor) -> None:
     settings = {"eps": EPS, "steps": STEPS, "random_start": random_start}
-    ours = ATTACKS["eotpgd"](*double, step_size=STEP, samples=samples, **settings, **TORCHATTACKS["eotpgd"])
+    ours = eotpgd(*double, step_size=STEP, samples=samples, **settings, **SETTINGS["eotpgd"])
     theirs = torchattacks.EOTPGD(double[0], alpha=STEP, eot_iter=samples, **settings)(*double[1:])
     _same(ours, theirs, double[1])
 
@@ -78,7 +79,7 @@ def test_eotpgd(samples: int, random_start: bool, double: tuple[nn.Module, Tenso
 @pytest.mark.parametrize("decay", [1.0, 0.5])
 def test_vmifgsm(decay: float, double: tuple[nn.Module, Tensor, Tensor], noise: Tensor) -> None:
     settings = {"eps": EPS, "steps": STEPS, "decay": decay}
-    ours = ATTACKS["vmifgsm"](*double, step_size=STEP, **settings, **TORCHATTACKS["vmifgsm"])
+    ours = vmifgsm(*double, step_size=STEP, **settings, **SETTINGS["vmifgsm"])
     _same(ours, torchattacks.VMIFGSM(double[0], alpha=STEP, **settings)(*double[1:]), double[1])
 
 
@@ -88,7 +89,7 @@ def test_vmifgsm_freezes_as_the_original_does(double: tuple[nn.Module, Tensor, T
         net[3].weight.mul_(1e5)
         net[3].bias.mul_(1e5)
     settings = {"eps": EPS, "steps": STEPS}
-    ours = ATTACKS["vmifgsm"](net, images, labels, step_size=STEP, **settings, **TORCHATTACKS["vmifgsm"])
+    ours = vmifgsm(net, images, labels, step_size=STEP, **settings, **SETTINGS["vmifgsm"])
     theirs = torchattacks.VMIFGSM(net, alpha=STEP, **settings)(images, labels)
     frozen = (theirs == images).flatten(1).all(1)
     assert 0 < frozen.sum() < len(images)

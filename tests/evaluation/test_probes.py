@@ -7,10 +7,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from grfd.attacks import TABLE_1, pgd
+from grfd.attacks import pgd
 from grfd.data import Data
 from grfd.data.record import as_images
-from grfd.evaluation.case import Case
+from grfd.evaluation.case import Case, budgets_for
 from grfd.evaluation.probes import PROBES, _at_chance
 from grfd.models import LeNet5
 
@@ -67,7 +67,7 @@ def honest(mnist: Data) -> dict[str, nn.Module]:
 
 @pytest.fixture(scope="module")
 def case(mnist: Data) -> Case:
-    return Case(Path(), {}, mnist.test.take(1_000), TABLE_1["mnist"], 0, torch.device("cpu"))
+    return Case(Path(), {}, mnist.test.take(1_000), budgets_for(1), 0, torch.device("cpu"))
 
 
 @pytest.fixture(scope="module")

@@ -22,32 +22,9 @@ from grfd.attacks._square import square
 from grfd.attacks._vmifgsm import vmifgsm
 from grfd.attacks.registry import ALL_ATTACKS, TABLE_1_ATTACKS, Attack, AttackEntry
 
-ATTACKS = {name: entry.function for name, entry in ALL_ATTACKS.items() if entry.table_1}
-OTHER_ATTACKS = {name: entry.function for name, entry in ALL_ATTACKS.items() if not entry.table_1}
-L2_ATTACKS = tuple(name for name, entry in ALL_ATTACKS.items() if "l2" in entry.norms)
-THREATS = {name: entry.threat for name, entry in ALL_ATTACKS.items()}
-TRANSFER = {name: entry.transfer for name, entry in ALL_ATTACKS.items()}
-TORCHATTACKS = {name: entry.torchattacks for name, entry in ALL_ATTACKS.items() if entry.torchattacks is not None}
-TABLE_1 = {
-    "mnist": {name: entry.grey for name, entry in ALL_ATTACKS.items() if entry.table_1},
-    "cifar": {name: entry.colour for name, entry in ALL_ATTACKS.items() if entry.table_1},
-}
-OTHER_BUDGETS = {
-    "mnist": {name: entry.grey for name, entry in ALL_ATTACKS.items() if not entry.table_1},
-    "cifar": {name: entry.colour for name, entry in ALL_ATTACKS.items() if not entry.table_1},
-}
-
 __all__ = [
     "ALL_ATTACKS",
-    "ATTACKS",
-    "L2_ATTACKS",
-    "OTHER_ATTACKS",
-    "OTHER_BUDGETS",
-    "TABLE_1",
     "TABLE_1_ATTACKS",
-    "THREATS",
-    "TORCHATTACKS",
-    "TRANSFER",
     "Attack",
     "AttackEntry",
     "aa_torchattacks",
