@@ -18,7 +18,7 @@ import pytest
 from grfd import cli, runs
 from grfd.commands.arguments import options_of
 from grfd.commands.registry import COMMANDS
-from grfd.commands.train import TRAINING, Training
+from grfd.commands.train import TRAINING, Training, fit_settings
 from grfd.config import Config
 from grfd.defenses import DEFENSES
 
@@ -61,6 +61,8 @@ SETTINGS: dict[str, tuple[str, str]] = {
     "precision": ("float8", "--precision"),
     "channels-last": ("yes", "yes"),
     "out": ("file", "file"),
+    "config": ("wrong.toml", "wrong.toml: unknown field 'gama'"),
+    "trust": ("yes", "yes"),
 }
 """Option of every training command → a value, and what is said of it."""
 
@@ -75,6 +77,7 @@ ROWS: dict[str, dict[str, list[tuple[str, str]]]] = {
             ("--examples 0", "at least 1"),
             ("--examples many", "--examples must be a whole number, got 'many'"),
         ],
+        "json": [("--json=yes", "--json takes no value")],
     },
     "evaluate": {
         "run": [
@@ -133,6 +136,20 @@ ROWS: dict[str, dict[str, list[tuple[str, str]]]] = {
             ("--model m:f", "expected --out FOLDER"),
             ("--model torch.nn:Identity --out ''", "--out is empty"),
         ],
+        "config": [
+            ("run --config nowhere.toml", "nowhere.toml is not there"),
+            ("run --config foreign", "foreign is a folder"),
+            ("run --config file", "file cannot be read as TOML"),
+            ("run --config broken/config.json", "broken/config.json cannot be read as JSON"),
+            ("run --config run/config.json", "run/config.json: unknown option 'data'"),
+            ("run --config wrong.toml", "wrong.toml: unknown option 'gama': expected one of"),
+            ("run --config many.toml", "many.toml: --examples must be a whole number, got 'many'"),
+            ("run --config table.toml", "table.toml: examples is {'first': 1}: expected text, a number, or a list"),
+            ("run --config trust.toml", "trust.toml: unknown option 'trust'"),
+            ("run --config dashes.toml", "dashes.toml: out is '--trust': no value begins with a dash"),
+            ("run --config eps.toml", "--eps does not apply to grfd evaluate RUN"),
+            ("--config eps.toml", "expected a run folder, or --model"),
+        ],
         "trust": [
             ("run --trust=yes", "--trust takes no value"),
             ("--model m:f --out new --trust", "--trust does not apply to grfd evaluate --model"),
@@ -156,6 +173,7 @@ ROWS: dict[str, dict[str, list[tuple[str, str]]]] = {
         ],
         "split": [("run --out a.npz --split half", "--split"), ("run --out a.npz --split", "--split has no value")],
         "out": [("run", "--out"), ("run --out ''", "--out is empty"), ("run --out '  '", "--out is empty")],
+        "json": [("nowhere --out a.npz --json", "nowhere holds no run")],
     },
     "predict": {
         "run": [
@@ -165,8 +183,9 @@ ROWS: dict[str, dict[str, list[tuple[str, str]]]] = {
         ],
         "images": [("run", "no image given"), ("run ''", "empty")],
         "trust": [("run x.png --trust=1", "--trust takes no value")],
+        "json": [("run x.png --json --json", "--json is given twice")],
     },
-    "data": {},
+    "data": {"json": [("--json x", "Unrecognized options: x"), ("--jsn", "did you mean --json?")]},
     "bench": {
         "what": [("", "attacks,parity"), ("speed", "invalid choice 'speed'")],
         "attacks": [
@@ -249,6 +268,7 @@ ROWS: dict[str, dict[str, list[tuple[str, str]]]] = {
         ],
         "dry_run": [("--dry-run --no-dry-run", "--dry-run is given twice")],
     },
+    "completion": {"shell": [("", "bash,zsh,fish"), ("tcsh", "invalid choice 'tcsh'"), ("bash zsh", "zsh")]},
     "page": {
         "results": [("--results nowhere --out new", "nowhere holds no"), ("--results ''", "--results is empty")],
         "out": [("--out", "--out has no value"), ("--out ''", "--out is empty")],
@@ -263,7 +283,6 @@ WHOLE: list[tuple[str, str]] = [
     ("-x", "unknown command '-x'"),
     ("''", "unknown command ''"),
     ("data x", "Unrecognized options: x"),
-    ("data --json", "unknown option --json"),
     ("fit magic", "unknown defense 'magic'"),
     ("fit pgd-at", "--out"),
     ("fit pgd-at magic --out new", "unknown preset 'magic'"),
@@ -273,6 +292,15 @@ WHOLE: list[tuple[str, str]] = [
     ("train fast --out new", "unknown preset 'fast'"),
     ("train quick", "--out"),
     ("train quick new", "--out"),
+    ("train --out new", "expected a preset, one of mnist-lenet5"),
+    ("train quick --out new --trust", "--trust does not apply to grfd train without --config"),
+    ("train --out new --config nowhere.toml", "nowhere.toml is not there"),
+    ("train --out new --config file", "file cannot be read as TOML"),
+    ("train --out new --config many.toml", "many.toml: unknown field 'examples'"),
+    ("train --out new --config zero.toml", "zero.toml: epochs must be at least 1, got 0"),
+    ("train --out new --config code.json", "the model 'helper:make', which is not imported without your consent"),
+    ("fit pgd-at --out new --config code.json", "the model 'helper:make', which is not imported without your consent"),
+    ("fit pgd-at --out new --config recipe.toml", "recipe.toml: recipe of pgd-at: unknown field 'epoch'"),
     ("train quick --out '[/x]' --epochs 0", "epochs must be at least 1, got 0"),
     ("train quick --out foreign", "foreign"),
     (f"train quick --out {LONG}", "File name too long"),
@@ -284,6 +312,20 @@ WHOLE: list[tuple[str, str]] = [
     ("bench trian quick", "invalid choice 'trian'"),
 ]
 """What concerns no option, or several."""
+
+
+CONFIGS = {
+    "wrong.toml": "gama = 0.1",
+    "many.toml": "examples = 'many'",
+    "zero.toml": "epochs = 0",
+    "table.toml": "[examples]\nfirst = 1",
+    "trust.toml": "trust = true",
+    "dashes.toml": "out = '--trust'",
+    "eps.toml": "eps = 0.1",
+    "code.json": '{"config": {"model": "helper:make"}}',
+    "recipe.toml": "[recipe]\nepoch = 3",
+}
+"""Files for --config, each with something wrong about it."""
 
 
 @pytest.fixture(scope="module")
@@ -299,6 +341,8 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     (folder / "foreign" / "sub" / "draft.tmp").write_text("mine")
     (folder / "foreign" / "a.txt").write_text("mine")
     (folder / "file").write_text("mine")
+    for name, text in CONFIGS.items():
+        (folder / name).write_text(text)
     yield folder
     os.chdir(earlier)
 
@@ -373,7 +417,7 @@ def test_each_field_of_each_recipe_is_checked(place: Path, defense: str) -> None
     problems = []
     for field in fields(DEFENSES[defense].Recipe):
         name = f"recipe.{field.name.replace('_', '-')}"
-        flag = name in options_of(cli.fit_settings(defense)).flags
+        flag = name in options_of(fit_settings(defense)).flags
         for value in RECIPE_VALUES:
             given = f"--{name}={value}" if flag else f"--{name} {value}"
             problems.append(refused(place, f"fit {defense} --out new {given}", field.name.partition("_")[0]))
@@ -391,7 +435,7 @@ def test_settings_of_a_fit_are_checked(place: Path) -> None:
 def test_each_option_is_refused_without_a_value_or_twice(place: Path) -> None:
     calls = {command: options_of(function) for command, function in COMMANDS.items()}
     calls |= {f"{command} quick": options_of(Training) for command in TRAINING}
-    calls |= {f"fit {defense}": options_of(cli.fit_settings(defense)) for defense in DEFENSES}
+    calls |= {f"fit {defense}": options_of(fit_settings(defense)) for defense in DEFENSES}
     problems = []
     for command, options in calls.items():
         known = command.startswith("fit ") and command != "fit standard"  # all fits share their other options

@@ -2,17 +2,18 @@
 
 import sys
 from collections.abc import Callable
-from dataclasses import make_dataclass
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import tyro
 
-from grfd import files, processes, runs
+from grfd import files, processes, runs, schema
+from grfd.api.job import Own
 from grfd.commands.arguments import HELP, call_of, given, options_of, parsed
+from grfd.commands.config_file import config_with, is_of_a_run, read_settings_file
 from grfd.commands.registry import COMMANDS, MODES
-from grfd.commands.train import TRAINING, Fitting, Training, fit
+from grfd.commands.train import TRAINING, Training, fit_command, fit_settings
 from grfd.config import PRESETS, Config
 from grfd.defenses import DEFENSES
 from grfd.errors import UserError
@@ -20,66 +21,87 @@ from grfd.progress import console
 from grfd_command import guarded
 
 FIT = "Fit one of the rival defenses in a run folder, beside the standard models that it is judged with."
+DEFAULT_PRESET = "mnist-lenet5"
+"""What `grfd fit` and `--config` begin with where no preset is named: the paper's settings for MNIST."""
 
 
 def _training(command: str, tokens: list[str]) -> Callable[[], None]:
     """Presets are defaults of one and the same record, so every field can be changed on top of any."""
     what, action = TRAINING[command]
-    usage = f"grfd {command} PRESET --out RUN [--FIELD VALUE …]"
+    usage = f"grfd {command} [PRESET] --out RUN [--config FILE] [--FIELD VALUE …]"
     if not tokens or tokens[0] in HELP:
         _alone(tokens)
-        console.print(f"{what}\n\nusage: {usage}\npresets: {', '.join(PRESETS)}\n")
+        console.print(f"{what}\n\nusage: {usage}\npresets: {', '.join(PRESETS)} (needed where no --config is given)\n")
         tokens = ["quick", "--help"]
-    name, *changes = tokens
-    if name not in PRESETS:
-        raise UserError(f"unknown preset {name!r}: expected one of {', '.join(PRESETS)} ({usage})")
-    program = f"grfd {command} {name}"
-    given(options_of(Training), changes, f"{program} --help")
-    default = Training(**vars(PRESETS[name]), out=tyro.MISSING)
-    settings = parsed(Training, program, changes, description=what, default=default)
-    return partial(action, settings)
+    preset, changes = _preset_of(tokens, usage)
+    program = f"grfd {command} {preset or 'PRESET'}"
+    typed = given(options_of(Training), changes, f"{program} --help")
+    if preset is None and "config" not in typed:
+        raise UserError(f"expected a preset, one of {', '.join(PRESETS)}, or --config FILE ({usage})")
+    base = PRESETS[preset or DEFAULT_PRESET]
+    file, values = _values_of(typed)
+    default = Training(**vars(config_with(base, values, file) if file else base), out=tyro.MISSING)
+    asked = parsed(Training, program, changes, description=what, default=default)
+    if asked.trust and not file:
+        reason = "a model that you name yourself is imported without it"
+        raise UserError(f"--trust does not apply to grfd {command} without --config: {reason}")
+    return partial(action, asked, Own(trust=asked.trust or _is_named(typed, file)))
 
 
 def _fit(tokens: list[str]) -> Callable[[], None]:
     """Settings default to those of the run folder, where it is there: a defense joins the models of that run.
 
-    A preset that is named goes before; a folder of other settings then refuses it.
+    A preset that is named goes before, and so do the settings in a file; a folder of other settings then refuses them.
     """
-    usage = "grfd fit DEFENSE [PRESET] --out RUN [--recipe.FIELD VALUE …] [--FIELD VALUE …]"
+    usage = "grfd fit DEFENSE [PRESET] --out RUN [--config FILE] [--recipe.FIELD VALUE …] [--FIELD VALUE …]"
     if not tokens or tokens[0] in HELP:
         _alone(tokens)
         listed = "\n".join(f"  {name:<25}{_first_line(module)}" for name, module in DEFENSES.items())
         presets = f"presets: {', '.join(PRESETS)}"
         console.print(f"{FIT}\n\nusage: {usage}\n{presets}\n\n{listed}\n\ngrfd fit DEFENSE --help: its recipe.")
         return lambda: None
-    name, *changes = tokens
+    name, *rest = tokens
     if name not in DEFENSES:
         raise UserError(f"unknown defense {name!r}: expected one of {', '.join(DEFENSES)} ({usage})")
-    preset = changes.pop(0) if changes and not changes[0].startswith("-") else None
-    if preset is not None and preset not in PRESETS:
-        raise UserError(f"unknown preset {preset!r}: expected one of {', '.join(PRESETS)} ({usage})")
-    record = fit_settings(name)
+    preset, changes = _preset_of(rest, usage)
+    record, kind = fit_settings(name), DEFENSES[name].Recipe
     typed = given(options_of(record), changes, f"grfd fit {name} --help")
-    settings = vars(PRESETS[preset] if preset else _config_of(changes))
-    default = record(**settings, out=tyro.MISSING, recipe=DEFENSES[name].Recipe())
-    chosen = parsed(record, f"grfd fit {name}", changes, description=DEFENSES[name].__doc__, default=default)
-    return partial(fit, name, chosen, chosen.recipe, trust=chosen.trust or "model" in typed)
+    base = PRESETS[preset] if preset else _config_of(changes)
+    file, values = _values_of(typed)
+    recipe: schema.Record = schema.built(kind, values.pop("recipe", {}), f"{file}: recipe of {name}")
+    default = record(**vars(config_with(base, values, file) if file else base), out=tyro.MISSING, recipe=recipe)
+    asked = parsed(record, f"grfd fit {name}", changes, description=DEFENSES[name].__doc__, default=default)
+    named = "model" in typed or ("model" in values and _is_named(typed, file))
+    return partial(fit_command, name, asked, asked.recipe, Own(trust=asked.trust or named))
 
 
-@cache
-def fit_settings(defense: str) -> type[Any]:
-    """The record of all that `grfd fit DEFENSE` can be given."""
-    recipe = ("recipe", DEFENSES[defense].Recipe)
-    return make_dataclass("Settings", [recipe], bases=(Fitting,), frozen=True, kw_only=True)
+def _preset_of(tokens: list[str], usage: str) -> tuple[str | None, list[str]]:
+    """The preset that stands first, if one does, and what follows."""
+    if not tokens or tokens[0].startswith("-"):
+        return None, tokens
+    if tokens[0] not in PRESETS:
+        raise UserError(f"unknown preset {tokens[0]!r}: expected one of {', '.join(PRESETS)} ({usage})")
+    return tokens[0], tokens[1:]
+
+
+def _values_of(typed: dict[str, list[str]]) -> tuple[Path | None, dict[str, Any]]:
+    """The file that `--config` names, and what it holds; nothing where there is none."""
+    file = Path(typed["config"][0]) if "config" in typed else None
+    return file, read_settings_file(file) if file else {}
+
+
+def _is_named(typed: dict[str, list[str]], file: Path | None) -> bool:
+    """Whether the user named the model, and no run folder did, which may come from somebody else."""
+    return "model" in typed or file is None or not is_of_a_run(file)
 
 
 def _config_of(tokens: list[str]) -> Config:
-    """That of the run that `--out` names, if there is one; the paper's preset for MNIST else."""
+    """That of the run that `--out` names, if there is one; the default preset's else."""
     following = [*tokens[1:], ""]
     named = [value if token == "--out" else token[6:] for token, value in zip(tokens, following, strict=False)
              if token.split("=")[0] == "--out"]  # fmt: skip
     there = bool(named) and files.is_there(Path(named[-1]) / "config.json")
-    return runs.load(Path(named[-1])).config if there else PRESETS["mnist-lenet5"]
+    return runs.load(Path(named[-1])).config if there else PRESETS[DEFAULT_PRESET]
 
 
 def _first_line(module: Any) -> str:

@@ -8,7 +8,7 @@ from rich.console import Console
 
 import grfd
 from grfd.attacks import TABLE_1_ATTACKS
-from grfd.commands.reproduce import reproduce
+from grfd.commands.reproduce import reproduce_command
 from grfd.config import Config
 from grfd.errors import UserError
 from grfd.evaluation import records
@@ -101,4 +101,4 @@ def test_cifar_has_a_scale_of_its_own(tmp_path: Path) -> None:
     assert table3.folder_of(tmp_path, "cifar10-small", 1) == tmp_path / "cifar10-small-seed-1"
     assert not any(cell.done() for cell in todo)
     with pytest.raises(UserError, match="unknown scale 'cifar10-paper': expected one of quick, paper, cifar10-small"):
-        reproduce("table3", dataset="cifar10", scale="paper")
+        reproduce_command("table3", dataset="cifar10", scale="paper")

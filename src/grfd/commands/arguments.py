@@ -9,11 +9,13 @@ from contextlib import redirect_stderr
 from dataclasses import dataclass, field, fields, is_dataclass
 from functools import wraps
 from itertools import dropwhile, takewhile
+from pathlib import Path
 from typing import Any, get_type_hints
 
 import tyro
 
 from grfd import schema
+from grfd.commands.config_file import as_tokens, read_settings_file
 from grfd.errors import UserError
 
 HELP = ("-h", "--help")
@@ -25,8 +27,8 @@ REWORDED = {
     r"Error parsing (\S+): Could not find valid parse for arguments: \[(.*)\]": r"\1 cannot be read: \2",
 }
 """What tyro says, in the words of our own checks."""
-COLOUR = re.compile(r"\x1b\[[0-9;]*m")
-RULE = re.compile(r"^[─-]+$")
+_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
+_RULE = re.compile(r"^[─-]+$")
 
 
 @dataclass(frozen=True)
@@ -129,8 +131,36 @@ def check_modes(modes: tuple[Mode, ...], arguments: dict[str, Any], typed: dict[
 def call_of(
     function: Callable[..., None], program: str, tokens: list[str], modes: tuple[Mode, ...]
 ) -> Callable[[], None]:
-    """The call that was typed, to be made later. Raises `UserError` where it cannot be made."""
+    """The call that was typed, to be made later. Options that `--config` sets count as typed.
+
+    Raises `UserError` where it cannot be made.
+    """
     typed = given(options_of(function), tokens, f"{program} --help")
+    if "config" in typed and "config" in _kinds(function):
+        stored = _from_file(function, program, Path(typed["config"][0]))
+        added = {name: words for name, words in stored.items() if name not in typed}
+        tokens = [*tokens, *(word for words in added.values() for word in words)]
+        typed |= added
+    call = _bound(function, program, tokens)
+    check_modes(modes, call.arguments, typed)
+    return lambda: function(*call.args, **call.kwargs)
+
+
+def _from_file(function: Callable[..., None], program: str, file: Path) -> dict[str, list[str]]:
+    """What would be typed for the options that a file sets. Raises `UserError`, beginning with the file's name."""
+    options = options_of(function)
+    stored = as_tokens(read_settings_file(file), options.names, file)
+    tokens = [word for words in stored.values() for word in words]
+    try:
+        given(options, tokens, f"{program} --help")
+        _bound(function, program, tokens)
+    except UserError as error:
+        raise UserError(f"{file}: {error}") from error
+    return stored
+
+
+def _bound(function: Callable[..., None], program: str, tokens: list[str]) -> inspect.BoundArguments:
+    """The function's arguments as tyro reads them, checked."""
 
     @wraps(function)
     def bound(*arguments: Any, **keywords: Any) -> inspect.BoundArguments:
@@ -139,8 +169,7 @@ def call_of(
     call: inspect.BoundArguments = parsed(bound, program, tokens)
     call.apply_defaults()
     _check_values(function, call.arguments)
-    check_modes(modes, call.arguments, typed)
-    return lambda: function(*call.args, **call.kwargs)
+    return call
 
 
 def _check_values(function: Callable[..., None], arguments: dict[str, Any]) -> None:
@@ -163,7 +192,7 @@ def parsed(what: Any, program: str, tokens: list[str], **keywords: Any) -> Any:
     except SystemExit as stop:
         if not stop.code:
             raise
-        lines = [RULE.sub("", line.strip("│|╭╮╰╯ ")) for line in COLOUR.sub("", said.getvalue()).splitlines()]
+        lines = [_RULE.sub("", line.strip("│|╭╮╰╯ ")) for line in _COLOUR.sub("", said.getvalue()).splitlines()]
         words = " ".join(_message(lines)) or lines[0]
         raise UserError(f"{_reworded(words)} (see {program} --help)") from None
 

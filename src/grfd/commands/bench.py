@@ -1,16 +1,17 @@
 """Benchmarks: attacks beside other libraries, transferred examples, training rates."""
 
 import json as json_format
+from dataclasses import asdict
 from pathlib import Path
 from typing import Literal
 
 import tyro
 
 from grfd import files
-from grfd.bench import attacks as attack_bench
-from grfd.bench import training as train_bench
-from grfd.bench import transfer as transfer_bench
-from grfd.bench.victims import VICTIMS
+from grfd.bench.attacks import PARITY_BUDGETS, SPEED_BUDGETS, Comparison, compare, comparison_table
+from grfd.bench.training import as_row, measure_stage_one, rate_table
+from grfd.bench.transfer import TRANSFER_BUDGETS, measure_transfer, save_transfer, transfer_table
+from grfd.bench.victims import VICTIM_RECIPES
 from grfd.commands.arguments import Mode
 from grfd.config import preset
 from grfd.errors import UserError
@@ -28,11 +29,11 @@ MODES: tuple[Mode, ...] = (
 """How `grfd bench` can be called, and which of its options do nothing then."""
 
 
-def bench(
+def bench_command(
     what: tyro.conf.Positional[Literal["attacks", "parity", "transfer"]],
     *,
     attacks: tuple[str, ...] = (),
-    models: tuple[str, ...] = tuple(VICTIMS),
+    models: tuple[str, ...] = tuple(VICTIM_RECIPES),
     examples: Examples = 500,
     repeats: Count = 3,
     out: Path = Path("runs/bench"),
@@ -54,19 +55,19 @@ def bench(
     """
     _check_places(out, save)
     for name in models:
-        if name not in VICTIMS:
-            raise UserError(f"unknown model {name!r}: expected one of {', '.join(VICTIMS)}")
-    budgets = attack_bench.BENCHED if what == "attacks" else attack_bench.PARITY
+        if name not in VICTIM_RECIPES:
+            raise UserError(f"unknown model {name!r}: expected one of {', '.join(VICTIM_RECIPES)}")
+    budgets = SPEED_BUDGETS if what == "attacks" else PARITY_BUDGETS
     if what == "transfer":
         _bench_transfer(attacks, examples, out, save, json)
         return
     with answer_alone(json):
-        measured = attack_bench.bench(out, attacks, models, examples, repeats, budgets, save)
+        measured = compare(Comparison(budgets, attacks, models, examples, repeats), out, save)
     if json:
-        print_json(attack_bench.as_rows(measured))
+        print_json([asdict(line) for line in measured])
         return
-    console.print(attack_bench.printed(measured))
-    also = tuple(name for name in attacks if name in transfer_bench.BUDGETS)
+    console.print(comparison_table(measured))
+    also = tuple(name for name in attacks if name in TRANSFER_BUDGETS)
     if what == "parity" and (also or not attacks):
         _bench_transfer(also, examples, out, save and save.with_name("attack_transfer.json"), json)
 
@@ -88,16 +89,16 @@ def _check_places(out: Path, save: Path | None) -> None:
 def _bench_transfer(attacks: tuple[str, ...], examples: int, out: Path, save: Path | None, json: bool) -> None:
     """What `grfd bench transfer` does, and `grfd bench parity` at its end."""
     with answer_alone(json):
-        measured = transfer_bench.bench(out, attacks, examples)
+        measured = measure_transfer(out, attacks, examples)
     if save is not None:
-        transfer_bench.save(save, measured, examples)
+        save_transfer(save, measured, examples)
     if json:
-        print_json(transfer_bench.as_rows(measured))
+        print_json([asdict(line) for line in measured])
     else:
-        console.print(transfer_bench.printed(measured))
+        console.print(transfer_table(measured))
 
 
-def bench_train(
+def bench_train_command(
     name: tyro.conf.Positional[str],
     *,
     batch: Count | None = None,
@@ -118,8 +119,8 @@ def bench_train(
     """
     config = preset(name, precision=precision, device=device, **({} if batch is None else {"batch": batch}))
     with answer_alone(json):
-        rate = train_bench.bench(config, steps)
+        rate = measure_stage_one(config, steps)
     if json:
-        print_json(train_bench.as_row(rate))
+        print_json(as_row(rate))
     else:
-        console.print(train_bench.printed(rate))
+        console.print(rate_table(rate))

@@ -1,21 +1,32 @@
 """Which data sets are there."""
 
+from dataclasses import asdict
+
 from rich.table import Table
 from rich.text import Text
 
-from grfd.data.available import describe
-from grfd.progress import console
+from grfd.data import describe
+from grfd.progress import answer_alone, console, print_json
 
 
-def data() -> None:
-    """Say which data sets are there, where they come from, and whether their checksums are right."""
+def data_command(*, json: bool = False) -> None:
+    """Say which data sets are there, where they come from, and whether their checksums are right.
+
+    Args:
+        json: Print a list with an object for each data set instead. "problem" says what is wrong with its checksum.
+    """
+    with answer_alone(json):
+        rows = describe()
+    if json:
+        print_json([asdict(row) for row in rows])
+        return
     table = Table("data set", "train", "test", "shape", "classes", "checksum", "location")
     notes = []
-    for row in describe():
+    for row in rows:
         shape = "×".join(map(str, row.shape))
-        state = Text("right") if row.checksum_right else Text(row.problem, "red")
-        shown = state if row.there else Text("not here yet")
-        table.add_row(row.name, f"{row.train:,}", f"{row.test:,}", shape, str(row.classes), shown, row.location)
+        checksum = Text("right") if row.checksum_right else Text(row.problem, "red")
+        state = checksum if row.there else Text("not here yet")
+        table.add_row(row.name, f"{row.train:,}", f"{row.test:,}", shape, str(row.classes), state, row.location)
         notes.append(f"{row.name}: {row.source} {row.licence}")
     console.print(table)
     console.print("\n".join(notes))

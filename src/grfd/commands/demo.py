@@ -5,14 +5,15 @@ from pathlib import Path
 
 from rich.text import Text
 
-from grfd.commands.evaluate import evaluate
-from grfd.commands.train import Training, train
+from grfd.api.job import Own
+from grfd.commands.evaluate import evaluate_command
+from grfd.commands.train import Training, train_command
 from grfd.config import PRESETS
-from grfd.progress import console
+from grfd.progress import answer_alone, console
 from grfd.schema import Examples
 
 
-def demo(*, out: Path = Path("runs/demo"), examples: Examples = 100) -> None:
+def demo_command(*, out: Path = Path("runs/demo"), examples: Examples = 100, json: bool = False) -> None:
     """The main job in five minutes on two cores: train on MNIST, attack, print the table.
 
     Trains a standard LeNet5, GRFD's three stages and a second standard model with the quick preset, attacks all of
@@ -22,8 +23,11 @@ def demo(*, out: Path = Path("runs/demo"), examples: Examples = 100) -> None:
     Args:
         out: The run folder.
         examples: Attack the first so many test images.
+        json: Print {"rows": [...], "checks": [...]}, as grfd show does.
     """
     started = time.monotonic()
-    train(Training(**vars(PRESETS["quick"]), out=out))
-    evaluate(out, protocols=("transfer", "whitebox", "adaptive"), examples=examples)
-    console.print(Text(f"{time.monotonic() - started:.0f} s. The same numbers: grfd show {out} --json", "dim"))
+    with answer_alone(json):
+        train_command(Training(**vars(PRESETS["quick"]), out=out), Own())
+    evaluate_command(out, protocols=("transfer", "whitebox", "adaptive"), examples=examples, json=json)
+    if not json:
+        console.print(Text(f"{time.monotonic() - started:.0f} s. The same numbers: grfd show {out} --json", "dim"))

@@ -49,7 +49,7 @@ MODES: tuple[Mode, ...] = (
 """How `grfd evaluate` can be called, and which of its options do nothing then."""
 
 
-def evaluate(
+def evaluate_command(
     run: tyro.conf.Positional[Path | None] = None,
     *,
     protocols: tuple[Protocol, ...] = tuple(PROTOCOLS),
@@ -64,6 +64,7 @@ def evaluate(
     data_dir: Path | None = None,
     eps: Pixels | None = None,
     out: Path | None = None,
+    config: Path | None = None,
     trust: bool = False,
     json: bool = False,
 ) -> None:
@@ -89,6 +90,8 @@ def evaluate(
         data_dir: Where the data set lies.
         eps: One ε for all attacks, in pixels of [0, 1], in place of Table 1's; step sizes change with it.
         out: Folder for what is judged of your own model.
+        config: A TOML file with some of these options, or the evaluation.json of an earlier evaluation. Options on the
+            command line win.
         trust: Import the code that the run folder names as its model; without it, a run folder imports none.
         json: Print {"rows": [...], "checks": [...]}, as grfd show does.
     """
@@ -104,15 +107,15 @@ def evaluate(
             if out is None:
                 raise UserError("expected --out FOLDER, where the records of your model go")
             folder = out
-            config = checked(Config(data=data, data_dir=data_dir, model=model))
-            results = evaluating.evaluate_named(NamedModel(model, weights, adapter), sources, out, request, config)
+            settings = checked(Config(data=data, data_dir=data_dir, model=model))
+            results = evaluating.evaluate_named(NamedModel(model, weights, adapter), sources, out, request, settings)
     if json:
         print_json(results.to_json())
     else:
         print_results(runs.load(folder), results)
 
 
-def show(run: RunFolder, *, json: bool = False) -> None:
+def show_command(run: RunFolder, *, json: bool = False) -> None:
     """Print the table of an evaluated run, with the masking checks.
 
     Args:

@@ -4,22 +4,24 @@ from collections.abc import Callable
 
 from grfd.commands import bench, evaluate, reproduce, sweep
 from grfd.commands.arguments import Mode
-from grfd.commands.data import data
-from grfd.commands.demo import demo
-from grfd.commands.use import disentangle, predict
+from grfd.commands.completion import completion_command
+from grfd.commands.data import data_command
+from grfd.commands.demo import demo_command
+from grfd.commands.use import disentangle_command, predict_command
 
 COMMANDS: dict[str, Callable[..., None]] = {
-    "demo": demo,
-    "evaluate": evaluate.evaluate,
-    "show": evaluate.show,
-    "disentangle": disentangle,
-    "predict": predict,
-    "data": data,
-    "bench": bench.bench,
-    "bench train": bench.bench_train,
-    "reproduce": reproduce.reproduce,
-    "sweep": sweep.sweep,
-    "page": reproduce.page,
+    "demo": demo_command,
+    "evaluate": evaluate.evaluate_command,
+    "show": evaluate.show_command,
+    "disentangle": disentangle_command,
+    "predict": predict_command,
+    "data": data_command,
+    "bench": bench.bench_command,
+    "bench train": bench.bench_train_command,
+    "reproduce": reproduce.reproduce_command,
+    "sweep": sweep.sweep_command,
+    "page": reproduce.page_command,
+    "completion": completion_command,
 }
 
 MODES: dict[str, tuple[Mode, ...]] = {

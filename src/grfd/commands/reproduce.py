@@ -30,7 +30,7 @@ MODES: tuple[Mode, ...] = (
 """How `grfd reproduce` can be called, and which of its options do nothing then."""
 
 
-def reproduce(
+def reproduce_command(
     name: tyro.conf.Positional[str | None] = None,
     *,
     dataset: Literal["mnist", "cifar10", "cifar100"] = "mnist",
@@ -71,7 +71,7 @@ def reproduce(
         console.print(part)
 
 
-def page(*, results: Path = Path("results"), out: Path = Path("docs")) -> None:
+def page_command(*, results: Path = Path("results"), out: Path = Path("docs")) -> None:
     """Write the pages that set the paper's numbers, and other libraries', beside ours, from committed records.
 
     Args:

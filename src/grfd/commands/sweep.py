@@ -20,7 +20,7 @@ MODES: tuple[Mode, ...] = (
 """How `grfd sweep` can be called, and which of its options do nothing then."""
 
 
-def sweep(
+def sweep_command(
     *,
     scale: str = "quick",
     seed: Seed = 0,

@@ -1,0 +1,81 @@
+"""`--config`: settings from a file. An option on the command line wins over the file."""
+
+import json
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from grfd import schema
+from grfd.config import Config
+from grfd.errors import UserError
+from grfd.files import read_regular
+
+LARGEST_CONFIG = 2**20
+"""Bytes: a file of settings is smaller."""
+TYPED_ALONE = frozenset({"config", "trust"})
+"""Options that no file can set. Consent to import code is given on the command line."""
+IN_EVALUATION = frozenset({"protocols", "attacks", "examples", "eps"})
+"""Options that evaluation.json records; none of them imports code."""
+ABOUT_A_RUN = frozenset({"images", "weights", "versions", "git_revision", "machine"})
+"""In config.json and evaluation.json, but no settings: what a run or an evaluation records of its circumstances."""
+
+
+def is_of_a_run(file: Path) -> bool:
+    """Whether the file is one that grfd writes in a run folder, which may come from somebody else."""
+    return file.suffix == ".json"
+
+
+def read_settings_file(file: Path) -> dict[str, Any]:
+    """Names and values of a TOML file, or of a run folder's config.json or evaluation.json.
+
+    Raises `UserError` where the file cannot be read.
+    """
+    content = read_regular(file, LARGEST_CONFIG)
+    try:
+        values = json.loads(content) if is_of_a_run(file) else tomllib.loads(content.decode())
+    except (ValueError, RecursionError) as error:  # errors of TOML, JSON and UTF-8 are ValueErrors
+        kind = "JSON" if is_of_a_run(file) else "TOML"
+        raise UserError(f"{file} cannot be read as {kind}: {error}") from error
+    if not isinstance(values, dict):
+        raise UserError(f"{file}: expected names with their values, got {schema.shown(values)}")
+    if not is_of_a_run(file):
+        return values
+    settings = values.get("config", values)
+    if not isinstance(settings, dict):
+        raise UserError(f"{file}: config: expected names with their values, got {schema.shown(settings)}")
+    return {name: value for name, value in settings.items() if name not in ABOUT_A_RUN}
+
+
+def config_with(base: Config, values: Mapping[str, Any], file: Path) -> Config:
+    """A configuration with the fields that a file names. Raises `UserError` for unknown fields and wrong values."""
+    return schema.built(Config, {**vars(base), **values}, str(file))
+
+
+def as_tokens(values: Mapping[str, Any], options: set[str], file: Path) -> dict[str, list[str]]:
+    """The words that would be typed for each option that a file names: option → words, dashes included.
+
+    Raises `UserError` for an option that no file can set, and for a value that no option can have.
+    """
+    allowed = options & IN_EVALUATION if is_of_a_run(file) else options - TYPED_ALONE
+    tokens = {}
+    for name, value in values.items():
+        option = name.replace("_", "-")
+        if option not in allowed:
+            raise UserError(
+                f"{file}: unknown option {schema.shown(name)}: expected one of {', '.join(sorted(allowed))}"
+            )
+        tokens[option] = _words(option, value, f"{file}: {name}")
+    return tokens
+
+
+def _words(option: str, value: object, where: str) -> list[str]:
+    if isinstance(value, bool):
+        return [f"--{option}" if value else f"--no-{option}"]
+    listed = value if isinstance(value, list) else [value]
+    for each in listed:
+        if isinstance(each, bool) or not isinstance(each, str | int | float):
+            raise UserError(f"{where} is {schema.shown(value)}: expected text, a number, or a list of them")
+        if isinstance(each, str) and each.startswith("-"):
+            raise UserError(f"{where} is {schema.shown(value)}: no value begins with a dash")
+    return [f"--{option}", *map(str, listed)]
