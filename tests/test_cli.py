@@ -217,7 +217,8 @@ words() {
     $function
     echo "${COMPREPLY[@]}"
 }
-words grfd eval; words grfd train qu; words grfd train quick --gam; words grfd fit pgd-at --recipe.ep; words grfd bench tr
+words grfd eval; words grfd train qu
+words grfd train quick --gam; words grfd fit pgd-at --recipe.ep; words grfd bench tr
 """
 
 
