@@ -109,12 +109,12 @@ todo = sweep.points(epsilon=(0.0, 0.6), gamma=(0.4,), delta=(0.0, 0.2))
 study = sweep.opened(settings, todo)
 print("opened", flush=True)
 if sys.argv[3] == "slow":  # long enough in its first point to be killed there
-    real = variants.train
+    real = variants.train_variant
     def train(path, config):
         print("training", flush=True)
         import time
         time.sleep(600)
-    variants.train = train
+    variants.train_variant = train
 sweep.work(settings, study, todo)
 """
 

@@ -10,10 +10,9 @@ from rich.console import Console
 
 from grfd.config import Config
 from grfd.experiments import EXPERIMENTS, cells, fig2, fig3, fig4a, fig4b, readings, table2, variants
-from grfd.experiments import variant_numbers as report
 from grfd.experiments.paper import TABLE_2
-from grfd.experiments.variant_sections import FOLDERS, draw, section
-from grfd.experiments.variants import JUDGED, Schedule, Variant, folder_of, name_of
+from grfd.experiments.variant_records import VARIANTS_FILE
+from grfd.experiments.variants import Schedule, Variant, seed_folder, variant_name
 
 TINY = Schedule(
     Config(epochs=1, classifier_epochs=1, latent=8, train_examples=300, batch=100, device="cpu"), 6, ("fgsm",)
@@ -75,37 +74,36 @@ def test_cases_are_trained_once_judged_side_by_side_and_shared(tiny: None, tmp_p
 
 def test_records_alone_say_what_is_done(tiny: None, tmp_path: Path) -> None:
     cells.run(fig4a.cells(tmp_path, "quick", 1))
-    kept = folder_of(tmp_path / "kept", "quick", 0) / JUDGED
-    shutil.copytree(folder_of(tmp_path, "quick", 0) / JUDGED, kept)
+    kept = seed_folder(tmp_path / "kept", "quick", 0) / "judged"
+    shutil.copytree(seed_folder(tmp_path, "quick", 0) / "judged", kept)
     assert all(cell.done() for cell in fig4a.cells(tmp_path / "kept", "quick", 1))
     shared = [cell.name for cell in table2.cells(tmp_path / "kept", "quick", 1) if cell.done()]
     assert shared == ["seed 0: train default"], "ten rows wait, for which the standard models are needed again"
 
 
 def test_latent_variables_are_measured_and_drawn(tiny: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fig2, "PROBED", 200)
-    monkeypatch.setattr(fig2, "SHOWN", 120)
+    monkeypatch.setattr(fig2, "_PROBED", 200)
+    monkeypatch.setattr(fig2, "_PLOTTED", 120)
     todo = fig2.cells(tmp_path, "quick", 1)
     cells.run(todo)
     assert all(cell.done() for cell in todo)
     said = text(fig2.show(tmp_path, "quick", 1))
     assert "without it" in said and (tmp_path / "fig2.png").stat().st_size > 10_000
     # what was measured is enough: nothing is trained for it again
-    measured = folder_of(tmp_path, "quick", 0) / "latents.npz"
-    (folder_of(tmp_path / "kept", "quick", 0)).mkdir(parents=True)
-    shutil.copy(measured, folder_of(tmp_path / "kept", "quick", 0))
+    measured = seed_folder(tmp_path, "quick", 0) / "latents.npz"
+    (seed_folder(tmp_path / "kept", "quick", 0)).mkdir(parents=True)
+    shutil.copy(measured, seed_folder(tmp_path / "kept", "quick", 0))
     assert all(cell.done() for cell in fig2.cells(tmp_path / "kept", "quick", 1))
 
 
 def test_a_training_that_diverges_is_a_result(tiny: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     some = {"as published": {}, "far too fast": {"learning_rate": 1e30}, "RSM": {"deployed": "rsm"}}
-    monkeypatch.setattr(report, "READINGS", some)
     monkeypatch.setattr(readings, "READINGS", some)
     todo = readings.cells(tmp_path, "quick", 1)
     assert [cell.name for cell in todo][1:-1] == ["seed 0: train default", "seed 0: train learning_rate-1e+30"]
     cells.run(todo)
     assert all(cell.done() for cell in todo)
-    sheet = report.readings(variants.judged(tmp_path, "quick", 1))
+    sheet = readings.readings_sheet(variants.read_judged(tmp_path, "quick", 1))
     by_label = {row[0]: row for row in sheet.rows}
     assert by_label["far too fast"][-1] == "1 of 1" and by_label["far too fast"][1] == "–"
     assert by_label["RSM"][-1] == "0 of 1" and by_label["RSM"][1] != "–"
@@ -115,17 +113,17 @@ def test_a_training_that_diverges_is_a_result(tiny: None, tmp_path: Path, monkey
 
 
 def test_shares_and_rows_have_a_name_of_their_own() -> None:
-    names = {name_of(TINY, each) for each in table2.ROWS}
+    names = {variant_name(TINY, each) for each in table2.ROWS}
     assert len(names) == len(TABLE_2) == 11 and "default" in names
-    assert name_of(TINY, Variant({"epsilon": 0.6, "delta": 0.4})) == "delta-0.4"
-    assert name_of(TINY, Variant({}, "rsm")) == "default-with-rsm"
+    assert variant_name(TINY, Variant({"epsilon": 0.6, "delta": 0.4})) == "delta-0.4"
+    assert variant_name(TINY, Variant({}, "rsm")) == "default-with-rsm"
 
 
 def test_cifar_has_a_schedule_of_its_own(tmp_path: Path) -> None:
     todo = [cell.name for cell in fig4b.cells(tmp_path, "cifar10-small", 1, tmp_path / "cifar")]
     assert "seed 0: train train_examples-5000" in todo and "seed 0: train default" in todo
     assert fig3.cells(tmp_path, "cifar100-small", 1)[0].name == "seed 0: standard models"
-    schedule = variants.scheduled("cifar10-small", tmp_path)
+    schedule = variants.schedule_of("cifar10-small", tmp_path)
     assert schedule.config.data == "cifar10" and schedule.config.data_dir == tmp_path
     assert variants.SCHEDULES["cifar10-small"].config.data_dir is None
 
@@ -133,12 +131,15 @@ def test_cifar_has_a_schedule_of_its_own(tmp_path: Path) -> None:
 def test_the_page_has_a_section_for_what_is_committed(tiny: None, tmp_path: Path) -> None:
     todo = [*fig4a.cells(tmp_path / "runs", "quick", 2), *fig4b.cells(tmp_path / "runs", "quick", 1)[:3]]
     cells.run(todo)
-    assert section(tmp_path / "results") == []
+    sections = (table2.section, fig2.section, fig4a.section, fig4b.section)
+    assert [section(tmp_path / "results") for section in sections] == [[], [], [], []]
     for seed in range(2):
-        kept = tmp_path / "results" / f"{FOLDERS}-{seed}"
+        kept = tmp_path / "results" / f"variants-short-seed-{seed}"
         kept.parent.mkdir(exist_ok=True)
-        (folder_of(tmp_path / "runs", "quick", seed) / JUDGED).rename(kept)
-        assert "default" in json.loads((kept / report.VARIANTS).read_text())
-    said = "\n".join(section(tmp_path / "results"))
-    assert "2 seeds" in said and "Figure 4a" in said and "±" in said and "Figure 4b" not in said
-    assert [path.name for path in draw(tmp_path / "results", tmp_path)] == ["fig4a.png", "fig4a.pdf"]
+        (seed_folder(tmp_path / "runs", "quick", seed) / "judged").rename(kept)
+        assert "default" in json.loads((kept / VARIANTS_FILE).read_text())
+    said = "\n".join(fig4a.section(tmp_path / "results"))
+    assert "2 seeds" in said and "Figure 4a" in said and "±" in said
+    assert fig2.section(tmp_path / "results") == fig4b.section(tmp_path / "results") == []
+    drawn = [path.name for each in (fig2, fig4a, fig4b) for path in each.draw(tmp_path / "results", tmp_path)]
+    assert drawn == ["fig4a.png", "fig4a.pdf"]

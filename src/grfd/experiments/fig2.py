@@ -7,39 +7,48 @@ Cost: `grfd reproduce fig2 --scale short --dry-run` says it, cell by cell.
 Command: `grfd reproduce fig2 --scale short --seeds 3`.
 """
 
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
+from matplotlib import colormaps
+from matplotlib.figure import Figure
 from rich.table import Table
 
 from grfd import runs
 from grfd.api.job import load_data, write_npz
 from grfd.data.record import Split, as_images
+from grfd.evaluation.spread import spread
 from grfd.experiments import variants
 from grfd.experiments.cells import Cell
-from grfd.experiments.latents import LATENTS, draw_figure_2, figure_2
-from grfd.experiments.variants import FOLDER, SCALES, Variant, folder_of, name_of, scheduled, settled
+from grfd.experiments.variant_records import committed_folders, opening, read_variants
+from grfd.experiments.variants import FOLDER, SCALES, Variant, schedule_of, seed_folder, variant_config, variant_name
 from grfd.method.stages import load_generator
-from grfd.report.sheets import printed, write
+from grfd.report.sheets import Sheet, markdown, printed, write
+from grfd.report.style import PAGE, saved, styled
 
-__all__ = ["FOLDER", "SCALES", "cells", "show"]
+__all__ = ["FOLDER", "SCALES", "cells", "draw", "section", "show"]
 
-COMPARED = {"with": Variant(), "without": Variant({"epsilon": 0.0})}
-PROBED, SHOWN, NEIGHBOURS = 5000, 2000, 10
+_LATENTS = "latents.npz"
+"""In the folder of a seed: what `_measure` writes."""
+_COMPARED = {"with": Variant(), "without": Variant({"epsilon": 0.0})}
+_LABELS = {"with": "with the head (ε = 0.6)", "without": "without it (ε = 0)"}
+_PLANES = {"pca": "PCA", "tsne": "t-SNE"}
+_PROBED, _PLOTTED, _NEIGHBOURS = 5000, 2000, 10
 
 
 def cells(out: Path, scale: str, seeds: int, data_dir: Path | None = None) -> list[Cell]:
     """Training with and without the head, and what is measured of the latent variables, seed by seed."""
-    schedule, todo = scheduled(scale, data_dir), []
+    schedule, todo = schedule_of(scale, data_dir), []
     for seed in range(seeds):
-        folder = folder_of(out, scale, seed)
-        names = {kind: name_of(schedule, variant) for kind, variant in COMPARED.items()}
-        measured = folder / LATENTS
-        for kind, variant in COMPARED.items():
-            path, config = folder / names[kind], settled(schedule, seed, variant)
-            done, do = partial(_is_done_with, path, measured), partial(variants.train, path, config)
+        folder = seed_folder(out, scale, seed)
+        names = {kind: variant_name(schedule, variant) for kind, variant in _COMPARED.items()}
+        measured = folder / _LATENTS
+        for kind, variant in _COMPARED.items():
+            path, config = folder / names[kind], variant_config(schedule, seed, variant)
+            done, do = partial(_is_done_with, path, measured), partial(variants.train_variant, path, config)
             todo.append(Cell(f"seed {seed}: train {names[kind]}", schedule.training, done, do))
         todo.append(
             Cell(f"seed {seed}: latent variables", 0.3, measured.exists, partial(_measure, folder, names, seed))
@@ -62,14 +71,14 @@ def _measure(folder: Path, names: dict[str, str], seed: int) -> None:
         run = runs.load(folder / name)
         data = load_data(run)
         generator = load_generator(run, data)
-        shown, probed = data.test.take(SHOWN), data.train.take(PROBED)
-        latents, known = _means(generator, shown), _means(generator, probed)
-        arrays["labels"] = shown.labels.numpy()
+        plotted, probed = data.test.take(_PLOTTED), data.train.take(_PROBED)
+        latents, known = _means(generator, plotted), _means(generator, probed)
+        arrays["labels"] = plotted.labels.numpy()
         arrays[f"{kind}.pca"] = PCA(2, random_state=seed).fit_transform(latents)
         arrays[f"{kind}.tsne"] = TSNE(2, random_state=seed, init="pca").fit_transform(latents)
         arrays |= {f"{kind}.{key}": np.array(value) for key, value in
-                   _numbers(latents, shown, known, probed).items()}  # fmt: skip
-    write_npz(folder / LATENTS, arrays)
+                   _numbers(latents, plotted, known, probed).items()}  # fmt: skip
+    write_npz(folder / _LATENTS, arrays)
 
 
 @torch.no_grad()
@@ -79,7 +88,7 @@ def _means(generator: torch.nn.Module, split: Split) -> np.ndarray:
     return torch.cat(parts).numpy()
 
 
-def _numbers(latents: np.ndarray, shown: Split, known: np.ndarray, probed: Split) -> dict[str, float]:
+def _numbers(latents: np.ndarray, plotted: Split, known: np.ndarray, probed: Split) -> dict[str, float]:
     """Silhouette in [−1, 1], accuracies as shares."""
     from sklearn.linear_model import LogisticRegression
     from sklearn.metrics import silhouette_score
@@ -88,18 +97,85 @@ def _numbers(latents: np.ndarray, shown: Split, known: np.ndarray, probed: Split
     from sklearn.preprocessing import StandardScaler
 
     probe = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000))
-    near = KNeighborsClassifier(NEIGHBOURS)
-    labels, wanted = shown.labels.numpy(), probed.labels.numpy()
+    near = KNeighborsClassifier(_NEIGHBOURS)
+    labels, known_labels = plotted.labels.numpy(), probed.labels.numpy()
     return {
         "silhouette": float(silhouette_score(latents, labels)),
-        "probe": float(probe.fit(known, wanted).score(latents, labels)),
-        "neighbours": float(near.fit(known, wanted).score(latents, labels)),
+        "probe": float(probe.fit(known, known_labels).score(latents, labels)),
+        "neighbours": float(near.fit(known, known_labels).score(latents, labels)),
     }
 
 
 def show(out: Path, scale: str, seeds: int) -> list[Table | str]:
     """The numbers over seeds, and fig2.png and .pdf of the first."""
-    folders = [folder_of(out, scale, seed) for seed in range(seeds)]
-    sheet = figure_2(folders)
+    folders = [seed_folder(out, scale, seed) for seed in range(seeds)]
+    sheet = _sheet(folders)
     write(sheet, out / "fig2")
-    return [printed(sheet), f"drawn {draw_figure_2(folders[0], out / 'fig2')[0]}"]
+    return [printed(sheet), f"drawn {_draw(folders[0], out / 'fig2')[0]}"]
+
+
+def section(results: Path) -> list[str]:
+    """The numbers over seeds and the figure of the first, if anything is measured."""
+    folders = _committed(results)
+    if not folders:
+        return []
+    return [
+        opening(read_variants(committed_folders(results))),
+        "### Figure 2: the latent variables with and without the rectification head",
+        "`grfd reproduce fig2`. Of μ of 2,000 test images: silhouette of the classes, and the accuracy of a linear "
+        "probe and of 10 nearest neighbours, both trained on μ of 5,000 training images.",
+        markdown(_sheet(folders)),
+        "![Latent variables, PCA and t-SNE](fig2.png)",
+    ]
+
+
+def draw(results: Path, docs: Path) -> list[Path]:
+    """fig2.png and .pdf of the first seed, if anything is measured."""
+    folders = _committed(results)
+    return _draw(folders[0], docs / "fig2") if folders else []
+
+
+def _committed(results: Path) -> list[Path]:
+    return [folder for folder in committed_folders(results) if (folder / _LATENTS).exists()]
+
+
+def _sheet(folders: Sequence[Path]) -> Sheet:
+    """Silhouette, linear probe and nearest neighbours, with and without the head, over seeds."""
+    lines = []
+    for kind, label in _LABELS.items():
+        arrays = [_stored(folder) for folder in folders]
+        silhouette = spread([float(each[f"{kind}.silhouette"]) for each in arrays], 3)
+        others = [spread([100 * float(each[f"{kind}.{name}"]) for each in arrays]) for name in ("probe", "neighbours")]
+        lines.append([label, silhouette, *others])
+    header = ["latent variables", "silhouette", "linear probe, %", "10 nearest neighbours, %"]
+    return Sheet(header, lines, "Figure 2")
+
+
+def _draw(folder: Path, path: Path) -> list[Path]:
+    """Four scatter plots, a colour a class, whose name stands at its middle. Writes `path` as .png and .pdf."""
+    arrays = _stored(folder)
+    labels, colours = arrays["labels"], colormaps["tab10"].colors  # type: ignore[attr-defined]
+    with styled():
+        figure = Figure(figsize=(PAGE, 2.1), layout="constrained")
+        axes = figure.subplots(1, 4)
+        panels = [(plane, kind) for plane in _PLANES for kind in _LABELS]
+        for axis, (plane, kind) in zip(axes, panels, strict=True):
+            points = arrays[f"{kind}.{plane}"]
+            for label in np.unique(labels):
+                of_class = labels == label
+                axis.scatter(*points[of_class].T, s=1.2, color=colours[int(label) % 10], label=str(label), linewidths=0,
+                             rasterized=True)  # fmt: skip
+                middle = np.median(points[of_class], 0)
+                axis.text(*middle, str(label), fontsize=7, weight="bold", ha="center", va="center")
+            axis.set_title(f"{_PLANES[plane]}, {_LABELS[kind]}", fontsize=7)
+            axis.set_xticks([])
+            axis.set_yticks([])
+            axis.grid(visible=False)
+        figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=10, markerscale=4,
+                      handletextpad=0.1)  # fmt: skip
+        return saved(figure, path)
+
+
+def _stored(folder: Path) -> dict[str, np.ndarray]:
+    with np.load(folder / _LATENTS, allow_pickle=False) as stored:
+        return {name: stored[name] for name in stored.files}

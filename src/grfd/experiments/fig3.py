@@ -18,22 +18,31 @@ from grfd.api.pictures import write_examples
 from grfd.evaluation.case import Case, budgets_for
 from grfd.experiments import variants
 from grfd.experiments.cells import Cell
-from grfd.experiments.variants import FOLDER, SCALES, SCHEDULES, Variant, folder_of, name_of, scheduled, settled
+from grfd.experiments.variants import (
+    FOLDER,
+    SCALES,
+    SCHEDULES,
+    Variant,
+    schedule_of,
+    seed_folder,
+    variant_config,
+    variant_name,
+)
 from grfd.report.figures import figure_3
 
-__all__ = ["FOLDER", "SCALES", "cells", "show"]
+__all__ = ["FOLDER", "SCALES", "cells", "section", "show"]
 
 
 def cells(out: Path, scale: str, seeds: int, data_dir: Path | None = None) -> list[Cell]:
     """Training of GRFD and of the standard model, and the examples, seed by seed."""
-    schedule, todo = scheduled(scale, data_dir), []
+    schedule, todo = schedule_of(scale, data_dir), []
     for seed in range(seeds):
-        folder, config = folder_of(out, scale, seed), settled(schedule, seed, Variant())
-        run = folder / name_of(schedule, Variant())
+        folder, config = seed_folder(out, scale, seed), variant_config(schedule, seed, Variant())
+        run = folder / variant_name(schedule, Variant())
         todo += [
             variants.standard_cell(folder, schedule, seed),
             Cell(f"seed {seed}: train default", schedule.training, partial(variants.is_trained, run),
-                 partial(variants.train, run, config)),
+                 partial(variants.train_variant, run, config)),
             Cell(f"seed {seed}: examples", 0.1, (run / "examples.npz").exists, partial(_examples, folder, run)),
         ]  # fmt: skip
     return todo
@@ -43,12 +52,17 @@ def _examples(folder: Path, path: Path) -> None:
     """examples.npz in the run folder."""
     run = runs.load(path)
     data = load_data(run)
-    models = variants.standards(folder / "standard") | {"grfd": variants.deployed(path)}
+    models = variants.load_standard_models(folder / "standard") | {"grfd": variants.load_deployed(path)}
     budgets = budgets_for(data.test.images.shape[1])
     write_examples(Case(path, models, data.test, budgets, run.config.seed, torch.device("cpu")))
 
 
 def show(out: Path, scale: str, seeds: int) -> list[Table | str]:
     """fig3.png and .pdf in the run folder of each seed."""
-    runs_of = [folder_of(out, scale, seed) / name_of(SCHEDULES[scale], Variant()) for seed in range(seeds)]
+    runs_of = [seed_folder(out, scale, seed) / variant_name(SCHEDULES[scale], Variant()) for seed in range(seeds)]
     return [f"drawn {figure_3(path)[0]}" for path in runs_of]
+
+
+def section(results: Path) -> list[str]:
+    """None: `grfd evaluate` draws the figure of any run, and README.md shows the one of 150 epochs."""
+    return []

@@ -7,28 +7,137 @@ Command: `grfd reproduce fig4a --scale short --seeds 3`.
 """
 
 from pathlib import Path
+from typing import Any
 
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from rich.table import Table
 
+from grfd.evaluation.case import CONTROL
+from grfd.evaluation.numbers import column_titles
+from grfd.evaluation.protocols import Protocol
+from grfd.evaluation.spread import spread
 from grfd.experiments import variants
 from grfd.experiments.cells import Cell
-from grfd.experiments.variant_figures import draw_figure_4a
-from grfd.experiments.variant_numbers import CASES, figure_4a
-from grfd.experiments.variants import FOLDER, SCALES, Variant, judged
-from grfd.report.sheets import printed, write
+from grfd.experiments.variant_records import (
+    VARIANT_PROTOCOLS,
+    VariantRecords,
+    accuracies,
+    accuracy_titles,
+    attacks_of,
+    committed_variants,
+    deviations,
+    find_variant,
+    means,
+    opening,
+)
+from grfd.experiments.variants import FOLDER, SCALES, Variant, read_judged
+from grfd.report.sheets import Sheet, markdown, printed, write
+from grfd.report.style import PAGE, saved, styled
 
-__all__ = ["FOLDER", "SCALES", "cells", "show"]
+__all__ = ["FOLDER", "SCALES", "cells", "draw", "section", "show"]
+
+_CASES: dict[str, dict[str, Any] | None] = {
+    "1: no defense": None,
+    "2: LVCVAE without RSM": {"gamma": 0.0, "delta": 0.0},
+    "3: no rectification": {"epsilon": 0.0},
+    "4: GRFD": {},
+}
+"""As section 4.3 of the paper defines them: what differs from ε 0.6, γ 0.4, δ 0.2. None: the standard model."""
+_HATCHES = ("", "////", "....", "")
+"""Told apart in grey print too."""
 
 
 def cells(out: Path, scale: str, seeds: int, data_dir: Path | None = None) -> list[Cell]:
     """Training of cases 2 to 4, and their judgement beside case 1, seed by seed."""
-    parts = [Variant(changes) for changes in CASES.values() if changes is not None]
+    parts = [Variant(changes) for changes in _CASES.values() if changes is not None]
     return variants.cells(out, scale, seeds, parts, data_dir)
 
 
 def show(out: Path, scale: str, seeds: int) -> list[Table | str]:
     """The numbers, and fig4a.png and .pdf."""
-    found = judged(out, scale, seeds)
-    sheet = figure_4a(found)
+    records = read_judged(out, scale, seeds)
+    sheet = _sheet(records)
     write(sheet, out / "fig4a")
-    return [printed(sheet), f"drawn {draw_figure_4a(found, out / 'fig4a')[0]}"]
+    return [printed(sheet), f"drawn {_draw(records, out / 'fig4a')[0]}"]
+
+
+def section(results: Path) -> list[str]:
+    """The table and the figure, if the records of all four cases are there."""
+    records = _committed(results)
+    if records is None:
+        return []
+    return [
+        opening(records),
+        "### Figure 4a: the parts of GRFD",
+        "`grfd reproduce fig4a`. Under `transfer`, case 1 is the second standard model.",
+        markdown(_sheet(records)),
+        "![Accuracy by case, attack and protocol](fig4a.png)",
+    ]
+
+
+def draw(results: Path, docs: Path) -> list[Path]:
+    """fig4a.png and .pdf, if the records of all four cases are there."""
+    records = _committed(results)
+    return [] if records is None else _draw(records, docs / "fig4a")
+
+
+def _committed(results: Path) -> VariantRecords | None:
+    records = committed_variants(results)
+    if records is None or not all(find_variant(records, changes) for changes in _CASES.values()):
+        return None
+    return records
+
+
+def _cases(records: VariantRecords) -> dict[Protocol, dict[str, list[list[float]]]]:
+    """Protocol → case → `accuracies`."""
+    named = {case: find_variant(records, changes) for case, changes in _CASES.items()}
+    return {
+        protocol: {case: accuracies(records, protocol, _judged(name, protocol)) for case, name in named.items() if name}
+        for protocol in VARIANT_PROTOCOLS
+    }
+
+
+def _judged(name: str, protocol: Protocol) -> str:
+    """The model of a case: under transfer, which starts from the standard model, case 1 is the second one."""
+    return CONTROL if name == "standard" and protocol == "transfer" else name
+
+
+def _sheet(records: VariantRecords) -> Sheet:
+    """The numbers behind the figure."""
+    lines = [
+        [protocol, case, *(spread(each) for each in columns)]
+        for protocol, numbers in _cases(records).items()
+        for case, columns in numbers.items()
+    ]
+    return Sheet(["protocol", "case", *accuracy_titles(records)], lines, "Figure 4a", left=2)
+
+
+def _draw(records: VariantRecords, path: Path) -> list[Path]:
+    """Bars, a group an attack, a panel a protocol. Writes `path` as .png and .pdf."""
+    panels = {protocol: numbers for protocol, numbers in _cases(records).items() if numbers}
+    names = ["clean", *(column_titles()[name] for name in attacks_of(records)), "worst\ncase"]
+    with styled():
+        figure = Figure(figsize=(PAGE, 2.1), layout="constrained")
+        axes = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
+        for axis, (protocol, numbers) in zip(axes, panels.items(), strict=True):
+            _bars(axis, {case: [*columns[:-2], columns[-1]] for case, columns in numbers.items()})
+            axis.set_title(protocol)
+            axis.set_xticks(range(len(names)), names, rotation=50, ha="right", rotation_mode="anchor")
+            axis.tick_params(axis="x", length=0)
+        axes[0].set_ylabel("accuracy, per cent")
+        axes[0].set_ylim(0, 101)
+        figure.legend(*axes[-1].get_legend_handles_labels(), loc="outside upper center", ncols=len(_CASES))
+        return saved(figure, path)
+
+
+def _bars(axis: Axes, numbers: dict[str, list[list[float]]]) -> None:
+    """A bar a case in each group, in the order and colours of all cases: mean and standard deviation over seeds."""
+    width = 0.8 / len(_CASES)
+    for index, case in enumerate(_CASES):
+        if case not in numbers:
+            continue
+        places = [group + (index - (len(_CASES) - 1) / 2) * width for group in range(len(numbers[case]))]
+        heights, bars = means(numbers[case]), deviations(numbers[case])
+        axis.bar(places, heights, width, yerr=bars, label=case, hatch=_HATCHES[index], edgecolor="white", linewidth=0.3,
+                 color=f"C{index}", error_kw={"elinewidth": 0.7, "capsize": 1.2, "ecolor": "#333333"})  # fmt: skip

@@ -6,31 +6,140 @@ Cost: `grfd reproduce fig4b --scale short --dry-run` says it, cell by cell.
 Command: `grfd reproduce fig4b --scale short --seeds 3`.
 """
 
+from functools import partial
 from pathlib import Path
 
+from matplotlib.figure import Figure
 from rich.table import Table
 
+from grfd.evaluation.protocols import Protocol
+from grfd.evaluation.spread import averages, spread, values
 from grfd.experiments import variants
 from grfd.experiments.cells import Cell
-from grfd.experiments.variant_figures import draw_figure_4b
-from grfd.experiments.variant_numbers import IMAGES, SHARES, figure_4b
-from grfd.experiments.variants import FOLDER, SCALES, SCHEDULES, Variant, judged
-from grfd.report.sheets import printed, write
+from grfd.experiments.paper import FIGURE_4B
+from grfd.experiments.records import config_of
+from grfd.experiments.variant_records import (
+    VARIANT_PROTOCOLS,
+    VariantRecords,
+    attacks_of,
+    committed_variants,
+    deviations,
+    find_variant,
+    means,
+    opening,
+)
+from grfd.experiments.variants import FOLDER, SCALES, SCHEDULES, Variant, read_judged
+from grfd.report.sheets import Sheet, markdown, printed, write
+from grfd.report.style import PAGE, saved, styled
 
-__all__ = ["FOLDER", "SCALES", "cells", "show"]
+__all__ = ["FOLDER", "SCALES", "cells", "draw", "section", "show"]
+
+_SHARES = tuple(range(10, 101, 10))
+"""In per cent of the training images."""
+_OFFICIAL_IMAGES = {"mnist": 60_000, "cifar10": 50_000, "cifar100": 50_000}
+"""Training images of the official data sets."""
+_LINES = {"none": "clean", "average": "average under attack", "worst": "worst case"}
 
 
 def cells(out: Path, scale: str, seeds: int, data_dir: Path | None = None) -> list[Cell]:
     """Training on each share, and their judgement, seed by seed."""
     config = SCHEDULES[scale].config
-    images = config.train_examples or IMAGES[config.data]
-    parts = [Variant({} if share == 100 else {"train_examples": images * share // 100}) for share in SHARES]
-    return variants.cells(out, scale, seeds, parts, data_dir)
+    changes = [_changes(share, config.train_examples, config.data) for share in _SHARES]
+    return variants.cells(out, scale, seeds, [Variant(each) for each in changes], data_dir)
+
+
+def _changes(share: int, train_examples: int | None, data: str) -> dict[str, int]:
+    """How a share of the schedule's training images is configured; the schedule has all images if it names none."""
+    return {} if share == 100 else {"train_examples": (train_examples or _OFFICIAL_IMAGES[data]) * share // 100}
 
 
 def show(out: Path, scale: str, seeds: int) -> list[Table | str]:
     """The numbers, and fig4b.png and .pdf."""
-    found = judged(out, scale, seeds)
-    sheet = figure_4b(found)
+    records = read_judged(out, scale, seeds)
+    sheet = _sheet(records)
     write(sheet, out / "fig4b")
-    return [printed(sheet), f"drawn {draw_figure_4b(found, out / 'fig4b')[0]}"]
+    return [printed(sheet), f"drawn {_draw(records, out / 'fig4b')[0]}"]
+
+
+def section(results: Path) -> list[str]:
+    """The table and the figure, if the records of more than one share are there."""
+    records = _committed(results)
+    if records is None:
+        return []
+    return [
+        opening(records),
+        "### Figure 4b: fewer training images",
+        "`grfd reproduce fig4b`. Ours / the paper's, where its text says a number. The standard model, on which "
+        "transferred examples are made, has seen all images; an epoch of fewer images has fewer steps.",
+        markdown(_sheet(records)),
+        "![Accuracy by share of the training images](fig4b.png)",
+    ]
+
+
+def draw(results: Path, docs: Path) -> list[Path]:
+    """fig4b.png and .pdf, if the records of more than one share are there."""
+    records = _committed(results)
+    return [] if records is None else _draw(records, docs / "fig4b")
+
+
+def _committed(results: Path) -> VariantRecords | None:
+    records = committed_variants(results)
+    if records is None:
+        return None
+    numbers = _shares(records)
+    return records if numbers and all(len(by_share) > 1 for by_share in numbers.values()) else None
+
+
+def _shares(records: VariantRecords) -> dict[Protocol, dict[int, dict[str, list[float]]]]:
+    """Protocol → per cent of the training images → clean, average and worst case, one value for each seed."""
+    attacks, config = attacks_of(records), config_of(records.folders[0])
+    numbers: dict[Protocol, dict[int, dict[str, list[float]]]] = {}
+    for protocol in VARIANT_PROTOCOLS:
+        for share in _SHARES:
+            name = find_variant(records, _changes(share, config["train_examples"], config["data"]))
+            if name:
+                get = partial(values, records.grids, protocol, name)
+                average = averages(records.grids, protocol, name, attacks)
+                by_share = numbers.setdefault(protocol, {})
+                by_share[share] = {"none": get("none"), "average": average, "worst": get("worst")}
+    return numbers
+
+
+def _published(records: VariantRecords) -> dict[int, dict[str, float]]:
+    """The paper's numbers, which are of MNIST."""
+    return FIGURE_4B if config_of(records.folders[0])["data"] == "mnist" else {}
+
+
+def _sheet(records: VariantRecords) -> Sheet:
+    """The numbers behind the figure, ours / the paper's where it says them."""
+    lines, published = [], _published(records)
+    for protocol, by_share in _shares(records).items():
+        for share, numbers in by_share.items():
+            paper = published.get(share, {})
+            texts = [
+                spread(each) + (f" / {paper[name]:.1f}" if name in paper else "") for name, each in numbers.items()
+            ]
+            lines.append([protocol, f"{share} %", *texts])
+    return Sheet(["protocol", "training images", "clean", "average", "worst case"], lines, "Figure 4b", left=2)
+
+
+def _draw(records: VariantRecords, path: Path) -> list[Path]:
+    """Lines over the share of training images, a panel a protocol. Writes `path` as .png and .pdf."""
+    panels, published = _shares(records), _published(records)
+    with styled():
+        figure = Figure(figsize=(PAGE, 2.1), layout="constrained")
+        axes = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
+        for axis, (protocol, by_share) in zip(axes, panels.items(), strict=True):
+            for index, (name, label) in enumerate(_LINES.items()):
+                columns = [numbers[name] for numbers in by_share.values()]
+                axis.errorbar(list(by_share), means(columns), deviations(columns), fmt="os^"[index] + "-", label=label,
+                              color=f"C{index}")  # fmt: skip
+                paper = {share: numbers[name] for share, numbers in published.items() if name in numbers}
+                axis.plot(list(paper), list(paper.values()), "x", color=f"C{index}", markersize=6,
+                          label=f"paper, {label}" if paper else None)  # fmt: skip
+            axis.set_title(protocol)
+            axis.set_xlabel("training images, per cent")
+        axes[0].set_ylabel("accuracy, per cent")
+        axes[0].set_ylim(0, 101)
+        figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=5)
+        return saved(figure, path)

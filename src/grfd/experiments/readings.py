@@ -10,13 +10,39 @@ from typing import Any
 
 from rich.table import Table
 
+from grfd.evaluation.paired import compared, probability
+from grfd.evaluation.spread import spread, values
 from grfd.experiments import variants
 from grfd.experiments.cells import Cell
-from grfd.experiments.variant_numbers import READINGS, readings
-from grfd.experiments.variants import FOLDER, SCALES, Variant, judged
-from grfd.report.sheets import printed, write
+from grfd.experiments.variant_records import (
+    VARIANT_PROTOCOLS,
+    VariantRecords,
+    committed_variants,
+    find_variant,
+    opening,
+)
+from grfd.experiments.variants import FOLDER, SCALES, Variant, read_judged
+from grfd.report.sheets import Sheet, markdown, printed, write
 
-__all__ = ["FOLDER", "SCALES", "cells", "show"]
+__all__ = ["FOLDER", "SCALES", "cells", "section", "show"]
+
+READINGS: dict[str, dict[str, Any]] = {
+    "the default": {},
+    "KL: literal sum over d": {"kl": "sum"},
+    "MSE: sum over pixels": {"reconstruction": "sum"},
+    "σ of v 0.1": {"sigma": 0.1},
+    "σ of v 0.3": {"sigma": 0.3},
+    "v: CURE's direction, h 1": {"perturbation": "sign_gradient"},
+    "RSM's gradient detached": {"rsm_gradient": "detached"},
+    "z sampled at inference": {"latent_at_inference": "sampled"},
+    "R_D drawn anew each epoch": {"robust_dataset": "every_epoch"},
+    "sign-flipped training": {"game": "sign_flipped"},
+    "F starts from the RSM": {"target_start": "rsm"},
+    "RSM deployed in F's place": {"deployed": "rsm"},
+    "cosine over CE gradients": {"gradient_of": "cross_entropy"},
+    "L2 of eq. 4 over CE gradients": {"similarity": "l2", "gradient_of": "cross_entropy"},
+}
+"""Gaps of the paper and their alternatives, each one change of the default; `deployed` is no field of `Config`."""
 
 
 def _variant(changes: dict[str, Any]) -> Variant:
@@ -31,6 +57,62 @@ def cells(out: Path, scale: str, seeds: int, data_dir: Path | None = None) -> li
 
 def show(out: Path, scale: str, seeds: int) -> list[Table | str]:
     """The numbers, reading by reading; the same in readings.md, .tex and .csv."""
-    sheet = readings(judged(out, scale, seeds))
+    sheet = readings_sheet(read_judged(out, scale, seeds))
     write(sheet, out / "readings")
     return [printed(sheet), f"written {out / 'readings.md'}, .tex and .csv"]
+
+
+def section(results: Path) -> list[str]:
+    """The table, if the records of more than one reading are there."""
+    records = committed_variants(results)
+    if records is None:
+        return []
+    sheet = readings_sheet(records)
+    if len(sheet.rows) < 2:
+        return []
+    return [
+        opening(records),
+        "### Which gaps of the paper matter",
+        "`grfd reproduce readings`. The first line is the default; every other changes one reading; p is McNemar's "
+        "exact test of its worst case against the default's, on the same images of all seeds. L_cl and L_rb are those "
+        "of the last epoch of stage I.",
+        markdown(sheet),
+    ]
+
+
+def readings_sheet(records: VariantRecords) -> Sheet:
+    """Of each reading the clean accuracy, the worst case under each protocol, and where stage I ended."""
+    lines = []
+    for label, changes in READINGS.items():
+        name = find_variant(records, changes)
+        if name:
+            last_losses = [spread(_last_losses(records, name, term), 2) for term in ("cl", "rb")]
+            lines.append([label, *_compared(records, name), *last_losses, _diverged(records, name)])
+    judged = [title for protocol in VARIANT_PROTOCOLS for title in (f"`{protocol}`, worst case", "p")]
+    return Sheet(["reading", "clean", *judged, "L_cl", "L_rb", "diverged"], lines, "Readings of the paper's gaps")
+
+
+def _compared(records: VariantRecords, name: str) -> list[str]:
+    """Clean accuracy, and the worst case under each protocol with McNemar's p against the default."""
+    default, texts = find_variant(records, {}), [spread(values(records.grids, "adaptive", name, "none"))]
+    folders = [
+        folder for folder, each in zip(records.folders, records.grids, strict=True) if ("adaptive", name) in each
+    ]
+    for protocol in VARIANT_PROTOCOLS:
+        texts.append(spread(values(records.grids, protocol, name, "worst")))
+        if default is None or name == default or not folders:
+            texts.append("")
+        else:
+            texts.append(probability(compared(folders, name, default, protocol).p_value))
+    return texts
+
+
+def _last_losses(records: VariantRecords, name: str, term: str) -> list[float]:
+    """A term of eq. 6 in the last epoch of stage I, one value for each seed."""
+    last_epochs = [(by_name.get(name) or {}).get("stage_one") or {} for by_name in records.variants]
+    return [losses[term] for losses in last_epochs if term in losses]
+
+
+def _diverged(records: VariantRecords, name: str) -> str:
+    count = sum("said" in by_name.get(name, {}) for by_name in records.variants)
+    return f"{count} of {sum(name in by_name for by_name in records.variants)}"

@@ -55,7 +55,7 @@ def cells(out: Path, scale: str, seeds: int) -> list[Cell]:
         todo.append(replace(standard, done=partial(_is_done_with, folder, schedule, standard.done)))
         for name, changes in STAGES.items():
             done = partial(_is_done_with, folder, schedule, partial(variants.is_trained, folder / name))
-            do = partial(variants.train, folder / name, replace(config, **changes))
+            do = partial(variants.train_variant, folder / name, replace(config, **changes))
             todo.append(Cell(f"seed {seed}: train {name}", schedule.training, done, do))
         for eps in EPSILONS:
             done, do = partial(_is_attacked, folder, schedule, eps), partial(_attack, folder, schedule, config, eps)
@@ -81,12 +81,12 @@ def _is_attacked(folder: Path, schedule: Schedule, eps: float) -> bool:
 
 def _attack(folder: Path, schedule: Schedule, config: Config, eps: float) -> None:
     """Transferred examples come from the standard model and from the deployed F behind the same LVCVAE."""
-    models = variants.standards(folder / SOURCE)
+    models = variants.load_standard_models(folder / SOURCE)
     del models[CONTROL]
     for name in STAGES:
         if not (folder / name / "diverged.json").exists():
-            models |= {f"target-{name}": variants.deployed(folder / name),
-                       f"rsm-{name}": variants.deployed(folder / name, "rsm")}  # fmt: skip
+            models |= {f"target-{name}": variants.load_deployed(folder / name),
+                       f"rsm-{name}": variants.load_deployed(folder / name, "rsm")}  # fmt: skip
     judgement.evaluate_models(
         models,
         folder_at(folder, eps),

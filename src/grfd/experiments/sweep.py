@@ -28,7 +28,7 @@ from grfd.evaluation.case import SOURCE, Case, Request, budgets_for
 from grfd.evaluation.judge import attack_all
 from grfd.evaluation.numbers import grid, rows
 from grfd.experiments import database, variants
-from grfd.experiments.variants import Schedule, Variant, differing, folder_of, name_of, settled
+from grfd.experiments.variants import Schedule, Variant, differing_fields, seed_folder, variant_config, variant_name
 from grfd.progress import side, titled
 from grfd.report.sheets import Sheet
 
@@ -66,7 +66,7 @@ class Sweep:
 
     @property
     def folder(self) -> Path:
-        return folder_of(self.out, self.scale, self.seed)
+        return seed_folder(self.out, self.scale, self.seed)
 
 
 class Surplus(Exception):
@@ -203,11 +203,12 @@ def _tried(sweep: Sweep, study: optuna.Study, trial: optuna.Trial) -> float | tu
     told = ", ".join(f"{name} {value:g}" for name, value in point.items())
     side.print(titled(f"point {trial.number}", f" {told}"))
     variant = Variant(dict(point))
-    run = sweep.folder / name_of(sweep.schedule, variant)
-    _alone(lambda: variants.train_standard(sweep.folder / SOURCE, settled(sweep.schedule, sweep.seed, Variant())))
+    run = sweep.folder / variant_name(sweep.schedule, variant)
+    plain = variant_config(sweep.schedule, sweep.seed, Variant())
+    _alone(lambda: variants.train_standard_models(sweep.folder / SOURCE, plain))
     if not variants.is_trained(run):
-        _alone(lambda: variants.train(run, settled(sweep.schedule, sweep.seed, variant)))
-    trial.set_user_attr("changes", differing(sweep.schedule, variant))
+        _alone(lambda: variants.train_variant(run, variant_config(sweep.schedule, sweep.seed, variant)))
+    trial.set_user_attr("changes", differing_fields(sweep.schedule, variant))
     if (run / "diverged.json").exists():
         trial.set_user_attr("diverged", True)
         raise optuna.TrialPruned
@@ -232,13 +233,13 @@ def _judged(sweep: Sweep, trial: optuna.Trial, run: Path) -> dict[str, dict[str,
     """Protocol → attack → accuracy, attack by attack, the cheapest first, so that a pruner can spare the dear ones."""
     folder = sweep.folder / "sweep" / run.name
     data = load_data(runs.load(run))
-    models = variants.standards(sweep.folder / SOURCE) | {"grfd": variants.deployed(run)}
+    models = variants.load_standard_models(sweep.folder / SOURCE) | {"grfd": variants.load_deployed(run)}
     budgets = budgets_for(data.test.images.shape[1])
     case = Case(folder, models, data.test, budgets, sweep.seed, torch.device("cpu"), (SOURCE,))
     attacks = sorted(sweep.schedule.attacks, key=lambda name: ALL_ATTACKS[name].passes)
     for step, attack in enumerate(attacks):
         with runs.locked(folder, run=False):
-            attack_all(case, Request(variants.PROTOCOLS, (attack,), sweep.schedule.examples))
+            attack_all(case, Request(variants.VARIANT_PROTOCOLS, (attack,), sweep.schedule.examples))
         if sweep.pruner != "none":
             trial.report(_numbers(folder)["adaptive"]["worst"], step)
             if trial.should_prune():

@@ -6,20 +6,37 @@ Cost: `grfd reproduce table2 --scale short --dry-run` says it, cell by cell.
 Command: `grfd reproduce table2 --scale short --seeds 3`. The whole grid of 512 settings: `grfd sweep`.
 """
 
+import statistics
 from pathlib import Path
 
 from rich.table import Table
+from scipy.stats import spearmanr
 
+from grfd.evaluation.protocols import Protocol
+from grfd.evaluation.spread import averages, spread
 from grfd.experiments import variants
 from grfd.experiments.cells import Cell
-from grfd.experiments.paper import TABLE_2
-from grfd.experiments.variant_numbers import PROTOCOLS, table_2
-from grfd.experiments.variants import FOLDER, SCALES, Variant, judged
-from grfd.report.sheets import printed, write
+from grfd.experiments.paper import TABLE_2, TABLE_3
+from grfd.experiments.records import config_of
+from grfd.experiments.variant_records import (
+    VARIANT_PROTOCOLS,
+    VariantRecords,
+    accuracies,
+    accuracy_titles,
+    attacks_of,
+    committed_variants,
+    find_variant,
+    opening,
+)
+from grfd.experiments.variants import FOLDER, SCALES, Variant, read_judged
+from grfd.report.sheets import Sheet, markdown, printed, write
 
-__all__ = ["FOLDER", "SCALES", "cells", "show"]
+__all__ = ["FOLDER", "SCALES", "cells", "section", "show"]
 
 ROWS = [Variant({"epsilon": epsilon, "gamma": gamma, "delta": delta}) for epsilon, gamma, delta in TABLE_2]
+"""The rows of the table, in the paper's order."""
+_CHOSEN = {"epsilon": 0.6, "gamma": 0.4, "delta": 0.2}
+"""The row that the paper chooses, which is also the default."""
 
 
 def cells(out: Path, scale: str, seeds: int, data_dir: Path | None = None) -> list[Cell]:
@@ -29,7 +46,86 @@ def cells(out: Path, scale: str, seeds: int, data_dir: Path | None = None) -> li
 
 def show(out: Path, scale: str, seeds: int) -> list[Table | str]:
     """A table a protocol, ours / the paper's; the same in table2-PROTOCOL.md, .tex and .csv."""
-    sheets = {protocol: table_2(judged(out, scale, seeds), protocol) for protocol in PROTOCOLS}
+    records = read_judged(out, scale, seeds)
+    sheets = {protocol: _sheet(records, protocol) for protocol in VARIANT_PROTOCOLS}
     for protocol, sheet in sheets.items():
         write(sheet, out / f"table2-{protocol}")
     return [*(printed(sheet) for sheet in sheets.values()), f"written {out / 'table2-*.md'}, .tex and .csv"]
+
+
+def section(results: Path) -> list[str]:
+    """A table for each protocol, and whether its rows come in the paper's order."""
+    records = committed_variants(results)
+    if records is None:
+        return []
+    sheets = {protocol: _sheet(records, protocol) for protocol in VARIANT_PROTOCOLS}
+    if not any(len(sheet.rows) > 1 for sheet in sheets.values()):
+        return []
+    parts = [
+        opening(records),
+        "### Table 2: the weights of eq. 6",
+        "`grfd reproduce table2`. Each cell is ours / the paper's, in per cent.",
+    ]
+    for protocol, sheet in sheets.items():
+        parts += [f"`{protocol}`:", markdown(sheet), _likeness(records, protocol)]
+    return parts
+
+
+def _sheet(records: VariantRecords, protocol: Protocol) -> Sheet:
+    """The published rows of Table 2, ours / the paper's, which are of MNIST."""
+    attacks, on_mnist = attacks_of(records), _is_on_mnist(records)
+    published_standard = TABLE_3["mnist"]["standard"] if on_mnist else {}
+    standard = _beside(accuracies(records, protocol, "standard"), published_standard, attacks)
+    lines = [["standard", "", "", *standard]] if protocol != "transfer" else []
+    for (epsilon, gamma, delta), published in TABLE_2.items():
+        name = find_variant(records, changes_of_row(epsilon, gamma, delta))
+        if name:
+            texts = _beside(accuracies(records, protocol, name), published if on_mnist else {}, attacks)
+            lines.append([f"{epsilon:g}", f"{gamma:g}", f"{delta:g}", *texts])
+    return Sheet(["ε", "γ", "δ", *accuracy_titles(records)], lines, f"Table 2, {protocol}", left=3)
+
+
+def changes_of_row(epsilon: float, gamma: float, delta: float) -> dict[str, float]:
+    """What differs from the paper's choice."""
+    weights = {"epsilon": epsilon, "gamma": gamma, "delta": delta}
+    return {name: value for name, value in weights.items() if value != _CHOSEN[name]}
+
+
+def _is_on_mnist(records: VariantRecords) -> bool:
+    return bool(config_of(records.folders[0])["data"] == "mnist")
+
+
+def _beside(ours: list[list[float]], published: dict[str, float], attacks: list[str]) -> list[str]:
+    """Ours / the paper's, whose average is of the attacks that are there, and which has no worst case."""
+    texts = [spread(each) for each in ours]
+    if not published:
+        return texts
+    average = statistics.mean(published[name] for name in attacks)
+    theirs = [published["none"], *(published[name] for name in attacks), average]
+    return [f"{text} / {value:.1f}" for text, value in zip(texts, theirs, strict=False)] + texts[-1:]
+
+
+def _likeness(records: VariantRecords, protocol: Protocol) -> str:
+    """Whether the rows come in the paper's order."""
+    correlation = rank_correlation(records, protocol)
+    if correlation is None or not _is_on_mnist(records):
+        return ""
+    coefficient, p_value = correlation
+    return f"The rows' averages beside the paper's: Spearman's rank correlation {coefficient:+.2f} (p = {p_value:.2f})."
+
+
+def rank_correlation(records: VariantRecords, protocol: Protocol) -> tuple[float, float] | None:
+    """Spearman's, of our averages over the attacks with the paper's, over the rows of Table 2, and its p.
+
+    None unless all eleven rows are there.
+    """
+    attacks, ours, theirs = attacks_of(records), [], []
+    for weights, published in TABLE_2.items():
+        name = find_variant(records, changes_of_row(*weights))
+        if name:
+            ours.append(statistics.mean(averages(records.grids, protocol, name, attacks)))
+            theirs.append(statistics.mean(published[attack] for attack in attacks))
+    if len(ours) < len(TABLE_2):
+        return None
+    correlation = spearmanr(ours, theirs)
+    return float(correlation.statistic), float(correlation.pvalue)

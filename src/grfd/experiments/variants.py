@@ -14,8 +14,7 @@ from typing import Any, Literal
 from torch import nn
 
 from grfd import runs
-from grfd.api import evaluating as judgement
-from grfd.api import fitting as api
+from grfd.api import evaluating, fitting
 from grfd.api.job import named_data, open_job
 from grfd.attacks import TABLE_1_ATTACKS
 from grfd.config import PRESETS, Config
@@ -25,14 +24,15 @@ from grfd.errors import Diverged
 from grfd.evaluation import records
 from grfd.evaluation.case import CONTROL, SOURCE, Request
 from grfd.experiments.cells import Cell
-from grfd.experiments.variant_numbers import PROTOCOLS, VARIANTS, Judged, read
+from grfd.experiments.records import metrics_of
+from grfd.experiments.variant_records import VARIANT_PROTOCOLS, VARIANTS_FILE, VariantRecords, read_variants
 from grfd.method.stages import load_generator
 from grfd.runs import Run
 from grfd.training.classification import load_classifier
 
 FOLDER = "variants"
 """Below runs/: one for all experiments on variants."""
-JUDGED = "judged"
+_JUDGED = "judged"
 
 
 @dataclass(frozen=True)
@@ -70,51 +70,51 @@ SCHEDULES: dict[str, Schedule] = {
 SCALES = tuple(SCHEDULES)
 
 
-def scheduled(scale: str, data_dir: Path | None = None) -> Schedule:
+def schedule_of(scale: str, data_dir: Path | None = None) -> Schedule:
     """The schedule of a scale, on a data set that lies in `data_dir`."""
     schedule = SCHEDULES[scale]
     return replace(schedule, config=replace(schedule.config, data_dir=data_dir))
 
 
-def settled(schedule: Schedule, seed: int, variant: Variant) -> Config:
+def variant_config(schedule: Schedule, seed: int, variant: Variant) -> Config:
     """The configuration that a variant is trained with."""
     return replace(schedule.config, seed=seed, **variant.changes)
 
 
-def differing(schedule: Schedule, variant: Variant) -> dict[str, Any]:
+def differing_fields(schedule: Schedule, variant: Variant) -> dict[str, Any]:
     """The changes that are any, in the order of `Config`."""
     names = [each.name for each in fields(Config) if each.name in variant.changes]
     return {name: variant.changes[name] for name in names if variant.changes[name] != getattr(schedule.config, name)}
 
 
-def name_of(schedule: Schedule, variant: Variant) -> str:
+def variant_name(schedule: Schedule, variant: Variant) -> str:
     """The same name for the same configuration: "default", or what differs from it."""
-    told = [f"{name}-{value}" for name, value in differing(schedule, variant).items()]
-    named = "-".join(told) or "default"
-    return named if variant.deployed == "target" else f"{named}-with-rsm"
+    changes = "-".join(f"{name}-{value}" for name, value in differing_fields(schedule, variant).items()) or "default"
+    return changes if variant.deployed == "target" else f"{changes}-with-rsm"
 
 
-def folder_of(out: Path, scale: str, seed: int) -> Path:
+def seed_folder(out: Path, scale: str, seed: int) -> Path:
     return out / f"{scale}-seed-{seed}"
 
 
 def cells(out: Path, scale: str, seeds: int, variants: Sequence[Variant], data_dir: Path | None = None) -> list[Cell]:
     """Training of each variant, and one judgement of all of them, seed by seed."""
-    schedule = scheduled(scale, data_dir)
-    return [cell for seed in range(seeds) for cell in _of_seed(folder_of(out, scale, seed), schedule, seed, variants)]
+    schedule = schedule_of(scale, data_dir)
+    return [cell for seed in range(seeds) for cell in _of_seed(seed_folder(out, scale, seed), schedule, seed, variants)]
 
 
 def _of_seed(folder: Path, schedule: Schedule, seed: int, variants: Sequence[Variant]) -> list[Cell]:
     waiting = partial(_waiting, folder, schedule, variants)
-    standard = standard_cell(folder, schedule, seed)
-    todo = [replace(standard, done=lambda: standard.done() or not waiting())]
+    standard_models = standard_cell(folder, schedule, seed)
+    todo = [replace(standard_models, done=lambda: standard_models.done() or not waiting())]
     for name, config in _trainings(schedule, seed, variants).items():
         done = partial(_is_done_with, folder, schedule, variants, name)
-        todo.append(Cell(f"seed {seed}: train {name}", schedule.training, done, partial(train, folder / name, config)))
+        do = partial(train_variant, folder / name, config)
+        todo.append(Cell(f"seed {seed}: train {name}", schedule.training, done, do))
     title = f"seed {seed}: judge {len(variants)} variants, {schedule.examples} images"
     cost = None if schedule.judging is None else schedule.judging * len(variants)
     do = partial(_judge, folder, schedule, seed, variants)
-    check = partial(runs.refuse_another, folder / JUDGED, settled(schedule, seed, Variant()))
+    check = partial(runs.refuse_another, folder / _JUDGED, variant_config(schedule, seed, Variant()))
     return [*todo, Cell(title, cost, lambda: not waiting(), do, check)]
 
 
@@ -125,24 +125,24 @@ def _is_done_with(folder: Path, schedule: Schedule, variants: Sequence[Variant],
 
 def standard_cell(folder: Path, schedule: Schedule, seed: int) -> Cell:
     """The two undefended models of a seed."""
-    do = partial(train_standard, folder / SOURCE, settled(schedule, seed, Variant()))
+    do = partial(train_standard_models, folder / SOURCE, variant_config(schedule, seed, Variant()))
     return Cell(f"seed {seed}: standard models", schedule.standard, partial(_has_standard, folder), do)
 
 
 def _trainings(schedule: Schedule, seed: int, variants: Sequence[Variant]) -> dict[str, Config]:
     """Run folder → configuration: variants that differ in what is deployed alone are one training."""
     plain = [replace(variant, deployed="target") for variant in variants]
-    return {name_of(schedule, each): settled(schedule, seed, each) for each in plain}
+    return {variant_name(schedule, each): variant_config(schedule, seed, each) for each in plain}
 
 
 def _has_standard(folder: Path) -> bool:
     return (folder / SOURCE / f"{CONTROL}.safetensors").exists()
 
 
-def train_standard(path: Path, config: Config) -> None:
+def train_standard_models(path: Path, config: Config) -> None:
     """The two undefended models of a seed."""
     with runs.locked(path):
-        job = api.prepare(path, config)
+        job = fitting.prepare(path, config)
         standard.fit(job)
         standard.fit_second(job)
 
@@ -151,25 +151,25 @@ def is_trained(path: Path) -> bool:
     return (path / "target.safetensors").exists() or (path / "diverged.json").exists()
 
 
-def train(path: Path, config: Config) -> None:
+def train_variant(path: Path, config: Config) -> None:
     """Stages I to III. A training that leaves the finite numbers is a result too: diverged.json says where."""
     with runs.locked(path):
-        job = api.prepare(path, config)
+        job = fitting.prepare(path, config)
         run = job.run
         try:
             grfd_defense.fit(job)
         except Diverged as error:
             runs.write_json(path / "diverged.json", {"said": str(error)})
-        slim(run)
+        delete_derived(run)
 
 
-def slim(run: Run) -> None:
+def delete_derived(run: Run) -> None:
     """What can be made again from the weights: hundreds of megabytes a variant."""
     for file in [run.file("robust.safetensors"), *run.path.glob("checkpoints/*.safetensors")]:
         file.unlink(missing_ok=True)
 
 
-def deployed(path: Path, what: Literal["target", "rsm"] = "target") -> nn.Module:
+def load_deployed(path: Path, what: Literal["target", "rsm"] = "target") -> nn.Module:
     """x ↦ F(x − G(x)), or f_φ(x − G(x)) with the RSM in F's place."""
     job = open_job(path)
     if what == "target":
@@ -177,63 +177,62 @@ def deployed(path: Path, what: Literal["target", "rsm"] = "target") -> nn.Module
     return grfd_defense.GRFD(load_generator(job.run, job.data), load_classifier(job, "rsm")).eval()
 
 
-def standards(path: Path) -> dict[str, nn.Module]:
+def load_standard_models(path: Path) -> dict[str, nn.Module]:
     job = open_job(path)
     return {name: load_classifier(job, name) for name in (SOURCE, CONTROL)}
 
 
 def _finite(folder: Path, schedule: Schedule, variants: Sequence[Variant]) -> dict[str, Variant]:
     """Those that there is something to judge of."""
-    named = {name_of(schedule, variant): variant for variant in variants}
-    plain = {name: folder / name_of(schedule, replace(each, deployed="target")) for name, each in named.items()}
+    named = {variant_name(schedule, variant): variant for variant in variants}
+    plain = {name: folder / variant_name(schedule, replace(each, deployed="target")) for name, each in named.items()}
     return {name: each for name, each in named.items() if not (plain[name] / "diverged.json").exists()}
 
 
 def _waiting(folder: Path, schedule: Schedule, variants: Sequence[Variant]) -> list[Variant]:
     """Those whose records are not complete. The records are enough: a copy in results/ needs no weights."""
-    return [each for each in variants if not _is_judged(folder / JUDGED, schedule, name_of(schedule, each))]
+    return [each for each in variants if not _is_judged(folder / _JUDGED, schedule, variant_name(schedule, each))]
 
 
 def _is_judged(folder: Path, schedule: Schedule, name: str) -> bool:
-    about = json.loads((folder / VARIANTS).read_text()).get(name) if (folder / VARIANTS).exists() else None
+    about = json.loads((folder / VARIANTS_FILE).read_text()).get(name) if (folder / VARIANTS_FILE).exists() else None
     if about is None or "said" in about:
         return about is not None
-    found = [records.read_record(records.path_of(folder, name, "adaptive", attack)) for attack in schedule.attacks]
-    return all(record is not None and len(record) >= schedule.examples for record in found)
+    stored = [records.read_record(records.path_of(folder, name, "adaptive", attack)) for attack in schedule.attacks]
+    return all(record is not None and len(record) >= schedule.examples for record in stored)
 
 
 def _judge(folder: Path, schedule: Schedule, seed: int, variants: Sequence[Variant]) -> None:
     waiting = _waiting(folder, schedule, variants)
-    models = standards(folder / SOURCE)
+    models = load_standard_models(folder / SOURCE)
     for name, variant in _finite(folder, schedule, waiting).items():
-        run = folder / name_of(schedule, replace(variant, deployed="target"))
-        models[name] = deployed(run, variant.deployed)
-    config = settled(schedule, seed, Variant())
-    judgement.evaluate_models(
+        run = folder / variant_name(schedule, replace(variant, deployed="target"))
+        models[name] = load_deployed(run, variant.deployed)
+    config = variant_config(schedule, seed, Variant())
+    evaluating.evaluate_models(
         models,
-        folder / JUDGED,
-        Request(PROTOCOLS, schedule.attacks, schedule.examples),
+        folder / _JUDGED,
+        Request(VARIANT_PROTOCOLS, schedule.attacks, schedule.examples),
         named_data(config),
         sources=(SOURCE,),
         config=config,
     )
-    file = folder / JUDGED / VARIANTS
+    file = folder / _JUDGED / VARIANTS_FILE
     earlier = json.loads(file.read_text()) if file.exists() else {}
-    runs.write_json(file, earlier | {name_of(schedule, each): _about(folder, schedule, each) for each in waiting})
+    runs.write_json(file, earlier | {variant_name(schedule, each): _about(folder, schedule, each) for each in waiting})
 
 
 def _about(folder: Path, schedule: Schedule, variant: Variant) -> dict[str, Any]:
     """What a variant changes, where its stage I ended, what all its stages took, and how it diverged, if it did."""
-    run = folder / name_of(schedule, replace(variant, deployed="target"))
-    log = run / "metrics.jsonl"  # not there where the first epoch diverged
-    lines = [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
+    run = folder / variant_name(schedule, replace(variant, deployed="target"))
+    lines = metrics_of(run)  # none where the first epoch diverged
     last = [line for line in lines if line["stage"] == "stage-one"][-1:]
-    about: dict[str, Any] = {"changes": differing(schedule, variant), "deployed": variant.deployed}
+    about: dict[str, Any] = {"changes": differing_fields(schedule, variant), "deployed": variant.deployed}
     about |= {"stage_one": last[0] if last else None, "seconds": sum(line["seconds"] for line in lines)}
     broken = run / "diverged.json"
     return about | (json.loads(broken.read_text()) if broken.exists() else {})
 
 
-def judged(out: Path, scale: str, seeds: int) -> Judged:
+def read_judged(out: Path, scale: str, seeds: int) -> VariantRecords:
     """The records of all seeds."""
-    return read([folder_of(out, scale, seed) / JUDGED for seed in range(seeds)])
+    return read_variants([seed_folder(out, scale, seed) / _JUDGED for seed in range(seeds)])

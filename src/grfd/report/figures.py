@@ -29,7 +29,7 @@ class Line:
     panels: list[Panel]
 
 
-ROWS = (
+_FIGURE_3_ROWS = (
     ("images", "$x$", 0.0),
     ("redundant", "$x_u = G(x)$", 0.0),
     ("robust", "$x_r = x - x_u$", -1.0),
@@ -52,7 +52,7 @@ def figure_3(folder: Path) -> list[Path]:
     with np.load(source, allow_pickle=False) as stored:
         examples = {name: stored[name] for name in stored.files}
     lines = []
-    for name, label, black in ROWS:
+    for name, label, black in _FIGURE_3_ROWS:
         predictions = examples.get(f"{name}_prediction", [None] * len(examples["labels"]))
         texts = [_told(found, label) for found, label in zip(predictions, examples["labels"], strict=True)]
         panels = zip((_scaled(image, black) for image in examples[name]), texts, strict=True)

@@ -62,7 +62,7 @@ def _of_seed(folder: Path, scale: Scale, seed: int) -> list[Cell]:
 
     todo = [
         Cell("standard models", minutes.get("standard"), lambda: second.exists() or not waiting(),
-             partial(variants.train_standard, folder / SOURCE, config)),
+             partial(variants.train_standard_models, folder / SOURCE, config)),
         Cell("stage I", minutes.get("stage I"), lambda: (first / "lvcvae.safetensors").exists() or not starting(),
              partial(_stage_one, first, config)),
     ]  # fmt: skip
@@ -125,7 +125,7 @@ def _fit(folder: Path, name: str, config: Config, contender: Contender) -> None:
             if _shares_stage_one(contender) and not run.has(file):
                 shutil.copyfile(folder / STAGE_ONE / file, run.file(file))
         module.fit(job, recipe)
-        variants.slim(run)
+        variants.delete_derived(run)
 
 
 def _shares_stage_one(contender: Contender) -> bool:
@@ -146,7 +146,7 @@ def _is_judged(folder: Path, scale: Scale, names: tuple[str, ...], attacks: tupl
 
 def _judge(folder: Path, scale: Scale, config: Config, names: tuple[str, ...], attacks: tuple[str, ...]) -> None:
     names = tuple(name for name in names if not _is_judged(folder, scale, (name,), attacks))
-    models = variants.standards(folder / SOURCE)
+    models = variants.load_standard_models(folder / SOURCE)
     models |= {name: _deployed(folder / name, scale.contenders[name]) for name in names}
     judgement.evaluate_models(
         models,

@@ -1,0 +1,175 @@
+"""The first part of the page: GRFD and no defense by themselves, at the paper's schedule and at a shorter one."""
+
+import math
+from pathlib import Path
+
+from grfd.evaluation.numbers import Row, column_titles, columns, grid, model_titles, rows, usual
+from grfd.evaluation.records import read_records
+from grfd.evaluation.spread import spread, values
+from grfd.evaluation.stored import read_checks
+from grfd.experiments.paper import PAPER_ATTACKS, TABLE_3, published
+from grfd.experiments.records import config_file_of, config_of, metrics_of, stage_one_of
+from grfd.report.sheets import Sheet, markdown
+from grfd.report.table import cell
+
+_LONG = "mnist-lenet5"
+"""Folder in results/ of the run at the paper's 150 epochs."""
+_SHORT = "mnist-lenet5-short-seed-*"
+"""Folders in results/ of a shorter schedule under several seeds."""
+_STOPPED = "stopped-150-epochs"
+"""Folder in results/ of a run at the paper's schedule that was not finished: its losses alone."""
+_RELAPSE = 0.1
+"""L_rb is said to relapse where it ends so much above its best epoch; a cosine lies in [−1, 1]."""
+
+
+def section(results: Path) -> list[str]:
+    """The run at the paper's schedule, and the shorter runs over seeds; empty if neither is committed."""
+    long, short = results / _LONG, sorted(results.glob(_SHORT))
+    parts = []
+    if (long / "config.json").exists():
+        numbers = rows(long)
+        parts += ["## One run at the paper's schedule", _about(long), _table(numbers), _likeness(numbers)]
+        parts += [_course(long), _curve(long), _checks(long)]
+    if short:
+        parts += ["## A shorter schedule, several seeds", _about(short[0], len(short)), _over_seeds(short)]
+        parts += [_checks(folder) for folder in short]
+    return parts
+
+
+def stopped_section(results: Path) -> list[str]:
+    """The losses of the run that was not finished; empty if it is not committed."""
+    folder = results / _STOPPED
+    if not (folder / "metrics.jsonl").exists():
+        return []
+    title = "## The paper's schedule at another learning rate, stopped"
+    return [title, _stopped(folder), _course(folder), _curve(folder)]
+
+
+def _about(folder: Path, count: int = 1) -> str:
+    about = config_file_of(folder)
+    config, machine = about["config"], about["machine"]
+    minutes = sum(line["seconds"] for line in metrics_of(folder)) / 60
+    seeds = f"{count} seeds" if count > 1 else f"seed {config['seed']}"
+    # records of before the classifiers had a rate of their own
+    rate = config.get("classifier_learning_rate", config["learning_rate"])
+    return (
+        f"Stage I {config['epochs']} epochs at a learning rate of {config['learning_rate']:g}, classifiers "
+        f"{config['classifier_epochs']} epochs at {rate:g}, {seeds}; "
+        f"latent {config['latent']}, ε {config['epsilon']}, γ {config['gamma']}, δ {config['delta']}, "
+        f"β {config['beta']}; "
+        f"PyTorch {about['versions']['torch']}, {machine['processors']} processors, {machine['threads']} threads; "
+        f"all training together {minutes:.0f} minutes{' for the first seed' if count > 1 else ''}. "
+        f"{_autoattack(folder)} Records: "
+        f"`results/{folder.name}`."
+    )
+
+
+def _table(numbers: list[Row]) -> str:
+    names = columns(numbers)
+    lines = []
+    for (protocol, model), cells in grid(numbers).items():
+        images = usual(cells)
+        texts = [cell(cells.get(name), images) for name in names]
+        lines.append([f"`{protocol}`", model_titles().get(model, model), *texts, f"{images:,}"])
+    return _sheet(names, [*lines, *_paper(names, numbers)])
+
+
+def _likeness(numbers: list[Row]) -> str:
+    """Which line of ours the paper's numbers for GRFD are nearest to: what it may have measured."""
+    paper = TABLE_3["mnist"]["grfd"]
+    lines = []
+    for (protocol, model), cells in grid(numbers).items():
+        differences = {}
+        for name in PAPER_ATTACKS:
+            # the standard AutoAttack where TorchAttacks' was not run
+            ours = cells.get(name) or cells.get(name.removesuffix("_torchattacks"))
+            if ours is not None:
+                differences[ours.attack] = paper[name.removesuffix("_torchattacks")] - 100 * ours.accuracy
+        if len(differences) == len(PAPER_ATTACKS):
+            lines.append((sum(map(abs, differences.values())) / len(differences), protocol, model, differences))
+    if not lines:
+        return ""
+    texts = [
+        [f"`{protocol}`", model_titles().get(model, model), f"{mean:.1f}",
+         ", ".join(f"{column_titles()[name]} {value:+.1f}" for name, value in differences.items())]
+        for mean, protocol, model, differences in sorted(lines, key=lambda line: line[0])
+    ]  # fmt: skip
+    header = ["protocol", "model", "mean difference", "paper's GRFD less ours, in points"]
+    text = (
+        "**What did the paper measure?** It names no protocol. Here are the lines of the table above, ordered by how "
+        "near they are to the numbers that the paper prints for GRFD (by the mean of the absolute differences). AA is "
+        "what TorchAttacks returns, where that was run, since it is the paper's library.\n\n"
+    )
+    return text + markdown(Sheet(header, texts, left=2))
+
+
+def _sheet(names: list[str], lines: list[list[str]]) -> str:
+    return markdown(Sheet(["protocol", "model", *(column_titles()[name] for name in names), "images"], lines, left=2))
+
+
+def _paper(names: list[str], numbers: list[Row]) -> list[list[str]]:
+    lines = []
+    for method, accuracies in published(numbers, "mnist").items():
+        texts = [f"{accuracies[name]:.2f}" if name in accuracies else "–" for name in names]
+        lines.append(["paper, none named", method, *texts, "10,000"])
+    return lines
+
+
+def _over_seeds(folders: list[Path]) -> str:
+    """Mean ± standard deviation over seeds."""
+    grids = [grid(rows(folder)) for folder in folders]
+    numbers = [row for folder in folders for row in rows(folder)]
+    names = columns(numbers)
+    lines = []
+    for key, first in grids[0].items():
+        texts = [spread(values(grids, *key, name)) for name in names]
+        lines.append([f"`{key[0]}`", model_titles().get(key[1], key[1]), *texts, f"{usual(first):,}"])
+    return _sheet(names, [*lines, *_paper(names, numbers)])
+
+
+def _course(folder: Path) -> str:
+    """Whether stage I held what it had reached."""
+    stage = stage_one_of(folder)
+    best, last = min(stage, key=lambda line: line["rb"]), stage[-1]
+    text = (
+        f"In stage I, L_cl fell from {stage[0]['cl']:.3f} to {last['cl']:.3f}. L_rb was best in epoch {best['epoch']} "
+        f"({best['rb']:.3f}) and stood at {last['rb']:.3f} in epoch {last['epoch']}"
+    )
+    if last["rb"] - best["rb"] < _RELAPSE:
+        return text + "."
+    return text + ": it relapses; `docs/decisions.md` says what was seen of the cause."
+
+
+def _curve(folder: Path) -> str:
+    """Stage I's five terms at some epochs."""
+    stage = stage_one_of(folder)
+    if not stage:
+        return ""
+    terms = ["rc", "kl", "rf", "cl", "rb"]
+    step = max(math.ceil(len(stage) / 15), 1)
+    chosen = [row for index, row in enumerate(stage) if index % step == 0 or index == len(stage) - 1]
+    lines = [[str(row["epoch"]), *(f"{row[term]:.3f}" for term in terms)] for row in chosen]
+    sheet = Sheet(["epoch", *(f"L_{term}" for term in terms)], lines, left=0)
+    return "Stage I, mean of each term of eq. 6 over an epoch (all epochs: `metrics.jsonl`):\n\n" + markdown(sheet)
+
+
+def _stopped(folder: Path) -> str:
+    config, last = config_of(folder), stage_one_of(folder)[-1]
+    return (
+        f"Learning rate {config['learning_rate']:g}; stopped after epoch {last['epoch']} of {config['epochs']}, so "
+        f"there is no table. Records: `results/{folder.name}`."
+    )
+
+
+def _autoattack(folder: Path) -> str:
+    """What was run as AA, by the records: early ones have its first two parts alone."""
+    kinds = {record.settings["attack"].get("version") for key, record in read_records(folder).items() if key[2] == "aa"}
+    names = {"standard": "the standard AutoAttack", None: "APGD-CE and APGD-T, AutoAttack's first two parts"}
+    return f"AA is {' or '.join(names.get(kind, str(kind)) for kind in kinds)}." if kinds else ""
+
+
+def _checks(folder: Path) -> str:
+    checks = read_checks(folder)
+    flagged = [check for check in checks if check.flagged]
+    head = f"Masking checks of `{folder.name}`: {len(checks)} made, {len(flagged)} flagged."
+    return "\n".join([head, *(f"- {each.model}: {each.name}: {each.detail}" for each in flagged)])

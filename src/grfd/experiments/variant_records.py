@@ -1,0 +1,111 @@
+"""The records of variants of GRFD over seeds, which Table 2, Figures 2, 4a and 4b and the ablation of readings share.
+
+A folder a seed (`judged/` of `grfd reproduce`, or its copy in results/) holds records, and in variants.json what each
+variant's configuration changes: rows are found by what they change, never by name.
+"""
+
+import json
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from grfd.attacks import TABLE_1_ATTACKS
+from grfd.evaluation.numbers import column_titles, grid, rows
+from grfd.evaluation.protocols import Protocol
+from grfd.evaluation.spread import Grid, averages, values
+from grfd.evaluation.stored import read_evaluation
+from grfd.experiments.records import config_of
+
+VARIANTS_FILE = "variants.json"
+"""Variant → changes (fields of the configuration), deployed, the last epoch of stage I, seconds, how it diverged."""
+VARIANT_PROTOCOLS: tuple[Protocol, ...] = ("transfer", "whitebox", "adaptive")
+"""Those that every variant is judged under."""
+
+
+@dataclass(frozen=True)
+class VariantRecords:
+    """The records of one schedule: of each seed its folder, its numbers and the content of its variants.json."""
+
+    folders: list[Path]
+    grids: list[Grid]
+    variants: list[dict[str, dict[str, Any]]]
+
+
+def read_variants(folders: Sequence[Path]) -> VariantRecords:
+    """Of one folder for each seed."""
+    variants = [json.loads((folder / VARIANTS_FILE).read_text()) for folder in folders]
+    return VariantRecords(list(folders), [grid(rows(folder)) for folder in folders], variants)
+
+
+def committed_folders(results: Path) -> list[Path]:
+    """Those in results/ that the page is made of, one for each seed."""
+    return [folder for folder in sorted(results.glob("variants-short-seed-*")) if (folder / VARIANTS_FILE).exists()]
+
+
+def committed_variants(results: Path) -> VariantRecords | None:
+    """What is committed; None if there is nothing."""
+    folders = committed_folders(results)
+    return read_variants(folders) if folders else None
+
+
+def find_variant(records: VariantRecords, changes: dict[str, Any] | None) -> str | None:
+    """The variant that changes this and nothing else, "standard" for `changes` None; None if no seed has it."""
+    if changes is None:
+        return "standard"
+    wanted = {"deployed": "target", **changes}
+    for variants in records.variants:
+        for name, about in variants.items():
+            if about["changes"] | {"deployed": about["deployed"]} == wanted:
+                return name
+    return None
+
+
+def attacks_of(records: VariantRecords) -> list[str]:
+    """The attacks of Table 1 that some seed has met."""
+    return [name for name in TABLE_1_ATTACKS if any(name in cells for each in records.grids for cells in each.values())]
+
+
+def accuracies(records: VariantRecords, protocol: str, model: str) -> list[list[float]]:
+    """In per cent: clean, each attack, their average, the worst case; one value for each seed."""
+    attacks = attacks_of(records)
+    get = partial(values, records.grids, protocol, model)
+    return [
+        get("none"),
+        *(get(name) for name in attacks),
+        averages(records.grids, protocol, model, attacks),
+        get("worst"),
+    ]
+
+
+def accuracy_titles(records: VariantRecords) -> list[str]:
+    """The titles of the columns of `accuracies`."""
+    return ["clean", *(column_titles()[name] for name in attacks_of(records)), "average", "worst case"]
+
+
+def means(columns: Sequence[Sequence[float]]) -> list[float]:
+    """Of each column its mean over the seeds; not a number if it is empty."""
+    return [statistics.mean(each) if each else float("nan") for each in columns]
+
+
+def deviations(columns: Sequence[Sequence[float]]) -> list[float]:
+    """Of each column its standard deviation over the seeds; 0 for a single seed."""
+    return [statistics.stdev(each) if len(each) > 1 else 0.0 for each in columns]
+
+
+def opening(records: VariantRecords) -> str:
+    """The heading of all sections on variants, and what their numbers have in common."""
+    config, evaluated = config_of(records.folders[0]), read_evaluation(records.folders[0], "examples")
+    count = len(records.folders)
+    seeds = f"{count} seeds, mean ± standard deviation" if count > 1 else "one seed"
+    attacks = ", ".join(column_titles()[name] for name in attacks_of(records))
+    return (
+        "## GRFD's parts and weights on a short schedule\n\n"
+        f"Stage I {config['epochs']} epochs at a learning rate of {config['learning_rate']:g}, classifiers "
+        f"{config['classifier_epochs']} epochs, latent {config['latent']}; {seeds}; {evaluated['examples']} test "
+        f"images under {attacks}, AA the standard AutoAttack. The paper trains stage I for 150 epochs, so its numbers "
+        "are of another schedule; all rows here share theirs. Averages are over the attacks. Records: "
+        f"`results/{records.folders[0].name}` and those beside it."
+    )
