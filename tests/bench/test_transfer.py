@@ -13,7 +13,7 @@ from grfd.bench.transfer import (
     LAST_ITERATE,
     TORCHATTACKS_ITSELF,
     Transferred,
-    means,
+    mean_shares,
     measure_transfer,
     variants_of,
 )
@@ -54,7 +54,7 @@ def test_ours_transfer_as_torchattacks_do(measured: list[Transferred], attack: s
 def test_examples_that_leave_at_their_first_success_transfer_badly(
     measured: list[Transferred],
 ) -> None:
-    shares = means(measured)
+    shares = mean_shares(measured)
     assert all(
         shares[attack][FIRST_SUCCESS] > shares[attack][LARGEST_MARGIN] + 3
         for attack in ("pgd", "eotpgd", "vmifgsm", "mifgsm")

@@ -16,19 +16,19 @@ from grfd.attacks.threat import Norm, finished
 from grfd.errors import UserError
 from grfd.types import Images, Labels
 
-AttackPart = tuple[Callable[..., Images], dict[str, Any]]
+_Part = tuple[Callable[..., Images], dict[str, Any]]
 
 _EOT_SAMPLES = 20
 
 _VERSIONS = ("standard", "plus", "rand", "ascent")
 
 
-def _parts_of(version: str, steps: int, targets: int, n_queries: int) -> tuple[AttackPart, ...]:
+def _parts_of(version: str, steps: int, targets: int, n_queries: int) -> tuple[_Part, ...]:
     """The parts of each version, in the original's order."""
     plain, targeted = {"steps": steps}, {"steps": steps, "targets": targets}
     queries = {"n_queries": n_queries, "rescale": False}
     random = {"steps": steps, "samples": _EOT_SAMPLES, "active_set": False}
-    versions: dict[str, tuple[AttackPart, ...]] = {
+    versions: dict[str, tuple[_Part, ...]] = {
         "standard": ((apgd_ce, plain), (apgd_t, targeted), (fab_t, targeted), (square, queries)),
         "plus": (
             (apgd_ce, plain | {"restarts": 5}),
@@ -112,7 +112,7 @@ def aa_torchattacks(
     common = {"norm": norm, "bounds": bounds, "generator": generator}
     whole = {"steps": steps, "active_set": active_set and not as_returned}
     ascent = whole | {"keep": "last" if as_returned else "best"}
-    parts: tuple[AttackPart, ...] = (
+    parts: tuple[_Part, ...] = (
         (apgd_ce, ascent),
         (apgd_t, ascent | {"targets": targets}),
         (fab_t, whole | {"targets": targets}),

@@ -6,7 +6,7 @@ from torch import Tensor
 from grfd.errors import UserError
 from grfd.types import Images, Logits
 
-IMAGES_PER_PASS = 256
+_IMAGES_PER_PASS = 256
 """How many images a CPU takes through a model at a time: the features of many more leave its cache."""
 
 
@@ -53,7 +53,7 @@ def check_logits(answer: object, count: int) -> None:
 
 
 def logits_of(model: CheckedModel, images: Images) -> Logits:
-    """The model's logits; on a CPU in passes of `IMAGES_PER_PASS`."""
-    if images.device.type != "cpu" or len(images) <= IMAGES_PER_PASS:
+    """The model's logits; on a CPU in passes of `_IMAGES_PER_PASS`."""
+    if images.device.type != "cpu" or len(images) <= _IMAGES_PER_PASS:
         return model(images)
-    return torch.cat([model(part) for part in images.split(IMAGES_PER_PASS)])
+    return torch.cat([model(part) for part in images.split(_IMAGES_PER_PASS)])

@@ -16,7 +16,7 @@ from grfd.types import Images, Labels, Logits
 
 Model = Callable[[Images], Logits]
 
-PIXEL_TOLERANCE = 1e-6
+_PIXEL_TOLERANCE = 1e-6
 """Pixels may lie outside the box by so much: what a resize or a normalisation undone leaves. They are clamped."""
 
 
@@ -70,7 +70,7 @@ def _check(images: Images, labels: Labels, eps: float, bounds: tuple[float, floa
         raise UserError(f"eps={eps:g}; expected at most {largest_eps:g}, the range of a pixel ({eps:g}/255 was meant?)")
     low, high = (bound.item() for bound in images.detach().aminmax()) if images.numel() else bounds
     excess = max(bounds[0] - low, high - bounds[1])
-    if not excess <= PIXEL_TOLERANCE:
+    if not excess <= _PIXEL_TOLERANCE:
         raise UserError(
             f"images reach from {low:.9g} to {high:.9g}, {excess:.3g} outside the box; expected {list(bounds)}"
         )

@@ -35,10 +35,10 @@ class Budget:
     seed: int = 0
 
 
-Foreign = Callable[[nn.Module, Images, Labels, Budget], Images]
+ForeignAttack = Callable[[nn.Module, Images, Labels, Budget], Images]
 """(model, images, labels, budget) → adversarial images."""
 
-Keywords = Callable[[Budget], dict[str, Any]]
+_Keywords = Callable[[Budget], dict[str, Any]]
 
 
 def _norm(budget: Budget) -> str:
@@ -53,7 +53,7 @@ def _auto(budget: Budget) -> dict[str, Any]:
     return {"norm": _norm(budget), "eps": budget.eps, "steps": budget.steps, "seed": budget.seed}
 
 
-_TORCHATTACKS_CLASSES: dict[str, tuple[str, Keywords]] = {
+_TORCHATTACKS_CLASSES: dict[str, tuple[str, _Keywords]] = {
     "fgsm": ("FGSM", lambda b: {"eps": b.eps}),
     "pgd": ("PGD", _steps),
     "pgd l2": ("PGDL2", _steps),
@@ -162,19 +162,19 @@ def _foolbox(name: str, model: nn.Module, images: Images, labels: Labels, budget
     return clipped
 
 
-def _all(run: Callable[..., Images], names: list[str]) -> dict[str, Foreign]:
+def _all(run: Callable[..., Images], names: list[str]) -> dict[str, ForeignAttack]:
     return {name: partial(run, name) for name in names}
 
 
 _BOTH_NORMS = ("apgd_ce", "apgd_dlr", "apgd_t", "fab_t", "square", "aa")
 
 
-def _in_l2(attacks: dict[str, Foreign]) -> dict[str, Foreign]:
+def _in_l2(attacks: dict[str, ForeignAttack]) -> dict[str, ForeignAttack]:
     """The same attacks under the names of their L2 versions: the budget says which norm it is."""
     return attacks | {f"{name} l2": attacks[name] for name in _BOTH_NORMS if name in attacks}
 
 
-LIBRARIES: dict[str, dict[str, Foreign]] = {
+LIBRARIES: dict[str, dict[str, ForeignAttack]] = {
     "torchattacks": _in_l2(_all(_torchattacks, list(_TORCHATTACKS_CLASSES))),
     "pyautoattack": _in_l2(_all(_pyautoattack, list(_PYAUTOATTACK_NAMES))),
     "art": _all(_art, ["fgsm", "pgd", "square", "cw l2"]),

@@ -89,7 +89,7 @@ class Transferred:
     robust: float
 
 
-def load_networks(folder: Path, data: Data) -> dict[str, nn.Module]:
+def _load_networks(folder: Path, data: Data) -> dict[str, nn.Module]:
     """The networks, trained once, then read from the folder."""
     images, labels = as_images(data.train.images[:_TRAINING_IMAGES]), data.train.labels[:_TRAINING_IMAGES]
     networks = {}
@@ -119,14 +119,14 @@ def measure_transfer(folder: Path, attacks: tuple[str, ...] = (), examples: int 
         if name not in TRANSFER_BUDGETS:
             raise UserError(f"unknown attack {name!r}: expected one of {', '.join(TRANSFER_BUDGETS)}")
     data = datasets.load("mnist")
-    networks = load_networks(folder, data)
+    networks = _load_networks(folder, data)
     images, labels = as_images(data.test.images[:examples]), data.test.labels[:examples]
     clean = {name: _is_right(network, images, labels) for name, network in networks.items()}
     pairs = [(source, attack) for source in networks for attack in attacks]
     measured: list[Transferred] = []
     with progress("transfer", len(pairs)) as advance:
         for source, attack in pairs:
-            for variant, adversarial in examples_of(attack, networks[source], images, labels):
+            for variant, adversarial in _examples_of(attack, networks[source], images, labels):
                 for victim in (name for name in networks if name != source):
                     attacked = _is_right(networks[victim], adversarial, labels)
                     measured.append(_transferred(attack, variant, source, victim, clean[victim], attacked))
@@ -134,7 +134,7 @@ def measure_transfer(folder: Path, attacks: tuple[str, ...] = (), examples: int 
     return measured
 
 
-def examples_of(attack: str, source: nn.Module, images: Images, labels: Labels) -> Iterator[tuple[str, Images]]:
+def _examples_of(attack: str, source: nn.Module, images: Images, labels: Labels) -> Iterator[tuple[str, Images]]:
     """Each variant of ours, and TorchAttacks' where it is installed and has the attack."""
     budget = TRANSFER_BUDGETS[attack]
     for variant, changes in variants_of(attack).items():
@@ -168,7 +168,7 @@ def save_transfer(file: Path, measured: list[Transferred], examples: int) -> Non
     write_json(file, {"rows": rows, "examples": known, "seed": 0, **provenance()})
 
 
-def means(measured: list[Transferred]) -> dict[str, dict[str, float]]:
+def mean_shares(measured: list[Transferred]) -> dict[str, dict[str, float]]:
     """Attack → variant → mean over the pairs of networks, in per cent."""
     shares: dict[str, dict[str, list[float]]] = {}
     for line in measured:
@@ -184,6 +184,6 @@ def transfer_table(measured: list[Transferred]) -> Table:
     pairs = len(list(permutations({line.source for line in measured} | {line.victim for line in measured}, 2)))
     title = f"Transferred examples: per cent that stays right, mean of {pairs} pairs of source and victim"
     table = Table("attack", *VARIANT_COLUMNS, title=title, box=box.SIMPLE_HEAD)
-    for attack, variants in means(measured).items():
+    for attack, variants in mean_shares(measured).items():
         table.add_row(attack, *(f"{variants[name]:.1f}" if name in variants else "–" for name in VARIANT_COLUMNS))
     return table
