@@ -73,7 +73,7 @@ def test_what_is_passed_over_is_limited_too(tmp_path: Path, monkeypatch: pytest.
 
 def test_the_number_of_members_is_limited(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "a.tar.gz").write_bytes(packed(("other", b"0"), ("one", b"1")))
-    monkeypatch.setattr(archive, "MEMBERS", 1)
+    monkeypatch.setattr(archive, "MOST_MEMBERS", 1)
     with pytest.raises(UserError, match=r"holds more than 1 members"):
         members(tmp_path / "a.tar.gz", {"one"})
 

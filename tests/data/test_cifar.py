@@ -241,7 +241,7 @@ def test_it_is_downloaded_once_and_goes_on_where_it_broke_off(server: Server, tm
     server.break_at = None
     data = load("cifar10")
     load("cifar10")
-    assert server.asked == [None, f"bytes={download.CHUNK}-"] and len(data.train) == 20
+    assert server.asked == [None, f"bytes={download.BYTES_AT_ONCE}-"] and len(data.train) == 20
     assert [file.name for file in (tmp_path / "cache").iterdir()] == ["cifar-10-python.tar.gz"]
 
 

@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from grfd.data import idx, load
-from grfd.data.idx import FILES, from_idx, to_idx
+from grfd.data.idx import IDX_FILES, from_idx, to_idx
 from grfd.errors import UserError
 
 shapes = st.lists(st.integers(0, 5), min_size=1, max_size=4)
@@ -31,7 +31,7 @@ PARTS = {
 def write(folder: Path, rename=lambda name: name, pack=lambda content: content) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     for what, values in PARTS.items():
-        (folder / rename(FILES[what])).write_bytes(pack(to_idx(values)))
+        (folder / rename(IDX_FILES[what])).write_bytes(pack(to_idx(values)))
     return folder
 
 
@@ -108,18 +108,18 @@ def test_missing_folder(tmp_path: Path) -> None:
         load("mnist", tmp_path / "nowhere")
 
 
-@pytest.mark.parametrize("what", FILES)
+@pytest.mark.parametrize("what", IDX_FILES)
 def test_missing_file(tmp_path: Path, what: str) -> None:
-    (write(tmp_path) / FILES[what]).unlink()
-    with pytest.raises(UserError, match=f"no {what} in {tmp_path}; expected {FILES[what]}"):
+    (write(tmp_path) / IDX_FILES[what]).unlink()
+    with pytest.raises(UserError, match=f"no {what} in {tmp_path}; expected {IDX_FILES[what]}"):
         load("mnist", tmp_path)
 
 
-@pytest.mark.parametrize("what", FILES)
+@pytest.mark.parametrize("what", IDX_FILES)
 def test_truncated_file_is_named(tmp_path: Path, what: str) -> None:
-    path = write(tmp_path) / FILES[what]
+    path = write(tmp_path) / IDX_FILES[what]
     path.write_bytes(path.read_bytes()[:-1])
-    with pytest.raises(UserError, match=f"{FILES[what]}: truncated"):
+    with pytest.raises(UserError, match=f"{IDX_FILES[what]}: truncated"):
         load("mnist", tmp_path)
 
 
@@ -141,13 +141,13 @@ def test_damaged_gzip(tmp_path: Path, position: int) -> None:
 
 
 def test_images_and_labels_of_different_number(tmp_path: Path) -> None:
-    (write(tmp_path) / FILES["test labels"]).write_bytes(to_idx(pixels(4)))
+    (write(tmp_path) / IDX_FILES["test labels"]).write_bytes(to_idx(pixels(4)))
     with pytest.raises(UserError, match="t10k-labels-idx1-ubyte: 4 labels; expected 5, as many as t10k-images"):
         load("mnist", tmp_path)
 
 
 def test_label_above_nine_is_refused(tmp_path: Path) -> None:
-    (write(tmp_path) / FILES["test labels"]).write_bytes(to_idx(torch.tensor([0, 1, 2, 10, 3])))
+    (write(tmp_path) / IDX_FILES["test labels"]).write_bytes(to_idx(torch.tensor([0, 1, 2, 10, 3])))
     with pytest.raises(UserError, match="test label 3 is 10; expected 0…9"):
         load("mnist", tmp_path)
 
@@ -163,22 +163,22 @@ def header(*shape: int) -> bytes:
 )
 @pytest.mark.parametrize("pack", [bytes, gzip.compress], ids=["plain", "gzip"])
 def test_a_header_that_claims_too_much_is_refused(tmp_path: Path, shape: tuple[int, ...], pack) -> None:
-    (write(tmp_path) / FILES["train images"]).write_bytes(pack(header(*shape) + bytes(100)))
+    (write(tmp_path) / IDX_FILES["train images"]).write_bytes(pack(header(*shape) + bytes(100)))
     with pytest.raises(UserError, match=r"the header claims shape \[\d+, \d+, \d+\]; expected at most 1,073,741,824"):
         load("mnist", tmp_path)
 
 
 @pytest.mark.parametrize("shape", [(0, 28, 28), (12, 0, 6), (12, 7, 0)])
 def test_images_without_pixels_are_refused(tmp_path: Path, shape: tuple[int, ...]) -> None:
-    (write(tmp_path) / FILES["train images"]).write_bytes(header(*shape))
-    (tmp_path / FILES["train labels"]).write_bytes(to_idx(PARTS["train labels"][: shape[0]]))
+    (write(tmp_path) / IDX_FILES["train images"]).write_bytes(header(*shape))
+    (tmp_path / IDX_FILES["train labels"]).write_bytes(to_idx(PARTS["train labels"][: shape[0]]))
     with pytest.raises(UserError, match="train is empty"):
         load("mnist", tmp_path)
 
 
 def test_no_more_is_unpacked_than_the_header_claims(tmp_path: Path) -> None:
     bomb = gzip.compress(header(12, 7, 6) + bytes(2**26), compresslevel=1)
-    (write(tmp_path) / FILES["train images"]).write_bytes(bomb)
+    (write(tmp_path) / IDX_FILES["train images"]).write_bytes(bomb)
     tracemalloc.start()
     with pytest.raises(UserError, match=r"train-images-idx3-ubyte: trailing bytes, .*expected 520 for shape"):
         load("mnist", tmp_path)
@@ -188,7 +188,7 @@ def test_no_more_is_unpacked_than_the_header_claims(tmp_path: Path) -> None:
 
 
 def test_the_files_for_building_the_package_are_limited(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(idx, "LIMIT", 1000)
+    monkeypatch.setattr(idx, "LARGEST_IDX_FILE", 1000)
     (tmp_path / "a.gz").write_bytes(gzip.compress(bytes(1001)))
     with pytest.raises(UserError, match=r"a.gz: unpacks to more than 1,000 bytes"):
         idx.read_content(tmp_path / "a.gz")
@@ -196,7 +196,7 @@ def test_the_files_for_building_the_package_are_limited(tmp_path: Path, monkeypa
 
 def test_a_fifo_is_refused_and_a_folder_of_the_name_is_passed_over(tmp_path: Path) -> None:
     write(tmp_path)
-    path = tmp_path / FILES["test labels"]
+    path = tmp_path / IDX_FILES["test labels"]
     path.rename(tmp_path / "t10k-labels.idx1-ubyte")
     path.mkdir()
     assert len(load("mnist", tmp_path).test) == 5

@@ -16,7 +16,7 @@ from PIL import Image, ImageOps
 
 from grfd.api.using import read_image
 from grfd.data import image_file
-from grfd.data.image_file import FORMATS, PIXELS, SUFFIXES, read_pixels
+from grfd.data.image_file import IMAGE_FORMATS, IMAGE_SUFFIXES, MOST_PIXELS, read_pixels
 from grfd.errors import UserError
 
 GREY = np.arange(0, 240, 12, dtype=np.uint8).reshape(4, 5)
@@ -133,9 +133,9 @@ def test_formats_that_are_not_named_are_refused_whatever_the_suffix(tmp_path: Pa
 
 def test_a_suffix_of_each_format_is_one_that_pillow_knows_it_by() -> None:
     Image.init()
-    for kind, suffixes in FORMATS.items():
+    for kind, suffixes in IMAGE_FORMATS.items():
         assert {Image.EXTENSION[suffix] for suffix in suffixes} == {kind}
-    assert len(set(SUFFIXES)) == len(SUFFIXES) == sum(len(suffixes) for suffixes in FORMATS.values())
+    assert len(set(IMAGE_SUFFIXES)) == len(IMAGE_SUFFIXES) == sum(len(suffixes) for suffixes in IMAGE_FORMATS.values())
 
 
 def large(height: int, width: int) -> bytes:
@@ -149,7 +149,7 @@ def large(height: int, width: int) -> bytes:
 )
 def test_too_many_pixels_are_one_line(tmp_path: Path, side: int, recwarn: pytest.WarningsRecorder) -> None:
     (tmp_path / "a.png").write_bytes(large(side, side))
-    with pytest.raises(UserError, match=rf"a.png has .*expected .*{PIXELS:,}"):
+    with pytest.raises(UserError, match=rf"a.png has .*expected .*{MOST_PIXELS:,}"):
         read_pixels(tmp_path / "a.png")
     assert not len(recwarn)
 
@@ -195,7 +195,7 @@ def test_what_is_no_file_with_an_image(tmp_path: Path, make, message: str) -> No
 def test_a_file_too_large_for_an_image_is_not_read(tmp_path: Path) -> None:
     with (tmp_path / "a.png").open("wb") as handle:
         handle.write(EXAMPLES["PNG"])
-        handle.truncate(image_file.BYTES + 1)
+        handle.truncate(image_file.MOST_BYTES + 1)
     with pytest.raises(UserError, match=r"a.png has 536,870,913 bytes; expected at most"):
         read_pixels(tmp_path / "a.png")
 

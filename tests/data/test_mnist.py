@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from grfd.data import Data, build_mnist, describe, load, mnist
-from grfd.data.idx import FILES, to_idx
+from grfd.data.idx import IDX_FILES, to_idx
 from grfd.errors import UserError
 
 OFFICIAL_MD5 = {
@@ -46,7 +46,7 @@ def test_shapes_and_types(embedded: Data) -> None:
 @pytest.mark.parametrize("pack", [bytes, gzip.compress], ids=["plain", "gz"])
 def test_own_copy_equals_the_embedded_one(embedded: Data, tmp_path: Path, pack) -> None:
     small = Data("small", embedded.train.take(50), embedded.test.take(20), embedded.classes, "test")
-    for what, name in FILES.items():
+    for what, name in IDX_FILES.items():
         (tmp_path / name).write_bytes(pack(as_idx(small, what)))
     own = load("mnist", tmp_path)
     for mine, theirs in ((own.train, embedded.train.take(50)), (own.test, embedded.test.take(20))):
@@ -62,15 +62,15 @@ def test_cut_pieces_join_to_the_content(content: bytes, count: int) -> None:
 
 
 def test_build_refuses_files_that_are_not_the_official_ones(tmp_path: Path) -> None:
-    (tmp_path / FILES["train images"]).write_bytes(to_idx(torch.zeros(2, 28, 28)))
+    (tmp_path / IDX_FILES["train images"]).write_bytes(to_idx(torch.zeros(2, 28, 28)))
     with pytest.raises(UserError, match=f"train-images-idx3-ubyte: MD5 .*; expected {OFFICIAL_MD5['train images']}"):
         build_mnist.build(tmp_path, tmp_path)
 
 
 def test_build_makes_the_label_file_again(embedded: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Labels only: compressing the images takes a minute."""
-    monkeypatch.setattr(build_mnist, "PIECES", {"test labels": 2})
-    (tmp_path / FILES["test labels"]).write_bytes(as_idx(embedded, "test labels"))
+    monkeypatch.setattr(build_mnist, "MNIST_PIECES", {"test labels": 2})
+    (tmp_path / IDX_FILES["test labels"]).write_bytes(as_idx(embedded, "test labels"))
     build_mnist.build(tmp_path, tmp_path)
     made = b"".join(lzma.decompress((tmp_path / f"t10k-labels-idx1-ubyte.{piece}.xz").read_bytes()) for piece in (0, 1))
     assert hashlib.md5(made).hexdigest() == OFFICIAL_MD5["test labels"]
@@ -88,9 +88,9 @@ def test_describe_finds_the_embedded_mnist_whole() -> None:
 def labels_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A copy of the embedded label files, for a test to damage; without the images, which take long to unpack."""
     for name in ("train-labels-idx1-ubyte.0.xz", "t10k-labels-idx1-ubyte.0.xz"):
-        (tmp_path / name).write_bytes((mnist.FOLDER / name).read_bytes())
-    monkeypatch.setattr(mnist, "FOLDER", tmp_path)
-    monkeypatch.setattr(mnist, "PIECES", {"train labels": 1, "test labels": 1})
+        (tmp_path / name).write_bytes((mnist.EMBEDDED_FILES / name).read_bytes())
+    monkeypatch.setattr(mnist, "EMBEDDED_FILES", tmp_path)
+    monkeypatch.setattr(mnist, "MNIST_PIECES", {"train labels": 1, "test labels": 1})
     return tmp_path
 
 
@@ -120,6 +120,6 @@ def test_describe_sees_one_changed_label(labels_only: Path) -> None:
 
 def test_no_more_of_a_piece_is_unpacked_than_one_can_hold(labels_only: Path) -> None:
     path = labels_only / "t10k-labels-idx1-ubyte.0.xz"
-    path.write_bytes(lzma.compress(bytes(mnist.LIMIT + 1), preset=0))
+    path.write_bytes(lzma.compress(bytes(mnist.LARGEST_PIECE + 1), preset=0))
     with pytest.raises(UserError, match=r"t10k-labels-idx1-ubyte.0.xz: cannot be read \(it is no complete xz file"):
         load("mnist")

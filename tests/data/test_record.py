@@ -4,7 +4,7 @@ import pytest
 import torch
 from hypothesis import strategies as st
 
-from grfd.data import DATASETS, Data, Dataset, Split, as_images, checked, from_tensors, load
+from grfd.data import DATASETS, Data, Dataset, Split, as_images, checked_data, from_tensors, load
 from grfd.errors import UserError
 
 
@@ -119,7 +119,7 @@ def test_tensors_made_in_inference_mode_can_be_trained_on() -> None:
         inside = given(images(), labels(0, 1, 1, 0))
         made = images(), labels(0, 1, 1, 0)
     weight = torch.ones((), requires_grad=True)
-    for found in (inside, given(*made), checked(Data("own", Split(*made), Split(*made), ("0", "1"), "test"))):
+    for found in (inside, given(*made), checked_data(Data("own", Split(*made), Split(*made), ("0", "1"), "test"))):
         (found.train.images * weight).sum().backward()
     assert float(weight.grad) == pytest.approx(3 * float(images().sum()), rel=1e-6)
 
@@ -247,18 +247,18 @@ def test_bad_tensors_are_refused_in_one_line_that_names_the_dataset(changes: dic
 def test_checked_does_not_convert_labels() -> None:
     split = Split(images(), torch.tensor([0, 1, 1, 0], dtype=torch.int32))
     with pytest.raises(UserError, match=r"train labels are torch.int32; expected integers \(torch.int64\)"):
-        checked(Data("mine", split, split, ("0", "1"), "test"))
+        checked_data(Data("mine", split, split, ("0", "1"), "test"))
 
 
 @pytest.mark.parametrize("what", [None, {}, "mnist", Data])
 def test_what_is_no_record_is_one_line(what: object) -> None:
     with pytest.raises(UserError, match=r"^data is .*; expected what grfd.from_tensors or grfd.load returns"):
-        checked(what)
+        checked_data(what)
 
 
 def test_checked_returns_the_same_record() -> None:
     made = data()
-    assert checked(made) is made
+    assert checked_data(made) is made
 
 
 def test_unknown_dataset_lists_the_known_ones() -> None:

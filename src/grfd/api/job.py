@@ -11,7 +11,7 @@ from torch import Tensor
 from grfd import data as datasets
 from grfd import runs
 from grfd.config import Config
-from grfd.data.record import Data, Split, checked
+from grfd.data.record import Data, Split, checked_data
 from grfd.errors import UserError
 from grfd.models import Architecture, architecture
 from grfd.models.own import factory
@@ -65,7 +65,7 @@ def own_data(data: object) -> Data:
     """A caller's data, checked. Tensors made under `torch.inference_mode` are copied, since they take no gradient."""
     if not isinstance(data, Data):
         raise UserError(f"data is a {type(data).__name__}: expected what grfd.from_tensors or grfd.load returns")
-    return checked(replace(data, train=_plain(data.train), test=_plain(data.test)))
+    return checked_data(replace(data, train=_plain(data.train), test=_plain(data.test)))
 
 
 def _plain(split: Split) -> Split:

@@ -9,7 +9,7 @@ from grfd.data.available import Available, available_cifar, available_mnist
 from grfd.data.cifar import CIFAR10, CIFAR100, load_cifar10, load_cifar100
 from grfd.data.folder import load_folder
 from grfd.data.mnist import load_mnist
-from grfd.data.record import Data, Split, as_images, checked, from_tensors
+from grfd.data.record import Data, Split, as_images, checked_data, from_tensors
 from grfd.errors import UserError
 
 
@@ -39,7 +39,7 @@ __all__ = [
     "Dataset",
     "Split",
     "as_images",
-    "checked",
+    "checked_data",
     "describe",
     "from_tensors",
     "load",
@@ -50,7 +50,7 @@ def load(name: str, directory: Path | None = None) -> Data:
     """The checked dataset `name`, from `directory` where given. Raises UserError for an unknown name or bad data."""
     if name not in DATASETS:
         raise UserError(f"unknown dataset '{name}'; expected one of: {', '.join(DATASETS)}")
-    return checked(DATASETS[name].load(directory))
+    return checked_data(DATASETS[name].load(directory))
 
 
 def describe() -> list[Available]:

@@ -14,8 +14,8 @@ MEMBER_LIMIT = 2**28
 """Bytes of the largest member that is read; the largest of the official archives has 155 million."""
 ARCHIVE_LIMIT = 2**31
 """Bytes of the largest archive, unpacked. What is passed over has to be unpacked, too, though it is not kept."""
-MEMBERS = 10_000
-CHUNK = 2**20
+MOST_MEMBERS = 10_000
+_CHUNK = 2**20
 
 
 class _Stream(gzip.GzipFile):
@@ -52,7 +52,7 @@ def members(file: Path, wanted: Set[str]) -> dict[str, bytes]:
         with open_regular(file) as handle, _Stream(handle) as stream:
             with tarfile.open(fileobj=stream, mode="r:") as archive:
                 contents = _wanted(file, archive, wanted)
-            while stream.read(CHUNK):  # to the end, where the checksum is
+            while stream.read(_CHUNK):  # to the end, where the checksum is
                 pass
     except UserError:
         raise
@@ -67,8 +67,8 @@ def _wanted(file: Path, archive: tarfile.TarFile, wanted: Set[str]) -> dict[str,
     contents: dict[str, bytes] = {}
     for count, member in enumerate(archive):
         name = member.name.rsplit("/", 1)[-1]
-        if count == MEMBERS:
-            raise UserError(f"{file} holds more than {MEMBERS:,} members; expected a CIFAR archive")
+        if count == MOST_MEMBERS:
+            raise UserError(f"{file} holds more than {MOST_MEMBERS:,} members; expected a CIFAR archive")
         if name not in wanted or name in contents or not member.isfile():
             continue
         if member.size > MEMBER_LIMIT:

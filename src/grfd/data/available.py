@@ -7,7 +7,7 @@ from pathlib import Path
 
 from grfd.data.cifar import SHAPE, Archive, packed_at
 from grfd.data.idx import DIGITS
-from grfd.data.mnist import FOLDER, LICENCE, MD5, SOURCE, embedded_contents, from_contents
+from grfd.data.mnist import EMBEDDED_FILES, MNIST_LICENCE, MNIST_MD5, MNIST_SOURCE, embedded_contents, from_contents
 from grfd.errors import UserError
 from grfd.files import is_there, open_regular
 
@@ -47,7 +47,9 @@ def available_mnist() -> Available:
         train, test, shape = len(data.train), len(data.test), tuple(data.train.images.shape[1:])
     except UserError as error:  # a damaged installation is what this row is there to tell
         problem = str(error)
-    return Available("mnist", train, test, shape, len(DIGITS), SOURCE, LICENCE, str(FOLDER), problem)
+    return Available(
+        "mnist", train, test, shape, len(DIGITS), MNIST_SOURCE, MNIST_LICENCE, str(EMBEDDED_FILES), problem
+    )
 
 
 def available_cifar(name: str, archive: Archive) -> Available:
@@ -74,5 +76,5 @@ def _check_file(file: Path, md5: str) -> None:
 def _check_md5(contents: Mapping[str, bytes | bytearray]) -> None:
     for what, content in contents.items():
         found = hashlib.md5(content).hexdigest()
-        if found != MD5[what]:
-            raise UserError(f"{what}: MD5 {found}; expected {MD5[what]}")
+        if found != MNIST_MD5[what]:
+            raise UserError(f"{what}: MD5 {found}; expected {MNIST_MD5[what]}")

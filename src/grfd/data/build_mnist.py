@@ -10,25 +10,25 @@ from itertools import pairwise
 from pathlib import Path
 
 from grfd.data.idx import find_idx, read_content
-from grfd.data.mnist import FOLDER, MD5, PIECES, piece_name
+from grfd.data.mnist import EMBEDDED_FILES, MNIST_MD5, MNIST_PIECES, piece_name
 from grfd.errors import UserError
 
 # All four literal-context bits, no position bits: a pixel tells most about the next one, and rows of 28 bytes have
 # no alignment to a power of two. Chosen by measurement (docs/decisions.md). The dictionary just holds a whole piece.
-DICTIONARY = 24 * 2**20
-FILTERS = [
-    {"id": lzma.FILTER_LZMA2, "preset": 9 | lzma.PRESET_EXTREME, "dict_size": DICTIONARY, "lc": 4, "lp": 0, "pb": 0}
+_DICTIONARY = 24 * 2**20
+_FILTERS = [
+    {"id": lzma.FILTER_LZMA2, "preset": 9 | lzma.PRESET_EXTREME, "dict_size": _DICTIONARY, "lc": 4, "lp": 0, "pb": 0}
 ]
 
 
 def build(source: Path, target: Path) -> None:
     """Writes the pieces of the official files in `source` to `target`. Raises UserError for any other files."""
-    for what, count in PIECES.items():
+    for what, count in MNIST_PIECES.items():
         path = find_idx(source, what)
         content = read_content(path)
         found = hashlib.md5(content).hexdigest()
-        if found != MD5[what]:
-            raise UserError(f"{path}: MD5 {found}; expected {MD5[what]}, that of the official file")
+        if found != MNIST_MD5[what]:
+            raise UserError(f"{path}: MD5 {found}; expected {MNIST_MD5[what]}, that of the official file")
         for piece, part in enumerate(cut(content, count)):
             (target / piece_name(what, piece)).write_bytes(packed(part))
 
@@ -41,8 +41,8 @@ def cut(content: bytes, count: int) -> list[bytes]:
 
 def packed(part: bytes) -> bytes:
     """`part` as an xz file."""
-    return lzma.compress(part, format=lzma.FORMAT_XZ, check=lzma.CHECK_CRC32, filters=FILTERS)
+    return lzma.compress(part, format=lzma.FORMAT_XZ, check=lzma.CHECK_CRC32, filters=_FILTERS)
 
 
 if __name__ == "__main__":
-    build(Path(sys.argv[1]), Path(sys.argv[2] if len(sys.argv) > 2 else str(FOLDER)))
+    build(Path(sys.argv[1]), Path(sys.argv[2] if len(sys.argv) > 2 else str(EMBEDDED_FILES)))

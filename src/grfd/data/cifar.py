@@ -15,7 +15,7 @@ from torch import Tensor
 
 from grfd.data.archive import MEMBER_LIMIT, members
 from grfd.data.download import cache, downloaded
-from grfd.data.given import in_words
+from grfd.data.given import described_value
 from grfd.data.pickles import unpickled
 from grfd.data.record import Data, Split
 from grfd.errors import UserError
@@ -98,10 +98,10 @@ def packed_at(archive: Archive) -> Path:
     return cache() / archive.url.rsplit("/", 1)[1]
 
 
-Read = Callable[[str], dict[str, Any]]
+_Read = Callable[[str], dict[str, Any]]
 
 
-def _found(archive: Archive, directory: Path | None) -> tuple[Read, Path]:
+def _found(archive: Archive, directory: Path | None) -> tuple[_Read, Path]:
     """How a member is read, and from where: the folder, the archive in it, or the archive downloaded."""
     file = packed_at(archive)
     packed = file.name
@@ -117,11 +117,11 @@ def _found(archive: Archive, directory: Path | None) -> tuple[Read, Path]:
     raise UserError(f"{directory} holds neither {archive.folder}/ nor {packed}, which come from {archive.url}")
 
 
-def _from_folder(folder: Path) -> Read:
+def _from_folder(folder: Path) -> _Read:
     return lambda member: _batch(read_regular(folder / member, MEMBER_LIMIT), folder / member)
 
 
-def _from_archive(file: Path, archive: Archive) -> Read:
+def _from_archive(file: Path, archive: Archive) -> _Read:
     contents = members(file, {*archive.train, archive.test, archive.meta})
     return lambda member: _batch(contents[member], file / member)
 
@@ -149,7 +149,7 @@ def _rows(batch: dict[str, Any], archive: Archive, member: str) -> Split:
         shape = f"{images.dtype} {images.shape}" if isinstance(images, np.ndarray) else type(images).__name__
         raise UserError(f"{member}: data are {shape}; expected uint8 (n, {size})")
     if not isinstance(labels, list | tuple | np.ndarray) or (isinstance(labels, np.ndarray) and labels.ndim != 1):
-        raise UserError(f"{member}: {archive.labels} are {in_words(labels)}; expected a list of class numbers")
+        raise UserError(f"{member}: {archive.labels} are {described_value(labels)}; expected a list of class numbers")
     if len(images) != len(labels):
         raise UserError(f"{member}: {len(images)} images but {len(labels)} labels; expected as many")
     return Split(torch.from_numpy(images.copy()).view(-1, *SHAPE), _labels(labels, archive.classes, member))
@@ -160,7 +160,7 @@ def _labels(labels: Sequence[object] | np.ndarray, classes: int, member: str) ->
         whole = isinstance(label, int | np.integer) and not isinstance(label, bool)
         if not whole or not 0 <= label < classes:
             raise UserError(
-                f"{member}: label {index} is {in_words(label)}; expected an integer from 0 to {classes - 1}"
+                f"{member}: label {index} is {described_value(label)}; expected an integer from 0 to {classes - 1}"
             )
     return torch.tensor(np.asarray(labels, dtype=np.int64))
 
@@ -168,7 +168,7 @@ def _labels(labels: Sequence[object] | np.ndarray, classes: int, member: str) ->
 def _names(batch: dict[str, Any], archive: Archive) -> tuple[str, ...]:
     names = _entry(batch, archive.names, archive.meta)
     if not isinstance(names, list | tuple) or not all(isinstance(name, str | bytes) for name in names):
-        raise UserError(f"{archive.meta}: {archive.names} are {in_words(names)}; expected a list of names")
+        raise UserError(f"{archive.meta}: {archive.names} are {described_value(names)}; expected a list of names")
     if len(names) != archive.classes:
         raise UserError(f"{archive.meta}: {len(names)} {archive.names}; expected {archive.classes}")
     return tuple(_text(name) for name in names)

@@ -9,8 +9,8 @@ import requests
 from grfd.errors import UserError
 from grfd.progress import progress
 
-CHUNK = 2**16
-SECONDS = 30
+BYTES_AT_ONCE = 2**16
+_LONGEST_SILENCE = 30
 """Without a byte for so long, a connection counts as broken."""
 
 
@@ -50,7 +50,7 @@ class _Resuming:
         part.parent.mkdir(parents=True, exist_ok=True)
         there = part.stat().st_size if part.exists() else 0
         with requests.get(
-            url, headers={"Range": f"bytes={there}-"} if there else {}, stream=True, timeout=SECONDS
+            url, headers={"Range": f"bytes={there}-"} if there else {}, stream=True, timeout=_LONGEST_SILENCE
         ) as answer:
             if answer.status_code != requests.codes.requested_range_not_satisfiable:  # else it is whole already
                 answer.raise_for_status()
@@ -63,7 +63,7 @@ def _append(answer: requests.Response, part: Path, there: int) -> None:
     done = there if goes_on else 0
     total = done + int(answer.headers.get("Content-Length", 0))
     with progress(f"download {part.stem}", total, done=done) as advance, part.open("ab" if goes_on else "wb") as handle:
-        for chunk in answer.iter_content(CHUNK):
+        for chunk in answer.iter_content(BYTES_AT_ONCE):
             handle.write(chunk)
             advance(len(chunk), "bytes")
 

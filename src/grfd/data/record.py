@@ -7,11 +7,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from grfd.data.given import as_tensor, in_words
+from grfd.data.given import as_tensor, described_value
 from grfd.errors import UserError
 from grfd.types import Images, Pixels
 
-INTEGERS = (
+_INTEGERS = (
     torch.uint8,
     torch.int8,
     torch.int16,
@@ -21,9 +21,9 @@ INTEGERS = (
     torch.uint32,
     torch.uint64,
 )
-CLASSES = 2**16
+MOST_CLASSES = 2**16
 """Classes at most: one output of a network each. The largest set in use, ImageNet-21k, has 21,841."""
-ROUNDING = 1e-6
+_ROUNDING = 1e-6
 """By how much float32 pixels may leave [0, 1]: eight steps of float32 beside 1."""
 
 
@@ -43,9 +43,9 @@ class Split:
     def take(self, n: object) -> "Split":
         """The first `n` examples (all of them if there are fewer). Raises UserError for no integer, and for n < 1."""
         if not isinstance(n, int | np.integer) or isinstance(n, bool):
-            raise UserError(f"cannot take {in_words(n)} examples: expected an integer")
+            raise UserError(f"cannot take {described_value(n)} examples: expected an integer")
         if n < 1:
-            raise UserError(f"cannot take {in_words(n)} examples: expected at least 1")
+            raise UserError(f"cannot take {described_value(n)} examples: expected at least 1")
         count = min(int(n), len(self))
         return Split(self.images[:count], self.labels[:count])
 
@@ -80,10 +80,10 @@ def from_tensors(
 
     Images: uint8 [n, c, h, w], or float32 [n, c, h, w] in [0, 1]. Labels: [n], any integer dtype, in 0…k−1.
     `classes` are the k names; by default "0"…"k−1", k being the largest *training* label plus one, so that a test
-    label that no training image has is an error. Raises UserError as `checked` does.
+    label that no training image has is an error. Raises UserError as `checked_data` does.
     """
     if not isinstance(name, str) or not name:
-        raise UserError(f"the name of the dataset is {in_words(name)}; expected some letters")
+        raise UserError(f"the name of the dataset is {described_value(name)}; expected some letters")
     train, test = (
         Split(as_tensor(images, f"{where} images"), _as_int64(as_tensor(labels, f"{where} labels")))
         for images, labels, where in (
@@ -92,47 +92,47 @@ def from_tensors(
         )
     )
     names = _numbers(train.labels, f"dataset '{name}', train") if classes is None else _names(classes, name)
-    return checked(Data(name, train, test, names, "tensors given by the caller"))
+    return checked_data(Data(name, train, test, names, "tensors given by the caller"))
 
 
 def _as_int64(labels: Tensor) -> Tensor:
-    return labels.to(torch.int64) if labels.dtype in INTEGERS else labels
+    return labels.to(torch.int64) if labels.dtype in _INTEGERS else labels
 
 
 def _numbers(labels: Tensor, where: str) -> tuple[str, ...]:
-    """The classes' numbers as their names. Labels that are empty or not integers have none; `checked` says why."""
+    """The classes' numbers as their names. Labels that are empty or not integers have none; `checked_data` says why."""
     if labels.dtype != torch.int64 or not labels.numel():
         return ()
     largest = int(labels.max())
-    if largest >= CLASSES:
+    if largest >= MOST_CLASSES:
         first = int((labels.flatten() == largest).nonzero()[0])
-        raise UserError(f"{where} label {first} is {largest}; expected class numbers from 0 to {CLASSES - 1}")
+        raise UserError(f"{where} label {first} is {largest}; expected class numbers from 0 to {MOST_CLASSES - 1}")
     return tuple(str(label) for label in range(largest + 1))
 
 
 def _names(classes: object, name: str) -> tuple[str, ...]:
     if isinstance(classes, str) or not isinstance(classes, Sequence | np.ndarray):
-        raise UserError(f"dataset '{name}': classes are {in_words(classes)}; expected a sequence of names")
+        raise UserError(f"dataset '{name}': classes are {described_value(classes)}; expected a sequence of names")
     for index, each in enumerate(classes):
         if not isinstance(each, str):
-            raise UserError(f"dataset '{name}': class name {index} is {in_words(each)}; expected a string")
+            raise UserError(f"dataset '{name}': class name {index} is {described_value(each)}; expected a string")
     return tuple(str(each) for each in classes)
 
 
-def checked(data: object) -> Data:
+def checked_data(data: object) -> Data:
     """The same record, once nothing is found wrong with it.
 
     A new one, where a tensor had to be copied: those made in inference mode, those that carry a gradient, and pixels
-    that leave [0, 1] by rounding, at most `ROUNDING`. The caller's own tensors are never changed.
+    that leave [0, 1] by rounding, at most `_ROUNDING`. The caller's own tensors are never changed.
 
     Raises UserError, one line that names split, index and what was expected: wrong dtype or number of dimensions,
     channels last, lengths that differ, an empty split, pixels that are not finite or lie outside [0, 1], labels that
     are not int64 or lie outside 0…classes−1, train and test images of different shape, fewer than two classes in train.
     """
     if not isinstance(data, Data):
-        raise UserError(f"data is {in_words(data)}; expected what grfd.from_tensors or grfd.load returns")
-    if len(_names(data.classes, data.name)) > CLASSES:
-        raise UserError(f"dataset '{data.name}' has {len(data.classes)} classes; expected at most {CLASSES}")
+        raise UserError(f"data is {described_value(data)}; expected what grfd.from_tensors or grfd.load returns")
+    if len(_names(data.classes, data.name)) > MOST_CLASSES:
+        raise UserError(f"dataset '{data.name}' has {len(data.classes)} classes; expected at most {MOST_CLASSES}")
     train, test = (
         _checked_split(split, len(data.classes), f"dataset '{data.name}', {split_name}")
         for split_name, split in (("train", data.train), ("test", data.test))
@@ -188,7 +188,7 @@ def _within(images: Tensor, where: str) -> Tensor:
     low, high = (float(bound) for bound in images.aminmax())
     if low >= 0 and high <= 1:  # False for NaN too, which aminmax passes on
         return images
-    if low >= -ROUNDING and high <= 1 + ROUNDING:
+    if low >= -_ROUNDING and high <= 1 + _ROUNDING:
         return images.clamp(0, 1)
     flat = images.flatten(1)
     not_finite = (~flat.isfinite()).any(dim=1).nonzero()
