@@ -17,7 +17,7 @@ from grfd.errors import UserError
 from grfd.evaluation.case import Request
 from grfd.evaluation.numbers import Results
 from grfd.evaluation.protocols import PROTOCOLS, Protocol
-from grfd.experiments.paper import published
+from grfd.experiments.paper import published_rows
 from grfd.progress import answer_alone, console, print_json, titled
 from grfd.report.table import results_table
 from grfd.runs import Run
@@ -131,7 +131,7 @@ def show_command(run: RunFolder, *, json: bool = False) -> None:
 
 def print_results(run: Run, results: Results) -> None:
     rows = list(results.rows)
-    beside = published(rows, run.config.data) if any(row.model == "grfd" for row in rows) else {}
+    beside = published_rows(rows, run.config.data) if any(row.model == "grfd" for row in rows) else {}
     console.print(results_table(rows, beside))
     for name, meaning in PROTOCOLS.items():
         if any(row.protocol == name for row in rows):

@@ -23,7 +23,7 @@ from grfd.data.record import Split, as_images
 from grfd.evaluation.spread import spread
 from grfd.experiments import variants
 from grfd.experiments.cells import Cell
-from grfd.experiments.variant_records import committed_folders, opening, read_variants
+from grfd.experiments.variant_records import committed_folders, committed_variants, opening
 from grfd.experiments.variants import FOLDER, SCALES, Variant, schedule_of, seed_folder, variant_config, variant_name
 from grfd.method.stages import load_generator
 from grfd.report.sheets import Sheet, markdown, printed, write
@@ -116,11 +116,11 @@ def show(out: Path, scale: str, seeds: int) -> list[Table | str]:
 
 def section(results: Path) -> list[str]:
     """The numbers over seeds and the figure of the first, if anything is measured."""
-    folders = _committed(results)
-    if not folders:
+    folders, records = _committed(results), committed_variants(results)
+    if not folders or records is None:
         return []
     return [
-        opening(read_variants(committed_folders(results))),
+        opening(records),
         "### Figure 2: the latent variables with and without the rectification head",
         "`grfd reproduce fig2`. Of μ of 2,000 test images: silhouette of the classes, and the accuracy of a linear "
         "probe and of 10 nearest neighbours, both trained on μ of 5,000 training images.",

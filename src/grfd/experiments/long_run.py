@@ -7,7 +7,7 @@ from grfd.evaluation.numbers import Row, column_titles, columns, grid, model_tit
 from grfd.evaluation.records import read_records
 from grfd.evaluation.spread import spread, values
 from grfd.evaluation.stored import read_checks
-from grfd.experiments.paper import PAPER_ATTACKS, TABLE_3, published
+from grfd.experiments.paper import PAPER_ATTACKS, TABLE_3, published_rows
 from grfd.experiments.records import config_file_of, config_of, metrics_of, stage_one_of
 from grfd.report.sheets import Sheet, markdown
 from grfd.report.table import cell
@@ -109,7 +109,7 @@ def _sheet(names: list[str], lines: list[list[str]]) -> str:
 
 def _paper(names: list[str], numbers: list[Row]) -> list[list[str]]:
     lines = []
-    for method, accuracies in published(numbers, "mnist").items():
+    for method, accuracies in published_rows(numbers, "mnist").items():
         texts = [f"{accuracies[name]:.2f}" if name in accuracies else "–" for name in names]
         lines.append(["paper, none named", method, *texts, "10,000"])
     return lines

@@ -73,11 +73,12 @@ TABLE_2 = _read_table_2()
 FIGURE_4B: dict[int, dict[str, float]] = {10: {"none": 95.20, "average": 87.32}, 100: {"none": 98.82, "average": 93.69}}
 """Per cent of the training images → clean and average adversarial accuracy, where section 4.4 says it in words."""
 
-NAMES = {"standard": "None"}
-"""What the paper calls a model, where we call it otherwise."""
+_NAMES = {"standard": "None"}
+"""Model → its name in the paper, where it is not our title."""
 
-def published(numbers: Iterable[Row], dataset: str) -> dict[str, dict[str, float]]:
-    """The paper's rows of Table 3 for the models that are there, under the paper's names."""
-    there = {row.model for row in numbers}
-    found = {model: row for model, row in TABLE_3.get(dataset, {}).items() if model in there}
-    return {NAMES.get(model, model_titles()[model]): row for model, row in found.items()}
+
+def published_rows(numbers: Iterable[Row], dataset: str) -> dict[str, dict[str, float]]:
+    """The paper's rows of Table 3 for the models of `numbers`: name in the paper → attack → accuracy."""
+    models = {row.model for row in numbers}
+    published = {model: row for model, row in TABLE_3.get(dataset, {}).items() if model in models}
+    return {_NAMES.get(model, model_titles()[model]): row for model, row in published.items()}

@@ -8,7 +8,7 @@ import json
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +48,13 @@ def committed_folders(results: Path) -> list[Path]:
 def committed_variants(results: Path) -> VariantRecords | None:
     """What is committed; None if there is nothing."""
     folders = committed_folders(results)
-    return read_variants(folders) if folders else None
+    return _read_committed(tuple(folders)) if folders else None
+
+
+@lru_cache(maxsize=1)
+def _read_committed(folders: tuple[Path, ...]) -> VariantRecords:
+    """Once for all sections and figures of a page: there are thousands of files."""
+    return read_variants(folders)
 
 
 def find_variant(records: VariantRecords, changes: dict[str, Any] | None) -> str | None:

@@ -1,1 +1,1 @@
-"""Reads records, never trains: tables, figures, the page."""
+"""Renders what it is given: tables in several formats, and figures in one style. It defines no experiment."""

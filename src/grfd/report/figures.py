@@ -52,15 +52,15 @@ def figure_3(folder: Path) -> list[Path]:
     with np.load(source, allow_pickle=False) as stored:
         examples = {name: stored[name] for name in stored.files}
     lines = []
-    for name, label, black in _FIGURE_3_ROWS:
+    for name, title, black in _FIGURE_3_ROWS:
         predictions = examples.get(f"{name}_prediction", [None] * len(examples["labels"]))
-        texts = [_told(found, label) for found, label in zip(predictions, examples["labels"], strict=True)]
-        panels = zip((_scaled(image, black) for image in examples[name]), texts, strict=True)
-        lines.append(Line(label, [Panel(image, *text) for image, text in panels]))
+        columns = zip(examples[name], predictions, examples["labels"], strict=True)
+        panels = [Panel(_scaled(image, black), *_caption(prediction, label)) for image, prediction, label in columns]
+        lines.append(Line(title, panels))
     return saved(_mosaic(lines), folder / "fig3")
 
 
-PANELS = ("$x$", "shown", "$x'$", "shown")
+_GALLERY_COLUMNS = ("$x$", "shown", "$x'$", "shown")
 """What the gallery shows of each image: itself, what the classifier is shown of it, and both after PGD."""
 
 
@@ -81,22 +81,22 @@ def gallery(folder: Path) -> list[Path]:
         Line(model_titles()[name], [panel for index in range(count) for panel in _four(arrays, name, index)])
         for name in names
     ]
-    return saved(_mosaic(lines, count * PANELS), folder / "gallery")
+    return saved(_mosaic(lines, count * _GALLERY_COLUMNS), folder / "gallery")
 
 
 def _four(arrays: dict[str, np.ndarray], name: str, index: int) -> list[Panel]:
     """x, what the classifier is shown of it, x′, what it is shown of that."""
-    found = []
-    for kind, prediction in (
+    panels = []
+    for kind, predictions in (
         ("images", None),
         (f"{name}.seen", f"{name}.prediction"),
         (f"{name}.adversarial", None),
         (f"{name}.adversarial_seen", f"{name}.adversarial_prediction"),
     ):
         image = _scaled(arrays[kind][index], -1.0 if arrays[kind].min() < -0.01 else 0.0)
-        told = arrays[prediction][index] if prediction else None
-        found.append(Panel(image, *_told(told, arrays["labels"][index])))
-    return found
+        prediction = arrays[predictions][index] if predictions else None
+        panels.append(Panel(image, *_caption(prediction, arrays["labels"][index])))
+    return panels
 
 
 def certified_curve(certified: dict[float, float], empirical: dict[float, float], path: Path) -> list[Path]:
@@ -118,8 +118,8 @@ def certified_curve(certified: dict[float, float], empirical: dict[float, float]
         return saved(figure, path)
 
 
-def _told(prediction: int | None, label: int) -> tuple[str, str]:
-    """What stands above a panel, and its colour."""
+def _caption(prediction: int | None, label: int) -> tuple[str, str]:
+    """The text above a panel, and its colour: red if the prediction is wrong, "–" if the image was rejected (−1)."""
     if prediction is None or prediction == -1:
         return ("" if prediction is None else "–"), "#333333"
     return str(prediction), "#333333" if prediction == label else "#c1272d"

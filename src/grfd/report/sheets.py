@@ -38,7 +38,7 @@ def plain_csv(sheet: Sheet) -> str:
     return out.getvalue()
 
 
-LATEX = {"\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "_": r"\_", "#": r"\#", "$": r"\$", "{": r"\{", "}": r"\}",
+_LATEX = {"\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "_": r"\_", "#": r"\#", "$": r"\$", "{": r"\{", "}": r"\}",
          "±": r"$\pm$", "–": "--", "ε": r"$\varepsilon$", "γ": r"$\gamma$", "δ": r"$\delta$", "σ": r"$\sigma$",
          "μ": r"$\mu$", "β": r"$\beta$", "α": r"$\alpha$", "∇": r"$\nabla$", "ψ": r"$\psi$", "φ": r"$\phi$",
          "×": r"$\times$", "`": "", "−": r"$-$"}  # fmt: skip
@@ -55,7 +55,7 @@ def latex(sheet: Sheet) -> str:
 
 
 def _row(texts: list[str]) -> str:
-    return " & ".join("".join(LATEX.get(letter, letter) for letter in text) for text in texts) + r" \\"
+    return " & ".join("".join(_LATEX.get(letter, letter) for letter in text) for text in texts) + r" \\"
 
 
 def printed(sheet: Sheet) -> Table:
@@ -72,7 +72,7 @@ def printed(sheet: Sheet) -> Table:
 
 def write(sheet: Sheet, path: Path) -> list[Path]:
     """`path` with .md, .tex and .csv behind it."""
-    made = {".md": markdown(sheet) + "\n", ".tex": latex(sheet), ".csv": plain_csv(sheet)}
-    for suffix, text in made.items():
+    formats = {".md": markdown(sheet) + "\n", ".tex": latex(sheet), ".csv": plain_csv(sheet)}
+    for suffix, text in formats.items():
         runs.write_bytes(path.with_name(path.name + suffix), text.encode())
-    return [path.with_name(path.name + suffix) for suffix in made]
+    return [path.with_name(path.name + suffix) for suffix in formats]

@@ -7,7 +7,7 @@ from pathlib import Path
 import matplotlib.style
 from matplotlib.figure import Figure
 
-STYLE = Path(__file__).with_name("grfd.mplstyle")
+_STYLE = Path(__file__).with_name("grfd.mplstyle")
 COLUMN = 3.4
 """Inches: a column of a two-column paper."""
 PAGE = 7.0
@@ -17,7 +17,7 @@ PAGE = 7.0
 @contextmanager
 def styled() -> Iterator[None]:
     """Figures that are made within have the project's style; the caller's settings come back."""
-    with matplotlib.style.context(STYLE):
+    with matplotlib.style.context(_STYLE):
         yield
 
 

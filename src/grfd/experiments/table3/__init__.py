@@ -33,7 +33,7 @@ from grfd.evaluation.attacker import Attempt, predictions
 from grfd.evaluation.numbers import model_titles, rows
 from grfd.evaluation.protocols import craft
 from grfd.experiments.cells import Cell
-from grfd.experiments.paper import published
+from grfd.experiments.paper import published_rows
 from grfd.experiments.table3 import scales as table3_scales
 from grfd.experiments.table3.certificates import RADII, certified_accuracy
 from grfd.experiments.table3.scales import PROTOCOLS, Part, Scale
@@ -181,7 +181,7 @@ def show(out: Path, scale: str, seeds: int) -> list[Table | str]:
     for seed in range(seeds):
         folder = folder_of(out, scale, seed)
         numbers = rows(folder)
-        shown += [f"Seed {seed}", results_table(numbers, published(numbers, _SCALES[scale].config.data))]
+        shown += [f"Seed {seed}", results_table(numbers, published_rows(numbers, _SCALES[scale].config.data))]
         if (folder / "certified.npz").exists():
             shown.append(
                 f"R.S., per cent certified (and left by an attack) within a Euclidean radius of {told(folder)}"
