@@ -8,7 +8,7 @@ import pytest
 from torch import nn
 
 from grfd.errors import UserError
-from grfd.models.own import factory, imported, made, name_of
+from grfd.models.own import built_network, factory, importable_name, imported
 
 
 @pytest.fixture
@@ -90,7 +90,7 @@ MADE = {
 def test_what_a_factory_does_instead_is_one_line(case: str) -> None:
     make, message = MADE[case]
     with pytest.raises(UserError, match=message):
-        made("net", make)
+        built_network("net", make)
 
 
 @pytest.mark.parametrize("given", [nn.Flatten(), 5, ["lenet5"]])
@@ -105,4 +105,4 @@ class Net(nn.Flatten):
 
 @pytest.mark.parametrize("make", [Net, functools.partial(Net, 1), functools.partial(functools.partial(Net), 2)])
 def test_what_makes_a_model_is_named_as_it_can_be_imported(make: object) -> None:
-    assert name_of(make) == f"{__name__}:Net"
+    assert importable_name(make) == f"{__name__}:Net"

@@ -6,7 +6,7 @@ import sys
 import pytest
 import torch
 
-from grfd.models.resnet import Block, SmallResNet
+from grfd.models.resnet import ResidualBlock, SmallResNet
 
 # in a process of its own: what it guards against ends the process (memory corrupted inside PyTorch 2.13)
 TRAINED = """
@@ -27,7 +27,7 @@ def test_it_trains_channels_last_on_a_cpu() -> None:
 
 @pytest.mark.parametrize("size", [8, 9])
 def test_the_stride_before_the_convolution_is_that_of_the_convolution(size: int) -> None:
-    block, features = Block(3, 8, 2).eval(), torch.rand(2, 3, size, size)
+    block, features = ResidualBlock(3, 8, 2).eval(), torch.rand(2, 3, size, size)
     strided = torch.nn.functional.conv2d(features, block.around.weight, stride=2)
     torch.testing.assert_close(block.around(features[..., ::2, ::2]), strided)
 

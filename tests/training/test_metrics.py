@@ -19,8 +19,8 @@ def test_rows_of_this_epoch_or_a_later_one_are_dropped(tmp_path: Path) -> None:
     file = tmp_path / "metrics.jsonl"
     other = {"stage": "b", "epoch": 5}
     for row in (FIRST, other, SECOND, FIRST | {"loss": 3.0}):
-        metrics.append(file, row)
-    assert metrics.rows(file) == [other, FIRST | {"loss": 3.0}]
+        metrics.append_epoch(file, row)
+    assert metrics.read_epochs(file) == [other, FIRST | {"loss": 3.0}]
 
 
 DAMAGE = [
@@ -42,8 +42,8 @@ DAMAGE += [b'{"stage": "a", "epoch": "9"}', b'{"stage": "a", "epoch": null}', b"
 def test_a_line_that_cannot_be_read_is_kept_and_stops_nothing(tmp_path: Path, damage: bytes, end: bytes) -> None:
     file = tmp_path / "metrics.jsonl"
     file.write_bytes(lines(FIRST) + damage + end)
-    assert metrics.rows(file) == [FIRST]
-    metrics.append(file, SECOND)
+    assert metrics.read_epochs(file) == [FIRST]
+    metrics.append_epoch(file, SECOND)
     kept = damage + b"\n" if damage or end else b""
     assert file.read_bytes() == lines(FIRST) + kept + lines(SECOND)
 
@@ -53,12 +53,12 @@ def test_a_line_that_cannot_be_read_is_kept_and_stops_nothing(tmp_path: Path, da
 def test_any_bytes_are_kept(tmp_path: Path, content: bytes) -> None:
     file = tmp_path / "metrics.jsonl"
     file.write_bytes(content)
-    metrics.append(file, FIRST)
+    metrics.append_epoch(file, FIRST)
     ended = content if not content or content.endswith(b"\n") else content + b"\n"
     assert file.read_bytes() == (ended or b"\n") + lines(FIRST)
-    assert metrics.rows(file) == [FIRST]
+    assert metrics.read_epochs(file) == [FIRST]
 
 
 def test_a_folder_in_its_place_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="expected a regular file"):
-        metrics.append(tmp_path, FIRST)
+        metrics.append_epoch(tmp_path, FIRST)

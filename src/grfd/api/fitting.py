@@ -13,7 +13,7 @@ from grfd.defenses import grfd as grfd_defense
 from grfd.errors import UserError
 from grfd.method.stages import check_generator
 from grfd.models import Architecture
-from grfd.models.own import name_of
+from grfd.models.own import importable_name
 from grfd.models.trial import Trial, check_answer, check_trainable, smallest_batch
 from grfd.runs import Run
 from grfd.seeds import left_as_found
@@ -95,7 +95,7 @@ def _named(data: Data | None, model: OwnModel | None) -> dict[str, str]:
     """How the configuration names a caller's own data and model."""
     names = {"data": data.name} if isinstance(data, Data) else {}
     if model is not None:
-        names["model"] = model if isinstance(model, str) else name_of(model)
+        names["model"] = model if isinstance(model, str) else importable_name(model)
     return names
 
 

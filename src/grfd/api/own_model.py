@@ -11,7 +11,7 @@ from grfd.data.record import Data, as_images
 from grfd.errors import UserError
 from grfd.evaluation.attacker import may_reject
 from grfd.models.checks import check_answers, check_declarations, check_numbers
-from grfd.models.own import factory, imported, in_one_line, made
+from grfd.models.own import built_network, factory, imported, own_code_errors_explained
 from grfd.models.state import is_quantised
 
 
@@ -45,7 +45,7 @@ def load_named(model: NamedModel) -> nn.Module:
     network = factory(model.name, imported(model.name))()
     if model.weights is not None:
         runs.load_weights(network, model.weights)
-    return made(model.adapter, imported(model.adapter), network) if model.adapter is not None else network
+    return built_network(model.adapter, imported(model.adapter), network) if model.adapter is not None else network
 
 
 def check_own(model: nn.Module, data: Data, device: torch.device, name: str) -> None:
@@ -53,7 +53,7 @@ def check_own(model: nn.Module, data: Data, device: torch.device, name: str) -> 
 
     It is put into eval mode, and its weights are moved to the device.
     """
-    with in_one_line(f"{name}: eval()"):
+    with own_code_errors_explained(f"{name}: eval()"):
         model.eval()
         model.to(device)
     images = as_images(data.test.images[:3].to(device))

@@ -21,7 +21,7 @@ def config_of(folder: Path) -> dict[str, Any]:
 
 def metrics_of(folder: Path) -> list[dict[str, Any]]:
     """The lines of metrics.jsonl, one for each epoch of each stage; empty if there is no such file."""
-    return metrics.rows(folder / metrics.NAME)
+    return metrics.read_epochs(folder / metrics.METRICS_FILE)
 
 
 def stage_one_of(folder: Path) -> list[dict[str, Any]]:

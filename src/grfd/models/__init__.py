@@ -9,8 +9,7 @@ from grfd.errors import UserError
 from grfd.models.lenet import LeNet5
 from grfd.models.own import described, factory, imported
 from grfd.models.resnet import SmallResNet
-from grfd.models.wide_resnet import NAME as WIDE_RESNET
-from grfd.models.wide_resnet import wide_resnet_named
+from grfd.models.wide_resnet import WIDE_RESNET, wide_resnet_named
 
 Architecture = Callable[[], nn.Module]
 """Makes the target model anew, with fresh weights from PyTorch's global generator."""

@@ -13,13 +13,13 @@ from grfd.errors import UserError
 from grfd.models.own import described
 from grfd.types import Images, Logits
 
-SIZES = (2, 1, 3, 2)
+_SIZES = (2, 1, 3, 2)
 """Batches that a model is asked with: one image and three find a fixed batch size, two twice a changing answer."""
-UNDER_TRAINING = "more than 1 value per channel when training"
+_UNDER_TRAINING = "more than 1 value per channel when training"
 """What PyTorch's batch norm says to a batch of one."""
 
 
-FOLDER_NAME = re.compile(r"(?![. ])[A-Za-z0-9 ._+=:-]{1,100}(?<! )")
+_FOLDER_NAME = re.compile(r"(?![. ])[A-Za-z0-9 ._+=:-]{1,100}(?<! )")
 """Names of models become names of folders."""
 
 
@@ -36,7 +36,7 @@ class Function(nn.Module):
 
 def check_folder_name(name: object) -> None:
     """Raises `UserError` where a model's name is no name for a folder."""
-    if not isinstance(name, str) or not FOLDER_NAME.fullmatch(name):
+    if not isinstance(name, str) or not _FOLDER_NAME.fullmatch(name):
         raise UserError(
             f"the model's name {_short(name)} cannot name a folder: expected 1 to 100 letters (a to z), digits, spaces "
             "and ._-+=: without a dot or space in front"
@@ -78,9 +78,9 @@ def check_answers(model: nn.Module, images: Images, who: str, classes: int, hint
 
     `classes`: how many logits there must be for an image.
     """
-    plenty = images[torch.arange(max(SIZES)) % len(images)]
-    answer_of(model, plenty[: SIZES[0]], who, classes, hint)
-    for size in SIZES[1:]:
+    plenty = images[torch.arange(max(_SIZES)) % len(images)]
+    answer_of(model, plenty[: _SIZES[0]], who, classes, hint)
+    for size in _SIZES[1:]:
         try:
             answer_of(model, plenty[:size], who, classes, hint)
         except UserError as error:
@@ -167,11 +167,11 @@ def _sizes(images: Images) -> str:
 
 def _when(size: int) -> str:
     """Two images together were right before."""
-    return "asked a second time:" if size == SIZES[0] else f"asked with {size} image{'s' * (size > 1)}, not with 2:"
+    return "asked a second time:" if size == _SIZES[0] else f"asked with {size} image{'s' * (size > 1)}, not with 2:"
 
 
 def _cause(message: str) -> str:
-    return " (batch norm in training mode? eval() must reach it)" if UNDER_TRAINING in message else ""
+    return " (batch norm in training mode? eval() must reach it)" if _UNDER_TRAINING in message else ""
 
 
 def _kind(found: object) -> str:

@@ -17,18 +17,18 @@ from torch import nn
 
 from grfd.errors import UserError
 
-WORD = r"[^\W\d]\w*"
-NAME = re.compile(rf"{WORD}(\.{WORD})*:{WORD}(\.{WORD})*")
-LONGEST_REASON = 500
+_WORD = r"[^\W\d]\w*"
+_IMPORTABLE = re.compile(rf"{_WORD}(\.{_WORD})*:{_WORD}(\.{_WORD})*")
+_LONGEST_REASON = 500
 """Characters of another library's message that are repeated."""
 
 
 def imported(name: str) -> Callable[..., Any]:
     """What `package.module:attribute` names; the current folder is searched too. Raises `UserError`."""
-    if not NAME.fullmatch(name):
+    if not _IMPORTABLE.fullmatch(name):
         raise UserError(f"model {name!r}: expected package.module:factory, names that Python can import")
     module_name, _, attribute = name.partition(":")
-    with current_folder_searched(), in_one_line(f"model {name!r}: the import of {module_name}"):
+    with _current_folder_searched(), own_code_errors_explained(f"model {name!r}: the import of {module_name}"):
         found: Any = importlib.import_module(module_name)
     for part in attribute.split("."):
         if not hasattr(found, part):
@@ -39,9 +39,9 @@ def imported(name: str) -> Callable[..., Any]:
     return found
 
 
-def made(name: str, make: Callable[..., Any], *arguments: Any) -> nn.Module:
+def built_network(name: str, make: Callable[..., Any], *arguments: Any) -> nn.Module:
     """The network that a user's function makes. Raises `UserError` for all that it raises, and for another result."""
-    with current_folder_searched(), in_one_line(name):
+    with _current_folder_searched(), own_code_errors_explained(name):
         found = make(*arguments)
     if isinstance(found, type):
         raise UserError(
@@ -59,10 +59,10 @@ def factory(name: str, make: object) -> Callable[[], nn.Module]:
         raise UserError(f"model {name} is one network ({kind}): expected a function or class that makes a new one")
     if not callable(make):
         raise UserError(f"model is a {type(make).__name__}: expected a function or class that makes a torch.nn.Module")
-    return lambda: made(f"model {name}", make)
+    return lambda: built_network(f"model {name}", make)
 
 
-def name_of(make: object) -> str:
+def importable_name(make: object) -> str:
     """How a configuration names what makes a model: as it can be imported, where it can be."""
     while isinstance(make, partial):
         make = make.func
@@ -71,7 +71,7 @@ def name_of(make: object) -> str:
 
 
 @contextmanager
-def current_folder_searched() -> Iterator[None]:
+def _current_folder_searched() -> Iterator[None]:
     """Imports also look into the current folder: an installed command does not look there, `python -m` does."""
     try:
         here = str(Path.cwd())
@@ -89,7 +89,7 @@ def current_folder_searched() -> Iterator[None]:
 
 
 @contextmanager
-def in_one_line(who: str) -> Iterator[None]:
+def own_code_errors_explained(who: str) -> Iterator[None]:
     """A user's own code may raise anything, SystemExit too: all but Ctrl-C becomes a `UserError` of one line."""
     try:
         yield
@@ -102,5 +102,5 @@ def in_one_line(who: str) -> Iterator[None]:
 def described(error: BaseException) -> str:
     """An exception in one line: its kind and the start of its message."""
     text = " ".join(str(error).split())
-    shortened = text if len(text) <= LONGEST_REASON else text[:LONGEST_REASON] + " …"
+    shortened = text if len(text) <= _LONGEST_REASON else text[:_LONGEST_REASON] + " …"
     return f"{type(error).__name__}: {shortened}" if shortened else type(error).__name__

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from grfd.types import Features, Logits
 
 
-class Block(nn.Module):
+class ResidualBlock(nn.Module):
     """Two 3×3 convolutions with batch norm, and around them the input, through a 1×1 convolution where it shrinks."""
 
     def __init__(self, inputs: int, outputs: int, stride: int) -> None:
@@ -34,7 +34,7 @@ class SmallResNet(nn.Module):
         super().__init__()
         if min(height, width) < 8:
             raise ValueError(f"SmallResNet takes images of at least 8×8, got {height}×{width}")
-        self.features = nn.Sequential(Block(channels, 8, 2), Block(8, 16, 2), Block(16, 32, 2))
+        self.features = nn.Sequential(ResidualBlock(channels, 8, 2), ResidualBlock(8, 16, 2), ResidualBlock(16, 32, 2))
         self.classifier = nn.Linear(32, classes)
 
     def forward(self, images: Features) -> Logits:

@@ -9,7 +9,7 @@ from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 
 from grfd.errors import UserError
 from grfd.models.checks import answer_of
-from grfd.models.own import in_one_line
+from grfd.models.own import own_code_errors_explained
 from grfd.types import Images, Labels
 
 
@@ -37,7 +37,7 @@ def check_answer(model: nn.Module, images: Images, who: str, classes: int) -> No
             raise UserError(
                 f"{who}: {name} has no size yet: expected a network that was called once, as lazy layers ask"
             )
-    with in_one_line(f"{who}: eval()"):
+    with own_code_errors_explained(f"{who}: eval()"):
         same = model.eval()
     if same is not model:
         raise UserError(f"{who}: its train() returns {type(same).__name__}: expected the network itself, `return self`")
@@ -64,12 +64,12 @@ def check_trainable(first: nn.Module, second: nn.Module, trial: Trial) -> None:
 def _try_step(model: nn.Module, trial: Trial) -> None:
     step = f"{trial.who}, in a training step of {len(trial.images)} images,"
     layout = torch.channels_last if trial.channels_last else torch.contiguous_format
-    with in_one_line(step):
+    with own_code_errors_explained(step):
         model.to(memory_format=layout)  # type: ignore[call-overload]
         model.train()
         logits = model(trial.images.clone(memory_format=layout))
     _check_logits(logits, (len(trial.images), trial.classes), step)
-    with in_one_line(step):
+    with own_code_errors_explained(step):
         nn.functional.cross_entropy(logits.float(), trial.labels).backward()
     norms = [float(each.grad.norm()) for each in model.parameters() if each.grad is not None]
     if not norms:

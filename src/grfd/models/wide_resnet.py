@@ -7,12 +7,12 @@ from torch import Tensor, nn
 
 from grfd.types import Features, Logits
 
-DROPOUT = 0.3
+_DROPOUT = 0.3
 """The paper's, as CD-VAE's (section 4.1)."""
-NAME = re.compile(r"wrn-(\d+)-(\d+)(?:-dropout-(\d+(?:\.\d+)?))?")
+WIDE_RESNET = re.compile(r"wrn-(\d+)-(\d+)(?:-dropout-(\d+(?:\.\d+)?))?")
 
 
-class Block(nn.Module):
+class WideBlock(nn.Module):
     """BN–ReLU–conv 3×3, dropout, BN–ReLU–conv 3×3; around them the input, through a 1×1 convolution where it widens."""
 
     def __init__(self, inputs: int, outputs: int, stride: int, dropout: float) -> None:
@@ -36,7 +36,7 @@ class WideResNet(nn.Module):
     groups, of 16, 32 and 64 times `width` maps; the second and third halve the sides.
     """
 
-    def __init__(self, depth: int, width: int, channels: int = 3, classes: int = 10, dropout: float = DROPOUT) -> None:
+    def __init__(self, depth: int, width: int, channels: int = 3, classes: int = 10, dropout: float = _DROPOUT) -> None:
         super().__init__()
         blocks, rest = divmod(depth - 4, 6)
         if blocks < 1 or rest:
@@ -47,7 +47,7 @@ class WideResNet(nn.Module):
         self.stem = nn.Conv2d(channels, maps[0], 3, 1, 1, bias=False)
         self.blocks = nn.Sequential(
             *(
-                Block(maps[group] if index == 0 else maps[group + 1], maps[group + 1],
+                WideBlock(maps[group] if index == 0 else maps[group + 1], maps[group + 1],
                       2 if group and index == 0 else 1, dropout)
                 for group in range(3)
                 for index in range(blocks)
@@ -68,12 +68,12 @@ def wide_resnet_named(name: str, *, channels: int, classes: int, height: int, wi
 
     Raises `ValueError` for another depth than 6n + 4, a dropout of 1 or more, and sides that cannot be halved twice.
     """
-    found = NAME.fullmatch(name)
+    found = WIDE_RESNET.fullmatch(name)
     if found is None:
         raise ValueError(f"{name} is no WRN: expected wrn-DEPTH-WIDTH or wrn-DEPTH-WIDTH-dropout-RATE")
     if height % 4 or width % 4:
         raise ValueError(f"a WRN takes images whose sides are multiples of 4, got {height}×{width}")
-    dropout = DROPOUT if found[3] is None else float(found[3])
+    dropout = _DROPOUT if found[3] is None else float(found[3])
     if dropout >= 1:
         raise ValueError(f"a dropout is below 1, got {found[3]}")
     return WideResNet(int(found[1]), int(found[2]), channels, classes, dropout)

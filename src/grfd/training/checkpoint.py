@@ -14,7 +14,7 @@ from grfd.tensors import fingerprint_of, refuse_misfit
 _DIGEST = "digest"
 
 
-def save(file: Path, module: nn.Module, optimizer: torch.optim.Optimizer, epoch: int, training: str) -> None:
+def save_checkpoint(file: Path, module: nn.Module, optimizer: torch.optim.Optimizer, epoch: int, training: str) -> None:
     """Writes weights and moments after `epoch` epochs. `training`: what this training is, in words.
 
     Raises `Diverged`, and keeps the last checkpoint, where a value is not finite.
@@ -26,7 +26,9 @@ def save(file: Path, module: nn.Module, optimizer: torch.optim.Optimizer, epoch:
     write_tensors(file, tensors | {_DIGEST: _digest(tensors, training)})
 
 
-def restore(file: Path, module: nn.Module, optimizer: torch.optim.Optimizer, epochs: int, training: str) -> int:
+def restore_checkpoint(
+    file: Path, module: nn.Module, optimizer: torch.optim.Optimizer, epochs: int, training: str
+) -> int:
     """Loads weights and moments. Returns the number of finished epochs.
 
     Raises `UserError` for a checkpoint that was changed after it was written, or that another training has written:

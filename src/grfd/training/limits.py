@@ -14,10 +14,10 @@ from grfd.errors import Diverged, UserError
 from grfd.files import reason
 from grfd.seeds import left_as_found
 
-LARGEST_WEIGHT = 1e18
+_LARGEST_WEIGHT = 1e18
 """Beyond it the product of two weights leaves float32: such a network has no finite logits."""
 
-BYTES_A_PARAMETER = 16
+_BYTES_A_PARAMETER = 16
 """Weight, gradient, and AdamW's two moments, in float32."""
 
 
@@ -42,12 +42,12 @@ def check_passes(config: Config, split: Split, network: Callable[[], nn.Module])
     """Raises `UserError` where the training has passes of one image, and batch norm in the network cannot take them."""
     if smallest_pass(len(split), config) > 1:
         return
-    with left_as_found(), torch.no_grad(), in_one_line("training", 1):
+    with left_as_found(), torch.no_grad(), pass_errors_explained("training", 1):
         network().train()(as_images(split.images[:1].clone()))
 
 
 @contextmanager
-def in_one_line(name: str, images: int) -> Iterator[None]:
+def pass_errors_explained(name: str, images: int) -> Iterator[None]:
     """What the number of images in a pass makes impossible becomes a `UserError`."""
     try:
         yield
@@ -70,7 +70,7 @@ def refuse_unbounded(name: str, module: nn.Module, epoch: int, folder: Path) -> 
     """Raises `Diverged` where a weight is not finite, or too large to be multiplied."""
     for weight_name, weight in module.named_parameters():
         largest = float(weight.detach().abs().max()) if weight.numel() else 0.0
-        if not largest <= LARGEST_WEIGHT:
+        if not largest <= _LARGEST_WEIGHT:
             raise Diverged(
                 f"{name}: a weight of {weight_name} is {largest:g} after epoch {epoch + 1}; the last whole epoch is "
                 f"kept in {folder}. A lower learning rate keeps it finite"
@@ -87,7 +87,7 @@ def check_memory(name: str, build: Callable[[], nn.Module], config: Config) -> N
             parameters = sum(each.numel() for each in build().parameters())
     except (RuntimeError, OverflowError, TypeError) as error:  # more numbers than 64 bits can count
         raise UserError(f"{name} cannot be built: {reason(error)}") from error
-    free, needed = memory.available(_device(config)), BYTES_A_PARAMETER * parameters
+    free, needed = memory.available(_device(config)), _BYTES_A_PARAMETER * parameters
     if free is not None and needed > free:
         raise UserError(
             f"{name} has {parameters:,} parameters: training it needs {memory.in_words(needed)} for weights, gradients "

@@ -24,8 +24,9 @@ from grfd.memory import keep_freed_memory
 from grfd.progress import progress
 from grfd.runs import Run
 from grfd.seeds import Share, generator, seeded, sharing
-from grfd.training import checkpoint, metrics
-from grfd.training.limits import batch_sizes, in_one_line, refuse_unbounded
+from grfd.training.checkpoint import restore_checkpoint, save_checkpoint
+from grfd.training.limits import batch_sizes, pass_errors_explained, refuse_unbounded
+from grfd.training.metrics import METRICS_FILE, append_epoch
 from grfd.types import PerExample
 
 Terms = dict[str, PerExample]
@@ -34,7 +35,7 @@ Terms = dict[str, PerExample]
 Inputs = Callable[[int], tuple[Tensor, Tensor]]
 """Epoch → all inputs (bytes or float32) and labels of that epoch."""
 
-LOG_INTERVAL = 0.5
+_LOG_INTERVAL = 0.5
 """Seconds between two looks at the losses: each look waits for the device."""
 
 
@@ -125,8 +126,8 @@ def fit_objective(run: Run, name: str, objective: nn.Module, inputs: Inputs, opt
             means = _epoch(trainer, epoch, images, labels, advance)
             refuse_unbounded(name, trainer.bare, epoch, run.path)
             row = {"stage": name, "epoch": epoch + 1, **means, "seconds": time.perf_counter() - started}
-            metrics.append(run.file(metrics.NAME), row)
-            checkpoint.save(trainer.checkpoint, trainer.bare, trainer.optimizer, epoch + 1, trainer.identity())
+            append_epoch(run.file(METRICS_FILE), row)
+            save_checkpoint(trainer.checkpoint, trainer.bare, trainer.optimizer, epoch + 1, trainer.identity())
     return objective.eval()
 
 
@@ -163,7 +164,7 @@ def _epoch(
             for term, values in terms.items():
                 sums[term] = sums.get(term, 0.0) + values.sum()
             pending += 1
-            if time.monotonic() - looked > LOG_INTERVAL or index + 1 == len(batches):
+            if time.monotonic() - looked > _LOG_INTERVAL or index + 1 == len(batches):
                 advance(pending, _text(trainer, epoch, terms))
                 pending, looked = 0, time.monotonic()
     totals = accelerator.reduce(torch.stack(list(sums.values())), "sum").tolist()
@@ -198,7 +199,7 @@ def step(
         stream.set_state(state)  # each pass draws the whole batch's noise, and keeps its own rows of it
         drawing = nullcontext() if alone else sharing(Share(part.start, len(batch), stream))
         waiting = accelerator.no_sync(trainer.objective) if index + 1 < len(parts) else nullcontext()
-        with drawing, waiting, in_one_line(trainer.name, part.stop - part.start):
+        with drawing, waiting, pass_errors_explained(trainer.name, part.stop - part.start):
             found.append(_pass(trainer, images[batch[part]], labels[batch[part]], done, len(batch)))
     trainer.optimizer.step()
     return {term: torch.cat([terms[term] for terms in found]) for term in found[0]}
@@ -252,4 +253,4 @@ def _restore(trainer: Trainer) -> int:
     if not is_there(trainer.checkpoint):
         return 0
     epochs = trainer.optimisation.epochs
-    return checkpoint.restore(trainer.checkpoint, trainer.bare, trainer.optimizer, epochs, trainer.identity())
+    return restore_checkpoint(trainer.checkpoint, trainer.bare, trainer.optimizer, epochs, trainer.identity())
