@@ -1,5 +1,6 @@
 """Docstrings of this project, which are plain text with names in backticks, as Sphinx wants them."""
 
+import inspect
 import re
 from typing import Annotated, Any, get_args, get_origin
 
@@ -10,6 +11,8 @@ CODE = re.compile(r"(`[^`]*`)")
 
 def escaped(app: Sphinx, what: str, name: str, value: Any, options: Any, lines: list[str]) -> None:
     """Asterisks, bars, and underscores at the end of a word are these characters where they stand outside backticks."""
+    if (inspect.isroutine(value) or inspect.isclass(value)) and not value.__module__.startswith("grfd"):
+        lines.clear()  # another project's, which is imported here and has no place on the page
     for index, line in enumerate(lines):
         if not line.lstrip().startswith(":"):  # what another extension has added
             pieces = CODE.split(line)

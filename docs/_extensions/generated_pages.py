@@ -137,7 +137,7 @@ def recipes() -> str:
         "literature, for grey images or for colour. [The defenses](../defenses.md) says what each of them is.",
     ]
     for name, module in DEFENSES.items():
-        parts += [f"## {name}", escaped(inspect.getdoc(module) or "")]
+        parts += [f"## {name}", escaped(inspect.getdoc(module) or ""), escaped(module.LITERATURE)]
         rows = field_rows(module.Recipe, "recipe.")
         for row, each in zip(rows, fields(module.Recipe), strict=True):
             row[3:3] = [plain(module.GREY.get(each.name)), plain(module.COLOUR.get(each.name))]
