@@ -160,7 +160,7 @@ def test_answers_that_are_no_logits(
 
 
 def test_an_epsilon_above_the_range_of_a_pixel_is_taken_for_one_of_255() -> None:
-    with pytest.raises(UserError, match=r"eps=8; expected at most 1, the range of a pixel \(8/255 was meant\?\)"):
+    with pytest.raises(UserError, match=r"eps=8; expected at most 1, the range of a pixel \(did you mean 8/255\?\)"):
         fgsm(nn.Flatten(), torch.rand(2, 1, 2, 2), torch.zeros(2, dtype=torch.long), eps=8)
 
 

@@ -1,8 +1,9 @@
-"""Attacks: pure functions (model, images, labels, *, eps, …) -> adversarial images, untargeted, L∞ or L2.
+"""Attacks: pure functions (model, images, labels, *, eps, …) -> adversarial images. They are untargeted, in L∞ or L2.
 
-All of them return images inside the ε-ball and [0, 1]; freeze the model's parameters while they run and leave its
-mode alone (so call `model.eval()` first: in training mode batch norm would learn from the attack); work under
-`torch.no_grad()`; and draw from `generator` alone where one is given. A prediction with NaN in it counts as wrong.
+Every attack returns images inside the ε-ball and [0, 1]. It freezes the model's parameters while it runs, and it works
+under `torch.no_grad()`. Where a `generator` is given, it draws from this generator only. It does not change the model's
+mode, so call `model.eval()` first: in training mode, batch norm would learn from the attack. A prediction that contains
+NaN counts as wrong.
 """
 
 from grfd.attacks._advgan import advgan

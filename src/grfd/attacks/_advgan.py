@@ -1,7 +1,8 @@
 """A generator-based attack in the manner of AdvGAN (Xiao et al. 2018, arXiv 1801.02610).
 
-AdvGAN trains its generator on a training set and then needs one forward pass an image. Here it is trained on the very
-images that it attacks, which can only make it stronger, and ε is a hard bound (ε·tanh) in place of its hinge loss.
+AdvGAN trains its generator on a training set, and then needs one forward pass for each image. Here the generator is
+trained on the images that it attacks, which can only make the attack stronger. ε is a hard bound (ε·tanh), which
+replaces the hinge loss of the paper.
 """
 
 import torch
@@ -32,11 +33,12 @@ def advgan(
     bounds: tuple[float, float] = (0.0, 1.0),
     generator: torch.Generator | None = None,
 ) -> Images:
-    """x + ε·tanh(G(x)), with G climbing the margin (C&W's loss) and `realism` times a discriminator's opinion (LSGAN).
+    """x + ε·tanh(G(x)), where G maximises the margin (C&W's loss) plus `realism` times a discriminator's score (LSGAN).
 
-    images [batch, channel, height, width] in `bounds`; labels [batch]; ε in pixels of [0, 1]. Every step of Adam sees
-    all images that stand; the result is, for each, the one on the way that the model gets most wrong. With
-    `active_set` an image that is fooled leaves. Raises UserError for a wrong shape, range, ε or count.
+    images [batch, channel, height, width] in `bounds`; labels [batch]; ε in pixels of [0, 1]. Every step of Adam uses
+    all images that are not fooled yet. For each image, the result is the candidate that the model gets most wrong. With
+    `active_set`, an image leaves the batch as soon as it fools the model.
+    Raises UserError for a wrong shape, range, ε or count.
     """
     in_range(steps=(steps, COUNT), learning_rate=(learning_rate, POSITIVE), realism=(realism, NOT_NEGATIVE))
     with attacking(model, images, labels, eps, bounds) as (model, batch):
@@ -54,7 +56,7 @@ def advgan(
 
 
 def _networks(images: Images, generator: torch.Generator | None) -> tuple[nn.Module, nn.Module]:
-    """Generator and discriminator, with weights from the attack's own stream."""
+    """Generator and discriminator, whose weights are drawn from the attack's own random stream."""
     device = images.device if generator is None else generator.device
     seed = torch.randint(2**62, (), generator=generator, device=device).item()
     with torch.random.fork_rng():
@@ -81,7 +83,7 @@ def _step(
     optimizers: list[torch.optim.Adam],
     realism: float,
 ) -> tuple[Images, Tensor]:
-    """One step of both networks; the images that were tried in it, and their leads."""
+    """One step of both networks. Returns the candidate images of this step, and their leads."""
     with torch.enable_grad():
         tried = project(batch.images + batch.eps * network(batch.images).tanh(), batch)
         logits = logits_of(model, tried)

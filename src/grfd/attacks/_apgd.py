@@ -34,12 +34,18 @@ def apgd_ce(
     """Auto-PGD on the cross-entropy, from a random point on the ball's surface.
 
     images [batch, channel, height, width] in `bounds`; labels [batch]; ε in pixels of [0, 1], or with `norm` "l2" a
-    Euclidean length. `samples` gradients are summed (EOT) at every step. `restarts`: each works on what is not fooled
-    yet. With `active_set` an example is done with the first iterate that the model gets wrong (pass False for random
-    models, see `pgd`). Otherwise all steps are run, and `keep` says what is returned: "best", the iterate that the
-    model gets most wrong, or "last", the last one that it gets wrong at all, as the original does.
-    Loss values are compared through m (`losses.log_odds`), in which CE rises: the same decisions, no saturation; with
-    several samples the mean of m stands in for that of CE. Raises UserError for a wrong shape, range, ε or count.
+    Euclidean length.
+
+    - `samples`: gradients that are summed at every step (EOT).
+    - `restarts`: each works on the examples that do not fool the model yet.
+    - `active_set`: an example is finished with the first iterate that the model gets wrong. Pass False for a random
+      model (see `pgd`): then all steps are run.
+    - `keep`: what is returned where all steps are run. "best" is the iterate that the model gets most wrong. "last" is
+      the last iterate that the model gets wrong, as in the original.
+
+    Loss values are compared through m (`losses.log_odds`). The cross-entropy increases with m, so the decisions are the
+    same, and m does not saturate. With several samples, the mean of m replaces the mean of the cross-entropy.
+    Raises UserError for a wrong shape, range, ε or count.
     """
     _check(steps, samples, keep, restarts=restarts)
     course = Course(steps, keep, active_set, generator)
@@ -62,7 +68,7 @@ def apgd_dlr(
     norm: Norm = "linf",
     generator: torch.Generator | None = None,
 ) -> Images:
-    """Auto-PGD on the untargeted DLR (eq. 6). With two classes, where the original raises, on the margin.
+    """Auto-PGD on the untargeted DLR (eq. 6). With two classes, where the original fails, it uses the margin.
 
     Keywords, and what is raised, as in `apgd_ce`.
     """
@@ -89,8 +95,8 @@ def apgd_t(
 ) -> Images:
     """Auto-PGD on the targeted DLR, towards each of the `targets` likeliest wrong classes in turn.
 
-    Where there are fewer wrong classes, towards all of them. Each run works on the examples that no earlier one
-    fooled. Other keywords, and what is raised, as in `apgd_ce`.
+    If there are fewer wrong classes, it goes towards all of them. Each run works on the examples that no earlier run
+    turned into a success. Other keywords, and what is raised, as in `apgd_ce`.
     """
     _check(steps, samples, keep, targets=targets)
     course = Course(steps, keep, active_set, generator)

@@ -11,17 +11,17 @@ from grfd.attacks.threat import Batch, Rows, length, normal, per_image, project,
 from grfd.types import Images, Labels, PerExample
 
 _MOMENTUM = 0.75
-"""α of algorithm 1: the share of the new step against that of the last move."""
+"""α of algorithm 1: the weight of the new step. The previous move has the weight 1 − α."""
 
 _RISING = 0.75
-"""ρ: the step is halved if fewer than this share of the steps since the last checkpoint raised the loss."""
+"""ρ: the step size is halved if fewer than this share of the steps since the last checkpoint increased the loss."""
 
 _GradientAt = Callable[[Images, Labels, Labels], tuple[Images, PerExample, PerExample]]
 """(iterates, labels, targets) -> (gradient, value, lead)."""
 
 
 class Course(NamedTuple):
-    """How long a run goes on, which of its points is kept, and what its starts are drawn from."""
+    """The settings of a run: its length, the iterate that is kept, and the random stream of its starting points."""
 
     steps: int
     keep: str
@@ -30,7 +30,7 @@ class Course(NamedTuple):
 
 
 class _Search(NamedTuple):
-    """One row for each example still attacked, so that dropping an example is one index into every field."""
+    """One row for each example that is still attacked. To drop an example, every field is indexed once."""
 
     rows: Rows
     iterates: Images
@@ -49,7 +49,7 @@ class _Search(NamedTuple):
 def improve(
     result: Images, best: PerExample, gradient_at: _GradientAt, batch: Batch, targets: Labels, course: Course
 ) -> None:
-    """One run, whose better points replace rows of `result` and `best`, images and their leads, in place."""
+    """One run. Where it finds something better, `result` (images) and `best` (their leads) are changed in place."""
     rows = remaining(best, course.active_set or course.keep == "last")
     if len(rows) == 0:
         return
@@ -58,7 +58,7 @@ def improve(
 
 
 def _run(gradient_at: _GradientAt, batch: Batch, targets: Labels, course: Course) -> tuple[Images, PerExample]:
-    """One run: the iterate that is kept, and its lead."""
+    """One run. Returns the iterate that is kept for each example, and its lead."""
     search, kept_lead = _start(gradient_at, batch, targets, course.generator)
     kept, last_check, checks = search.iterates.clone(), 0, checkpoints(course.steps)
     for step in range(1, course.steps + 1):
@@ -127,7 +127,7 @@ def _step(
 
 
 def _adapt(search: _Search, span: int) -> _Search:
-    """At a checkpoint: conditions 1 and 2 of section 3.1, either of which halves the step and returns to the top."""
+    """At a checkpoint: condition 1 or 2 of section 3.1 halves the step size and returns to the best point so far."""
     stalled = ~search.halved & (search.top_value == search.checked_value)
     halve = (search.rises < _RISING * span) | stalled
     return search._replace(
@@ -143,7 +143,7 @@ def _adapt(search: _Search, span: int) -> _Search:
 def checkpoints(steps: int) -> list[int]:
     """w_j = ⌈p_j·steps⌉ with p_{j+1} = p_j + max(p_j − p_{j−1} − 0.03, 0.06), p_1 = 0.22 (section 3.1)."""
     percent, width, steps_to_check = 22, 22, []
-    # In whole per cent: 0.57·100 is 56.99… in floating point.
+    # In whole per cent, because 0.57·100 is 56.99… in floating point.
     while percent < 100:
         steps_to_check.append(-(-percent * steps // 100))
         width = max(width - 3, 6)

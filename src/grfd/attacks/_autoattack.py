@@ -1,4 +1,4 @@
-"""AutoAttack (Croce & Hein 2020, arXiv 2003.01690): attacks without parameters, one after the other on what stands."""
+"""AutoAttack (Croce & Hein 2020, arXiv 2003.01690, section 5): an ensemble of attacks without free parameters."""
 
 from collections.abc import Callable
 from typing import Any
@@ -59,16 +59,18 @@ def autoattack(
     norm: Norm = "linf",
     generator: torch.Generator | None = None,
 ) -> Images:
-    """The official AutoAttack: "standard", "plus" (more restarts and losses) or "rand" (20 gradients a step, EOT).
+    """The official AutoAttack: "standard", "plus" (more restarts and losses) or "rand" (EOT, 20 gradients per step).
 
-    "ascent" is ours: the parts of "standard" that raise a loss, APGD-CE and APGD-T, without FAB and Square, which stop
-    at the decision boundary. With `active_set=False` it makes the examples that are meant for another model.
+    "ascent" is our own version. It consists of the parts of "standard" that increase a loss, APGD-CE and APGD-T.
+    FAB and Square are left out because they stop at the decision boundary. With `active_set=False`, it makes examples
+    for another model.
 
     images [batch, channel, height, width] in `bounds`; labels [batch]; ε in pixels of [0, 1], or with `norm` "l2" a
-    Euclidean length. Each part works on what no earlier one fooled; with `active_set=False` every part attacks every
-    example, and the image that the model gets most wrong is returned. Fewer classes than targets, also two, work.
-    "rand" is for random models: no example leaves it at a lucky first success, and the judge asks the model anew.
-    The defaults are the original's: 100 steps of APGD and FAB, 9 targets, 5,000 queries of Square.
+    Euclidean length. Each part works on the examples that no earlier part turned into a success. With
+    `active_set=False`, every part attacks every example, and the image that the model gets most wrong is returned.
+    There may be fewer classes than targets, even two. "rand" is for random models: no example leaves at a lucky first
+    success, and the evaluation queries the model again. The defaults are those of the original: 100 steps of APGD and
+    FAB, 9 targets, and 5,000 queries of Square.
     Raises UserError for a wrong shape, range, ε or version.
     """
     in_range(steps=(steps, COUNT), targets=(targets, COUNT), n_queries=(n_queries, COUNT))
@@ -101,12 +103,13 @@ def aa_torchattacks(
     norm: Norm = "linf",
     generator: torch.Generator | None = None,
 ) -> Images:
-    """AutoAttack as TorchAttacks 3.5.1 runs it, so most probably the paper's: APGD and FAB of 10 steps, not 100.
+    """AutoAttack as TorchAttacks 3.5.1 runs it, hence most probably the paper's: APGD and FAB take 10 steps, not 100.
 
-    It builds them without `steps` (autoattack.py:61-88), and rescales Square's schedule to its 5,000 queries.
-    With `as_returned` the images are those that TorchAttacks returns, which matters where they are given to another
-    model: APGD and FAB run all their steps, APGD returns its last success, a later part gets only what no earlier one
-    fooled, and an image that no part fools comes back as it was. Other keywords and errors as in `autoattack`.
+    TorchAttacks builds both without `steps` (autoattack.py:61-88), and rescales Square's schedule to its 5,000 queries.
+    With `as_returned`, the images are those that TorchAttacks returns. The difference matters where the images are
+    given to another model: APGD and FAB run all their steps, APGD returns its last success, a later part only attacks
+    the examples that no earlier part turned into a success, and an image on which all parts fail is returned
+    unchanged. Other keywords, and what is raised, as in `autoattack`.
     """
     in_range(steps=(steps, COUNT), targets=(targets, COUNT), n_queries=(n_queries, COUNT))
     common = {"norm": norm, "bounds": bounds, "generator": generator}

@@ -1,4 +1,4 @@
-"""BIM (Kurakin et al. 2017, arXiv 1607.02533): FGSM in small steps, from the image itself."""
+"""BIM (Kurakin et al. 2017, arXiv 1607.02533, section 2.2): FGSM in small steps that start at the image itself."""
 
 import torch
 
@@ -21,7 +21,11 @@ def bim(
     bounds: tuple[float, float] = (0.0, 1.0),
     generator: torch.Generator | None = None,
 ) -> Images:
-    """PGD without a random start: nothing is drawn, `generator` is unused. Keywords and errors as in `pgd`."""
+    """PGD without a random start.
+
+    images [batch, channel, height, width] in `bounds`; labels [batch]; ε and step_size in pixels of [0, 1].
+    `generator` is unused, because nothing is drawn. Other keywords, and what is raised, as in `pgd`.
+    """
     return pgd(
         model,
         images,

@@ -1,4 +1,4 @@
-"""C&W, L2 (Carlini & Wagner 2017, arXiv 1608.04644, section VI.A): the smallest perturbation, at a searched c."""
+"""C&W in L2 (Carlini & Wagner 2017, arXiv 1608.04644, section VI.A): it searches for the smallest perturbation."""
 
 from typing import NamedTuple
 
@@ -15,10 +15,10 @@ from grfd.attacks.threat import Batch, finished, length, per_image, rows_of, str
 from grfd.types import Images, Labels, Logits, PerExample
 
 _C_MAX = 1e10
-"""Above every c that the search reaches by growing tenfold."""
+"""Larger than every c that the search can reach by multiplying by ten."""
 
 _INSIDE = 1 - 1e-6
-"""Images are drawn in by this factor, so that their pre-image under tanh is finite."""
+"""Images are shrunk by this factor, so that their inverse under tanh is finite."""
 
 
 class _Descent(NamedTuple):
@@ -32,7 +32,7 @@ class _Descent(NamedTuple):
 
 
 class _Moments(NamedTuple):
-    """Moments of w's gradient (Kingma & Ba 2015, arXiv 1412.6980), a row an example."""
+    """Moments of w's gradient (Kingma & Ba 2015, arXiv 1412.6980), one row per example."""
 
     first: Images
     second: Images
@@ -56,13 +56,18 @@ def cw(
 ) -> Images:
     """min ‖x′ − x‖² + c·max(z_y − max_{j≠y} z_j + confidence, 0) by Adam over w, x′ = tanh(w) stretched to `bounds`.
 
-    images [batch, channel, height, width] in `bounds`; labels [batch]; ε bounds the Euclidean length: a longer
-    perturbation is no success, and the image comes back as it was. c is searched for each example: tenfold until the
-    model is fooled, then by halves, `search_steps` times in all. With `active_set` an example is done with the first
-    success within ε; pass False (and a large ε) for the *smallest* perturbation that the search finds. With `stretch`,
-    for images that are meant for another model, the perturbation found is drawn out, or in, to the length ε. There are
-    `steps` of Adam for each c, fewer where the objective has stopped falling (TorchAttacks has no search: c = 1, 50
-    steps). Nothing is drawn, `generator` is unused. Raises UserError for a wrong shape, range, ε or count.
+    images [batch, channel, height, width] in `bounds`; labels [batch]; ε bounds the Euclidean length of the change, in
+    pixels of [0, 1]. A longer perturbation is not a success, and the image is returned unchanged.
+
+    - `search_steps`: values of c that are tried for each example. c is multiplied by ten until the model is fooled, and
+      then found by bisection. TorchAttacks does not search: it takes 50 steps at c = 1.
+    - `steps`: steps of Adam at each c. They end early where the objective no longer decreases.
+    - `active_set`: an example is finished with its first success within ε. Pass False, and a large ε, for the
+      *smallest* perturbation that the search finds.
+    - `stretch`: the perturbation is scaled to the length ε, for images that are given to another model.
+    - `generator` is unused, because nothing is drawn.
+
+    Raises UserError for a wrong shape, range, ε or count.
     """
     in_range(steps=(steps, COUNT), search_steps=(search_steps, COUNT), initial_c=(initial_c, POSITIVE))
     in_range(confidence=(confidence, NOT_NEGATIVE), learning_rate=(learning_rate, POSITIVE))
@@ -71,7 +76,7 @@ def cw(
         result = batch.images.clone()
         best = mean_lead(model, batch.images, batch.labels)
         shortest = torch.where(best >= 0, 0.0, torch.inf).to(best)
-        rows = remaining(best, True)  # what is wrong already needs no perturbation
+        rows = remaining(best, True)  # a misclassified image needs no perturbation
         c, low, high = (torch.full_like(best, value) for value in (initial_c, 0.0, _C_MAX))
         for _ in range(search_steps):
             rows = rows[shortest[rows] > eps] if active_set else rows
@@ -90,7 +95,7 @@ def cw(
 
 
 def _descend(model: CheckedModel, batch: Batch, c: PerExample, descent: _Descent) -> tuple[Images, PerExample]:
-    """Adam at one c: the shortest perturbation that fools the model with that confidence, and its length (∞: none)."""
+    """Adam at one c. Returns the shortest perturbation that reaches the confidence, and its length (∞ without one)."""
     steps, confidence, learning_rate, active_set, bounds = descent
     middle, half = (bounds[1] + bounds[0]) / 2, (bounds[1] - bounds[0]) / 2
     w = ((batch.images - middle) / half * _INSIDE).atanh()
@@ -125,7 +130,7 @@ def _descend(model: CheckedModel, batch: Batch, c: PerExample, descent: _Descent
 def _weighed(
     model: CheckedModel, tried: Images, labels: Labels, c: PerExample, confidence: float
 ) -> tuple[Images, PerExample, PerExample]:
-    """Gradient of c·max(confidence − margin, 0), the lead, and its value."""
+    """The gradient of c·max(confidence − margin, 0), the lead, and the value of this term."""
 
     def climb(logits: Logits, labels: Labels) -> tuple[PerExample, PerExample]:
         lacking = (confidence - margin(logits, labels)).clamp_min(0)

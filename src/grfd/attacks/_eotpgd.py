@@ -31,12 +31,13 @@ def eotpgd(
     norm: Norm = "linf",
     generator: torch.Generator | None = None,
 ) -> Images:
-    """PGD along Σ ∇_x loss over `samples` draws of a random model; other keywords as in `pgd`.
+    """PGD along Σ ∇_x loss, summed over `samples` random answers of the model.
 
-    The draws lie in one batch, so the model must draw anew for each row, not once a call. Iterates are judged by
-    their mean lead over the draws. For a random model pass `active_set=False`: with an active set the model is
-    deterministic by the caller's word, and where all draws of the first look agree to the bit, one is taken from then
-    on, and this is PGD. Raises UserError as `pgd` does.
+    images [batch, channel, height, width] in `bounds`; labels [batch]; ε and step_size in pixels of [0, 1]. All samples
+    are in one batch, so a random model must draw independently for each row, not once per call. Iterates are compared
+    by their mean lead over the samples. Pass `active_set=False` for a random model: `active_set=True` asserts
+    determinism. If the first gradients are bit-identical, one sample is used from then on, and the attack is PGD.
+    Other keywords, and what is raised, as in `pgd`.
     """
     ascent = Ascent(step_size, steps, keep, active_set, restarts, samples, generator)
     with attacking(model, images, labels, eps, bounds, norm) as (model, batch):
@@ -45,7 +46,7 @@ def eotpgd(
 
 
 def _mean_gradient(model: CheckedModel, loss: str, samples: int, deterministic: bool) -> FindDirection:
-    """Along the sum of `samples` gradients, or of one from where all of them agree to the bit if `deterministic`."""
+    """Along the sum of `samples` gradients. If `deterministic`, along one gradient as soon as all are bit-identical."""
     draws = samples
 
     def direction(iterates: Images, labels: Labels, state: State, last: bool) -> tuple[PerExample, Images, State]:
@@ -53,7 +54,7 @@ def _mean_gradient(model: CheckedModel, loss: str, samples: int, deterministic: 
         seen = slope(model, repeat(iterates, draws), labels, partial(climbed, loss))
         if deterministic and draws > 1 and (seen.gradient == seen.gradient[0]).all():
             draws = 1
-        # The direction of the sum is that of the summed loss: the common scale of an example's draws is positive.
+        # The sum has the direction of the summed loss's gradient, because the common scale of an example is positive.
         summed, _ = total(seen.gradient, seen.log_scale)
         return seen.lead.mean(0), summed, state
 

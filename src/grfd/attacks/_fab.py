@@ -1,6 +1,6 @@
-"""FAB (Croce & Hein 2020, arXiv 1907.02044, algorithm 1): small steps onto the decision boundary, pulled to the image.
+"""FAB (Croce & Hein 2020, arXiv 1907.02044, algorithm 1): steps onto the decision boundary that stay near the image.
 
-It looks for the smallest perturbation, not for one of length ε; what is longer than ε is no success here.
+It searches for the smallest perturbation, not for one of length ε. A perturbation longer than ε is not a success.
 """
 
 from collections.abc import Callable
@@ -18,11 +18,11 @@ from grfd.attacks.threat import Batch, Norm, finished, length, per_image, random
 from grfd.types import Images, Labels, Logits, PerExample
 
 _Boundaries = Callable[[Images, Labels, Labels], tuple[Tensor, Tensor]]
-"""(iterates, labels, targets) -> (z_j − z_y, its gradient) of the linearised boundary that is nearest."""
+"""(iterates, labels, targets) -> (z_j − z_y, its gradient) at the nearest linearised boundary."""
 
 
 class _Walk(NamedTuple):
-    """The settings of one search, as in algorithm 1, and the box that it stays in."""
+    """The settings of one search, as in algorithm 1, and the box in which it stays."""
 
     steps: int
     alpha_max: float
@@ -33,7 +33,7 @@ class _Walk(NamedTuple):
 
 
 class _Trials(NamedTuple):
-    """What is searched for, how often, and what is returned of it."""
+    """The searches: towards which classes, how often, and what is returned."""
 
     targets: list[Labels]
     restarts: int
@@ -64,11 +64,11 @@ def fab_t(
 
     images [batch, channel, height, width] in `bounds`; labels [batch]; ε in pixels of [0, 1], or with `norm` "l2" a
     Euclidean length. Each step projects the iterate and the image onto the linearised boundary, goes `eta` times as
-    far, and mixes the two by at most `alpha_max`; where it is adversarial it is drawn back towards the image by
-    `beta`. Restarts after the first begin at a random point. An image whose smallest perturbation found is longer than
-    ε comes back as it was. With `stretch`, for images that are meant for another model, the perturbation found is
-    drawn out to the length ε, or drawn in to it, since one that ends at the decision boundary transfers badly.
-    FAB has no use for `samples`: against a random model its boundaries mean little.
+    far, and mixes the two points with a weight of at most `alpha_max`. If the result is adversarial, it is moved back
+    towards the image by the factor `beta`. Restarts after the first begin at a random point. If the smallest
+    perturbation is longer than ε, the image is returned unchanged. With `stretch`, the perturbation is scaled to the
+    length ε, for images that are given to another model: an example on the decision boundary transfers badly. There is
+    no keyword `samples`, because the boundaries of a random model mean little.
     Raises UserError for a wrong shape, range, ε or count.
     """
     walk = _Walk(steps, alpha_max, eta, beta, active_set, bounds)
@@ -97,9 +97,10 @@ def fab(
     norm: Norm = "linf",
     generator: torch.Generator | None = None,
 ) -> Images:
-    """Untargeted FAB: at every step towards the nearest of all linearised boundaries, at a gradient a class.
+    """Untargeted FAB: every step goes towards the nearest of all linearised boundaries.
 
-    So a step costs as many backward passes as there are classes; `fab_t` costs one. Keywords and errors as there.
+    A step therefore needs one backward pass for each class, where `fab_t` needs a single one. Keywords, and what is
+    raised, as in `fab_t`.
     """
     walk = _Walk(steps, alpha_max, eta, beta, active_set, bounds)
     _check(walk, restarts=restarts)
@@ -121,7 +122,7 @@ def _tried(
     batch: Batch,
     trials: _Trials,
 ) -> Images:
-    """Each search on the examples that no earlier one fooled within ε (on all, without an active set): the shortest."""
+    """The shortest result of all searches. With an active set, each works on the examples without a success so far."""
     result = batch.images.clone()
     fooled = mean_lead(model, batch.images, batch.labels) >= 0
     shortest = torch.where(fooled, 0.0, torch.inf).to(result.dtype)
@@ -143,9 +144,9 @@ def _tried(
 def _search(
     model: CheckedModel, boundary: _Boundaries, walk: _Walk, batch: Batch, iterates: Images, targets: Labels
 ) -> tuple[Images, PerExample]:
-    """Algorithm 1: the shortest perturbation on the way that fools the model, and its length (∞ where none does).
+    """Algorithm 1. Returns the shortest perturbation that fools the model, and its length (∞ if there is none).
 
-    With `active_set` an example is done with the first that is no longer than ε.
+    With `active_set`, an example is finished with the first perturbation that is no longer than ε.
     """
     kept, shortest = batch.images.clone(), torch.full_like(length(batch.images, batch.norm), torch.inf)
     rows = torch.arange(len(kept), device=kept.device)
@@ -167,7 +168,7 @@ def _search(
 
 
 def _step(boundary: _Boundaries, iterates: Images, batch: Batch, targets: Labels, walk: _Walk) -> Images:
-    """Algorithm 1, lines 4 to 8: `eta` times as far as the plane, from the iterate and from the image, mixed."""
+    """Algorithm 1, lines 4 to 8: from the iterate and from the image, `eta` times the way to the plane, then mixed."""
     difference, gradient = _near_one(*boundary(iterates, batch.labels, targets))
     offset = (gradient * iterates).flatten(1).sum(1) - difference
     from_iterate = onto_hyperplane(iterates, gradient, offset, batch.norm, walk.bounds)
@@ -181,8 +182,8 @@ def _step(boundary: _Boundaries, iterates: Images, batch: Batch, targets: Labels
 def _near_one(difference: PerExample, gradient: Images) -> tuple[PerExample, Images]:
     """The same hyperplane, with the largest entry of its normal between 1/2 and 1.
 
-    A plane does not change with the scale of the logits, but the squares of a tiny normal underflow. The factor is a
-    power of two, so no bit of an ordinary plane's projection changes.
+    The scale of the logits does not change the plane, but the squares of a tiny normal vector underflow. The factor is
+    a power of two, so the projection onto an ordinary plane does not change by a single bit.
     """
     _, exponent = torch.frexp(length(gradient, "linf"))
     half = torch.div(-exponent, 2, rounding_mode="floor")
@@ -195,9 +196,10 @@ def onto_hyperplane(
 ) -> Images:
     """The smallest move d with normal·(points + d) = offset and points + d in the box (section 3.1, eq. 6 to 9).
 
-    Pixel i moves by min(λ·u_i, room_i) against the excess, with u_i = 1 for L∞ and |normal_i| for L2, so that
-    Σ |normal_i|·min(λ·u_i, room_i) grows with λ along straight pieces; the λ that meets the excess is found by sorting
-    their ends. Where no point of the box lies on the plane, every pixel moves as far as it can.
+    Pixel i moves by min(λ·u_i, room_i) against the excess, where u_i = 1 for L∞ and |normal_i| for L2. The sum
+    Σ |normal_i|·min(λ·u_i, room_i) is piecewise linear and increasing in λ. The λ at which it equals the excess is
+    found by sorting the ends of the pieces. If no point of the box lies on the plane, every pixel moves as far as it
+    can.
     """
     weight = normal.flatten(1).abs()
     flat = points.flatten(1)
@@ -208,7 +210,7 @@ def onto_hyperplane(
     ends, order = (room / speed).nan_to_num(nan=0.0, posinf=0.0).sort(1)
     fast, full = ((weight * each).gather(1, order) for each in (speed, room))
     slope = fast.sum(1, keepdim=True) - fast.cumsum(1)
-    # What the pixels give together at the end of each piece, and which piece the excess falls in.
+    # The sum at the end of each piece, and the piece that contains the excess.
     reached = full.cumsum(1) + ends * slope
     piece = torch.searchsorted(reached, excess.abs()[:, None]).clamp_max(weight.shape[1] - 1)
     before = torch.where(piece > 0, full.cumsum(1).gather(1, (piece - 1).clamp_min(0)), 0.0)
@@ -239,10 +241,10 @@ def _nearest(
         columns = (differences.sum(0) + 0 * inputs.sum()).unbind()
         gradients = torch.stack([torch.autograd.grad(column, inputs, retain_graph=True)[0] for column in columns])
     gradients = gradients.nan_to_num(nan=0.0, posinf=0.0, neginf=0.0)
-    # The dual norm: how fast the difference can change a unit of the ball's own norm.
+    # The dual norm: how fast the difference can change per unit of the norm that ε bounds.
     order = 1 if norm == "linf" else 2
     flat, tiny = gradients.flatten(2), torch.finfo(gradients.dtype).tiny
-    # Scaled by the largest entry first: the squares of a tiny gradient underflow.
+    # Divided by the largest entry first, because the squares of a tiny gradient underflow.
     largest = flat.abs().amax(2).clamp_min(tiny)
     dual = torch.linalg.vector_norm(flat / largest[..., None], ord=order, dim=2)
     distances = _finite(differences).abs() / largest.T / dual.T.clamp_min(tiny)

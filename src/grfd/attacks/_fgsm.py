@@ -1,4 +1,4 @@
-"""FGSM (Goodfellow et al. 2015, arXiv 1412.6572): one step of ε along the sign of the gradient."""
+"""FGSM (Goodfellow et al. 2015, arXiv 1412.6572, section 4): one step of ε along the sign of the gradient."""
 
 from functools import partial
 
@@ -23,11 +23,11 @@ def fgsm(
     norm: Norm = "linf",
     generator: torch.Generator | None = None,
 ) -> Images:
-    """x + ε·sign(∇_x loss) (eq. 2.1), clamped to `bounds`.
+    """x + ε·sign(∇_x loss), clamped to `bounds`.
 
-    images [batch, channel, height, width] in `bounds`; labels [batch]; ε in pixels of [0, 1]. With `active_set`,
-    images that are misclassified already come back as they are. With `norm` "l2", ε is a Euclidean length and the step
-    goes along ∇/‖∇‖. `generator` is unused: nothing is drawn.
+    images [batch, channel, height, width] in `bounds`; labels [batch]; ε in pixels of [0, 1]; loss: a key of
+    `losses.LOSSES`. With `active_set`, images that are already misclassified are returned unchanged. With `norm` "l2",
+    ε is a Euclidean length and the step goes along ∇/‖∇‖. `generator` is unused, because nothing is drawn.
     Raises UserError for a wrong shape, range, ε or loss.
     """
     with attacking(model, images, labels, eps, bounds, norm) as (model, batch):

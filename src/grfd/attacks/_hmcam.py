@@ -1,7 +1,7 @@
 """HMCAM (Wang et al. 2020, arXiv 2010.07849): a Markov chain of adversarial images, moved by accumulated momentum.
 
-A reading of the paper and of its authors' code, which differ: each link of the chain takes `steps` of an AMSGrad-like
-leapfrog (β₁ 0.95, β₂ 0.999, as in the code) and is accepted or refused by Metropolis's rule.
+The paper and its authors' code differ. In our reading, each link of the chain takes `steps` leapfrog steps in the
+manner of AMSGrad (β₁ 0.95, β₂ 0.999, as in the code), and the Metropolis rule accepts or rejects the link.
 """
 
 from typing import NamedTuple
@@ -42,13 +42,14 @@ def hmcam(
     bounds: tuple[float, float] = (0.0, 1.0),
     generator: torch.Generator | None = None,
 ) -> Images:
-    """`links` samples from exp(CE) inside the ball; returns the iterate that the model gets most wrong.
+    """Draws `links` samples from exp(CE) inside the ball, and returns the iterate that the model gets most wrong.
 
-    A step is sign(momentum)·min(ε, step_size ÷ root of the largest mean square of each pixel's gradient), and ends in
-    the ball. The momentum of a link begins at random, N(0, I) times the first gradient's mean |·|. Gradients are those
-    of m (`losses.log_odds`), which point as the cross-entropy's and do not vanish. images [batch, channel, height,
-    width] in `bounds`; labels [batch]; ε and step_size in pixels of [0, 1]. Raises UserError for a wrong shape, range,
-    ε or count.
+    images [batch, channel, height, width] in `bounds`; labels [batch]; ε and step_size in pixels of [0, 1]. A step is
+    sign(momentum)·min(ε, step_size ÷ root of the largest mean square of each pixel's gradient), followed by the
+    projection onto the ball. Each link starts with a random momentum, N(0, I) times the mean |·| of the first gradient.
+    Gradients are those of m (`losses.log_odds`), which have the direction of the cross-entropy's and do not vanish.
+    With `active_set`, an example leaves the batch at its first success.
+    Raises UserError for a wrong shape, range, ε or count.
     """
     in_range(step_size=(step_size, NOT_NEGATIVE), steps=(steps, COUNT), links=(links, COUNT))
     leapfrog = _Leapfrog(step_size, steps, active_set, generator)
@@ -82,7 +83,7 @@ def _climb(logits: Logits, labels: Labels) -> tuple[PerExample, PerExample]:
 def _link(
     model: CheckedModel, batch: Batch, iterates: Images, leapfrog: _Leapfrog
 ) -> tuple[Images, PerExample, Images]:
-    """One link: the iterate that the model gets most wrong, its lead, and where the link ends."""
+    """One link. Returns the iterate that the model gets most wrong, its lead, and the end of the link."""
     kept, kept_lead = iterates.clone(), iterates.new_full((len(iterates),), -torch.inf)
     last = iterates.clone()
     rows = torch.arange(len(iterates), device=iterates.device)

@@ -1,4 +1,4 @@
-"""MI-FGSM (Dong et al. 2018, arXiv 1710.06081): signed steps along gradients gathered by momentum."""
+"""MI-FGSM (Dong et al. 2018, arXiv 1710.06081, algorithm 1): signed steps along accumulated gradients (momentum)."""
 
 import torch
 
@@ -25,7 +25,8 @@ def mifgsm(
 ) -> Images:
     """μ ← decay·μ + g / mean|g|, x ← P(x + step_size·sign μ) (eq. 6 and 7): VMI-FGSM without neighbours.
 
-    Nothing is drawn, `generator` is unused. Keywords, and what is raised, as in `vmifgsm` and `pgd`.
+    images [batch, channel, height, width] in `bounds`; labels [batch]; ε and step_size in pixels of [0, 1].
+    `generator` is unused, because nothing is drawn. Other keywords, and what is raised, as in `vmifgsm` and `pgd`.
     """
     return vmifgsm(
         model,

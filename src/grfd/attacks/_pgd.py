@@ -1,4 +1,4 @@
-"""PGD (Madry et al. 2018, arXiv 1706.06083): signed steps of a fixed size, projected onto the ball."""
+"""PGD (Madry et al. 2018, arXiv 1706.06083, section 2.1): signed steps of fixed size, projected onto the ball."""
 
 import torch
 
@@ -25,21 +25,20 @@ def pgd(
     norm: Norm = "linf",
     generator: torch.Generator | None = None,
 ) -> Images:
-    """x ← P(x + step_size · sign(∇_x loss)), from a uniform point of the ball: EOTPGD with a single sample.
+    """x ← P(x + step_size · sign(∇_x loss)), from a point drawn uniformly in the ball. It is EOTPGD with one sample.
 
     images [batch, channel, height, width] in `bounds`; labels [batch]; ε and step_size in pixels of [0, 1];
     loss: a key of `losses.LOSSES`.
 
-    - `active_set`: an example leaves the batch with the first iterate (the clean image included) that is
-      misclassified. Pass False for a model that answers at random: the first success is then the luckiest of many
-      draws. Counted as it stands it overstates the attack; judged by new draws, the image has come too short a way.
-    - `keep`: "best" returns the iterate that the model gets most wrong (`losses.lead`), so no success along the way
-      is lost; "last" returns the last one, as the original does. For a random model that verdict is a draw too:
-      "last", or many samples, is then the better choice.
-    - `restarts`: each works on what is not fooled yet; the best of all is returned.
-    - `norm`: "linf", or "l2": then ε and step_size are Euclidean lengths, and a step goes along ∇/‖∇‖ in place of its
-      sign.
-    - `generator`: for the starts; None draws from torch's global generator.
+    - `active_set`: an example leaves the batch with the first iterate (or clean image) that is misclassified. Pass
+      False for a random model. Its first success is the luckiest of many draws: if it counts, the attack is overstated,
+      and under new draws the image has not moved far enough.
+    - `keep`: "best" returns the iterate that the model gets most wrong (`losses.lead`), so that no success is lost.
+      "last" returns the last iterate, as the original does. For a random model, the choice of the best iterate is
+      random too, and "last" or many samples are the better choice.
+    - `restarts`: each works on the examples that do not fool the model yet. The best result of all is returned.
+    - `norm`: "linf" or "l2". In L2, ε and step_size are Euclidean lengths, and a step goes along ∇/‖∇‖.
+    - `generator`: for the starting points. None draws from torch's global generator.
 
     Raises UserError for a wrong shape, range, ε, loss, keep or count.
     """

@@ -1,4 +1,4 @@
-"""Pixle (Pomponi et al. 2022, arXiv 2202.02236): pixels of the image, set down at other places of it. No gradients."""
+"""Pixle (Pomponi et al. 2022, arXiv 2202.02236): pixels are copied to other places of the image, without gradients."""
 
 import torch
 from torch import Tensor
@@ -26,13 +26,13 @@ def pixle(
     bounds: tuple[float, float] = (0.0, 1.0),
     generator: torch.Generator | None = None,
 ) -> Images:
-    """Tries `patches` random patches, keeps the one after which the true class is least likely; `restarts` times over.
+    """`restarts` times: tries `patches` random patches, and keeps the one after which the true class is least likely.
 
-    The pixels of a patch of the clean image (sides `smallest` to `largest`, cut at the border) are set down at places
-    drawn at random, no place twice in a patch; TorchAttacks draws places independently. Few pixels change, each
-    as far as it likes: `eps` is there for the attacks' common signature, and 1.0 in [0, 1] bounds nothing.
-    images [batch, channel, height, width] in `bounds`; labels [batch]. The true class is ranked by m
-    (`losses.log_odds`), in which its probability falls, so that no step is lost where that rounds to 1.
+    images [batch, channel, height, width] in `bounds`; labels [batch]. The pixels of a patch of the clean image (sides
+    from `smallest` to `largest`, cut at the border) are copied to random places, each of which occurs once in a patch.
+    TorchAttacks draws the places independently. Few pixels change, but each by any amount: `eps` only exists because
+    all attacks have it, and 1.0 bounds nothing in [0, 1]. Candidates are compared by m (`losses.log_odds`), which
+    increases as the true class becomes less likely, also where its probability rounds to 1.
     Raises UserError for a wrong shape, range or count.
     """
     in_range(restarts=(restarts, COUNT), patches=(patches, COUNT), smallest=(smallest, COUNT))
@@ -61,14 +61,14 @@ def pixle(
 
 
 def _judged(model: CheckedModel, images: Images, labels: Labels) -> tuple[PerExample, PerExample]:
-    """m, and the lead, by one forward pass."""
+    """m and the lead, from one forward pass."""
     with torch.no_grad():
         logits = logits_of(model, images)
         return log_odds(logits, labels), lead(logits, labels)
 
 
 def _set_down(batch: Batch, onto: Images, smallest: int, largest: int, generator: torch.Generator | None) -> Images:
-    """One patch of each clean image, its pixels at random places of `onto`."""
+    """Copies one random patch of each clean image to random places of `onto`."""
     count, channels, height, width = batch.images.shape
     draws = uniform(onto, (4, count), 0.0, 1.0, generator)
     sides = (smallest + draws[:2] * (largest - smallest + 1)).long().clamp_max(largest)
@@ -79,7 +79,7 @@ def _set_down(batch: Batch, onto: Images, smallest: int, largest: int, generator
     column = torch.arange(width, device=onto.device)
     edges = [each[:, None, None] for each in (top, top + sides[0], left, left + sides[1])]
     inside = ((row >= edges[0]) & (row < edges[1]) & (column >= edges[2]) & (column < edges[3])).flatten(1)
-    # Sources first, in a random order; the first so many places of a random order are theirs.
+    # The sources come first, in random order. As many places, from the start of another random order, receive them.
     sources = (uniform(onto, inside.shape, 0.0, 1.0, generator) + ~inside).argsort(1)
     places = uniform(onto, inside.shape, 0.0, 1.0, generator).argsort(1)
     taken = torch.arange(height * width, device=onto.device) < inside.sum(1, keepdim=True)
@@ -91,5 +91,5 @@ def _set_down(batch: Batch, onto: Images, smallest: int, largest: int, generator
 
 
 def _gather(images: Images, order: Tensor) -> Tensor:
-    """[batch, channel, pixels] in that order of pixels."""
+    """[batch, channel, pixels], with the pixels in the given order."""
     return images.flatten(2).gather(2, order[:, None].expand(-1, images.shape[1], -1))

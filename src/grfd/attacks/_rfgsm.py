@@ -31,9 +31,9 @@ def rfgsm(
 ) -> Images:
     """x′ = x + random_step·sign(N(0, I)), then x ← P(x + (ε − random_step)·sign(∇_x loss)), `steps` times.
 
-    images [batch, channel, height, width] in `bounds`; labels [batch]; ε and random_step in pixels of [0, 1];
-    random_step ε/2 where None is given, as in the paper. The paper takes one step; TorchAttacks takes ten. Other
-    keywords, and what is raised, as in `pgd`; also UserError where random_step is not in [0, ε].
+    images [batch, channel, height, width] in `bounds`; labels [batch]; ε and random_step in pixels of [0, 1]. If
+    random_step is None, it is ε/2, as in the paper. The paper takes one step, TorchAttacks takes ten. Other keywords,
+    and what is raised, as in `pgd`. Also raises UserError where random_step is not in [0, ε].
     """
     first = eps / 2 if random_step is None else random_step
     in_range(eps=(eps, NOT_NEGATIVE), random_step=(first, Range(0, eps)))

@@ -12,7 +12,7 @@ from grfd.attacks.threat import Batch, Norm, finished, per_image, rows_of, unifo
 from grfd.types import Images, Labels
 
 _HALVINGS = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)
-"""After these many of 10,000 queries the share p of changed pixels halves (section 5)."""
+"""The share p of changed pixels is halved after each of these numbers of queries, of 10,000 (section 5)."""
 
 
 def square(
@@ -30,25 +30,29 @@ def square(
     norm: Norm = "linf",
     generator: torch.Generator | None = None,
 ) -> Images:
-    """Vertical stripes of ±ε, then squares of ±ε a channel at random places, kept where the margin loss improves.
+    """Vertical stripes of ±ε, then squares of ±ε per channel at random places, kept where the margin loss improves.
 
-    With `norm` "l2": a grid of bumps of length ε in all, then windows to which the length of another window moves
-    (`square_l2`).
+    With `norm` "l2": first a grid of bumps whose total length is ε, then the perturbation's length is moved from window
+    to window (`_square_l2`).
 
-    images [batch, channel, height, width] in `bounds`; labels [batch]; ε in pixels of [0, 1]. `n_queries` perturbed
-    images are tried an example (the look at the clean image is not counted), each judged by the mean over `samples`
-    draws of a random model. `p_init`: the share of pixels that the first squares cover; it shrinks by the schedule of
-    10,000 queries, or by that rescaled to `n_queries` (the original's `resc_schedule`, False in AutoAttack). With
-    `active_set` an example leaves at its first success (False for random models, see `pgd`). Every example draws places
-    of its own.
-    Against a random model a lucky draw stalls the search, and only many samples help (on a small net with noise, 300
-    queries left 78 % at 1 sample, 63 % at 8, 25 % at 64). Raises UserError for a wrong shape, range, ε or count.
+    images [batch, channel, height, width] in `bounds`; labels [batch]; ε in pixels of [0, 1], or with `norm` "l2" a
+    Euclidean length. Every example has its own random places.
+
+    - `n_queries`: perturbed images that are tried for each example. The query of the clean image is not counted.
+    - `samples`: answers of a random model over which each query is averaged. A lucky answer stalls the search, and only
+      many samples help. On a small network with noise, 300 queries left 78 % at 1 sample, 63 % at 8 and 25 % at 64.
+    - `p_init`: the share of pixels that the first squares cover.
+    - `rescale`: whether the schedule of p, which is for 10,000 queries, is rescaled to `n_queries` (`resc_schedule` of
+      the original, where AutoAttack has False).
+    - `active_set`: an example leaves at its first success. Pass False for a random model (see `pgd`).
+
+    Raises UserError for a wrong shape, range, ε or count.
     """
     in_range(n_queries=(n_queries, COUNT), samples=(samples, COUNT), p_init=(p_init, POSITIVE_SHARE))
     with attacking(model, images, labels, eps, bounds, norm) as (model, batch):
         clean = mean_lead(model, batch.images, batch.labels, samples)
         rows = remaining(clean, active_set)
-        # The search starts below everything: its first points, the stripes, need not beat the clean image.
+        # The search starts at −∞, so that its first points, the stripes, need not be better than the clean image.
         result, leads = batch.images.clone(), torch.full_like(clean, -torch.inf)
         part, current, best = rows_of(batch, rows), result[rows], leads[rows]
         for query in range(n_queries):
@@ -59,7 +63,7 @@ def square(
             tried_leads = mean_lead(model, tried, part.labels, samples)
             better = tried_leads > best
             current, best = torch.where(per_image(better), tried, current), torch.where(better, tried_leads, best)
-            # what still stands is gathered anew only when some example fell
+            # Rows are gathered again only when some example was fooled.
             standing = remaining(best, active_set)
             if len(standing) < len(rows) or query == n_queries - 1:
                 result[rows], leads[rows] = current, best
@@ -91,16 +95,16 @@ def _side(progress: float, p_init: float, images: Images) -> int:
 
 
 def _stripes(images: Images, generator: torch.Generator | None) -> Tensor:
-    """±1, one draw a column and channel."""
+    """±1, one draw for each column and channel."""
     batch, channels, _, width = images.shape
     return random_signs(images, (batch, channels, 1, width), generator)
 
 
 def _squares(images: Images, side: int, generator: torch.Generator | None) -> Tensor:
-    """±1, one draw a channel, inside a square placed uniformly; 0 outside it."""
+    """±1, one draw for each channel, inside a square at a uniformly drawn place, and 0 outside it."""
     batch, channels, height, width = images.shape
     places = uniform(images, (2, batch, 1, 1, 1), 0.0, 1.0, generator)
-    # Rounding may carry a draw below 1 to the far end: the last place is then meant.
+    # Rounding can carry a draw below 1 past the last place.
     top = (places[0] * (height - side + 1)).long().clamp_max(height - side)
     left = (places[1] * (width - side + 1)).long().clamp_max(width - side)
     row = torch.arange(height, device=images.device)[:, None]

@@ -7,16 +7,16 @@ from grfd.attacks.threat import Batch, length, per_image, project, uniform
 from grfd.types import Images
 
 _BUMPS_PER_SIDE = 5
-"""The first proposal fills the image with so many bumps a side."""
+"""Number of bumps along each side of the image in the first proposal."""
 
 _SMALLEST_WINDOW = 3
-"""Windows have an odd side of at least this (where the image allows it)."""
+"""Windows have an odd side of at least this length, where the image is large enough."""
 
 _TINY = 1e-12
 
 
 def start_on_grid(batch: Batch, generator: torch.Generator | None) -> Images:
-    """Bumps of random sign a channel on a grid, ε long together."""
+    """Bumps on a grid, with a random sign for each channel and the total length ε."""
     images = batch.images
     count, channels, height, width = images.shape
     side = max(min(height, width) // _BUMPS_PER_SIDE, 1)
@@ -30,7 +30,7 @@ def start_on_grid(batch: Batch, generator: torch.Generator | None) -> Images:
 
 
 def move_window(current: Images, batch: Batch, side: int, generator: torch.Generator | None) -> Images:
-    """Empties one window of the perturbation, and spends its length, and what ε leaves unused, on another."""
+    """Empties one window of the perturbation, and gives its length and the unused part of ε to another window."""
     images = batch.images
     count, channels, height, width = images.shape
     side = min(max(side, _SMALLEST_WINDOW) | 1, height, width)
@@ -58,7 +58,7 @@ def _of_length(change: Images, batch: Batch) -> Images:
 
 
 def _window(images: Images, side: int, generator: torch.Generator | None) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Indices of a window for each image, at a place drawn uniformly."""
+    """Indices of one window per image, at a uniformly drawn place."""
     count, channels, height, width = images.shape
     draws = uniform(images, (2, count), 0.0, 1.0, generator)
     top, left = (
@@ -75,7 +75,7 @@ def _window(images: Images, side: int, generator: torch.Generator | None) -> tup
 
 
 def _bumps(side: int, like: Images) -> Tensor:
-    """[side, side], of length 1: a hill over one half, a valley over the other (η of section 3.4)."""
+    """[side, side], of length 1: one half is a hill, the other half a valley (η of section 3.4)."""
     upper, lower = _hill(side // 2, side, like), -_hill(side - side // 2, side, like)
     both = torch.cat([upper, lower])
     return both / both.square().sum().sqrt()
@@ -93,11 +93,11 @@ def _hill(height: int, width: int, like: Images) -> Tensor:
 
 
 def _turned(shape: Tensor, count: int, generator: torch.Generator | None) -> Tensor:
-    """[batch, 1, side, side]: halves above each other, or beside each other, as drawn for each image."""
+    """[batch, 1, side, side]: the halves are above or beside each other, as drawn for each image."""
     beside = uniform(shape, (count, 1, 1, 1), 0.0, 1.0, generator) > 0.5
     return torch.where(beside, shape.T, shape)
 
 
 def random_signs(like: Images, shape: tuple[int, ...], generator: torch.Generator | None) -> Tensor:
-    """±1 of that shape, each as likely as the other."""
+    """±1 with equal probability, in the given shape."""
     return torch.where(uniform(like, shape, -1.0, 1.0, generator) < 0, -1, 1)

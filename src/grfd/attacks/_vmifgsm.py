@@ -16,7 +16,7 @@ from grfd.types import Images, Labels, PerExample
 
 
 class _Tuning(NamedTuple):
-    """The settings of momentum and variance tuning; `radius`: of the neighbourhood, in pixels of [0, 1]."""
+    """The settings of momentum and variance tuning. `radius` is that of the neighbourhood, in pixels of [0, 1]."""
 
     decay: float
     neighbours: int
@@ -45,11 +45,16 @@ def vmifgsm(
 ) -> Images:
     """Each step: μ ← decay·μ + (g + v) / mean|g + v|, x ← P(x + step_size·sign μ), v ← mean ∇ at the neighbours − g.
 
-    The `neighbours` are x + U(±beta·ε), not clamped, in one batch with x. The mean is over an example's pixels: the
-    L1 norm of the paper up to a constant. `momentum_floor` bounds that mean from below; 0 is the original, in which a
-    single zero gradient makes the momentum NaN and freezes the example for good. Variance tuning adds gradients of
-    several points, whose cross-entropies differ in scale: the scales are carried as logarithms, so that the sum is
-    that of the paper however confident the model is. Other keywords, and what is raised, as in `pgd`.
+    images [batch, channel, height, width] in `bounds`; labels [batch]; ε and step_size in pixels of [0, 1].
+
+    - `neighbours`: points x + U(±beta·ε), not clamped, which are in one batch with x.
+    - `momentum_floor`: lower bound of mean|g + v|, the mean over an example's pixels, which is the L1 norm of the paper
+      up to a constant. The original has no bound (0): a single zero gradient then makes the momentum NaN, and the
+      example never moves again.
+
+    Variance tuning adds the gradients of several points, whose cross-entropies differ in scale. The scales are kept as
+    logarithms, so that the sum is that of the paper even where the model is very confident. Other keywords, and what is
+    raised, as in `pgd`.
     """
     in_range(decay=(decay, NOT_NEGATIVE), neighbours=(neighbours, COUNT_OR_NONE))
     in_range(beta=(beta, NOT_NEGATIVE), momentum_floor=(momentum_floor, NOT_NEGATIVE))
@@ -70,7 +75,7 @@ def _tuned(model: CheckedModel, loss: str, tuning: _Tuning) -> FindDirection:
 
     def direction(iterates: Images, labels: Labels, state: State, last: bool) -> tuple[PerExample, Images, State]:
         momentum, variance, variance_scale = state
-        # Nobody uses the variance after the last step.
+        # After the last step, the variance is not used.
         points = iterates[None] if last else _around(iterates, tuning)
         seen = slope(model, points, labels, partial(climbed, loss))
         gradient, scale = seen.gradient[0], seen.log_scale[0]

@@ -20,7 +20,7 @@ def remaining(leads: PerExample, active_set: bool) -> Rows:
 def keep_better(
     result: Images, best: PerExample, rows: Rows, candidates: RowImages, leads: PerRow, always: bool = False
 ) -> None:
-    """Writes into `result` and `best`, at these rows, what leads by more (or anything, if `always`)."""
+    """Copies candidates of a larger lead (or all, if `always`) to these rows of `result`, their leads to `best`."""
     better = (leads > best[rows]) | always
     result[rows] = torch.where(per_image(better), candidates, result[rows])
     best[rows] = torch.where(better, leads, best[rows])

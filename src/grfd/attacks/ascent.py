@@ -1,4 +1,4 @@
-"""The loop of the attacks of fixed step size: step, project, remember the best iterate, drop who is fooled."""
+"""The loop of attacks with a fixed step size: step, project, keep the best iterate, drop examples that are fooled."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ from grfd.errors import UserError
 from grfd.types import Images, Labels, PerExample
 
 State = tuple[Tensor, ...]
-"""What an attack carries from step to step (momentum, say): the first axis of every tensor is the batch."""
+"""What an attack carries from step to step, for example momentum. The first axis of every tensor is the batch."""
 
 FindDirection = Callable[[Images, Labels, State, bool], tuple[PerExample, Images, State]]
 """(iterates, labels, state, is the last step) -> (lead, direction of ascent, new state)."""
@@ -59,10 +59,10 @@ def steepest_ascent(
 ) -> Images:
     """x ← P(x + step_size · steepest(direction)), `steps` times, `restarts` times over.
 
-    Without a `start` the images themselves are the first iterate.
+    Without a `start`, the images themselves are the first iterate.
     """
     result, best = batch.images.clone(), batch.images.new_full((len(batch.images),), -torch.inf)
-    # Without a start of its own the first look is at the clean images anyway.
+    # Without a start, the first iterate is the clean image anyway.
     if start and (ascent.active_set or ascent.keep == "best"):
         best = mean_lead(model, batch.images, batch.labels, ascent.samples)
     for _ in range(ascent.restarts):
@@ -79,10 +79,10 @@ def steepest_ascent(
 def _climb(
     model: CheckedModel, find_direction: FindDirection, ascent: Ascent, batch: Batch, iterates: Images, state: State
 ) -> tuple[Images, PerExample]:
-    """One ascent: the iterate kept for each example, and its lead (−∞ where nothing asked for it).
+    """One ascent. Returns the iterate that is kept for each example, and its lead (−∞ where it is not needed).
 
-    Signed steps soon run in circles: many an iterate comes back to the bit. Without a state the rest of its path is
-    then known, and every point of it was looked at, so with an active set it leaves.
+    Signed steps soon run in circles: many iterates are bit-identical to an earlier one. Without a state, such an
+    iterate would repeat the same path, on which every point has been evaluated, so with an active set it leaves.
     """
     kept, kept_lead = iterates.clone(), iterates.new_full((len(iterates),), -torch.inf)
     rows = torch.arange(len(iterates), device=iterates.device)
@@ -115,13 +115,13 @@ def _climb(
 def _first_visits(
     iterates: Images, visited: Int[Tensor, "visits batch"]
 ) -> tuple[Bool[Tensor, "batch"], Int[Tensor, "visits batch"]]:
-    """Which iterates are at a point for the first time, and the hashes of all points visited so far."""
+    """Which iterates visit a point for the first time, and the hashes of all points visited so far."""
     hashes = image_hashes(iterates)
     return ~(visited == hashes).any(0), torch.cat([visited, hashes[None]])
 
 
 def image_hashes(images: Images) -> Int[Tensor, "batch"]:
-    """64 bits of each image's bits: two different images share them by an accident of less than one in 10¹²."""
+    """A 64-bit hash of each image's bits. Two different images share it with a probability below 10⁻¹²."""
     flat = images.flatten(1).contiguous()
     bits = flat.view({2: torch.int16, 4: torch.int32, 8: torch.int64}[flat.element_size()])
     return (bits.long() * _odd_numbers(flat.shape[1], images.device)).sum(1)

@@ -1,4 +1,4 @@
-"""How an attack asks a model: with images of its own, in the caller's precision, and with a look at the answer."""
+"""How an attack calls a model: with a copy of the images, in the caller's precision, and with a check of the answer."""
 
 import torch
 from torch import Tensor
@@ -7,16 +7,16 @@ from grfd.errors import UserError
 from grfd.types import Images, Logits
 
 _IMAGES_PER_PASS = 256
-"""How many images a CPU takes through a model at a time: the features of many more leave its cache."""
+"""Number of images in one forward pass on a CPU. The features of many more images do not fit into its cache."""
 
 
 class CheckedModel:
     """A model as attacks call it: images [batch, channel, height, width] → logits of the images' own dtype.
 
-    The model is shown a copy, so one that changes its input in place changes nothing of the attack's or the caller's.
-    `dtype`: the caller's, in which the model is asked; attacks compute in float32 at least. `largest`: the largest
-    label, which must be one of the model's classes. Raises UserError for an answer that is not one row of at least two
-    finite-precision logits for each image.
+    The model receives a copy, so a model that changes its input in place does not change the images of the attack or
+    of the caller. `dtype` is the caller's, in which the model is called, while attacks compute at least in float32.
+    `largest` is the largest label, which must be one of the model's classes. Raises UserError for an answer that is not
+    one row of at least two floating-point logits for each image.
     """
 
     def __init__(self, model: object, dtype: torch.dtype, largest: int) -> None:
@@ -37,7 +37,7 @@ class CheckedModel:
 
 
 def check_logits(answer: object, count: int) -> None:
-    """Raises UserError where a model's answer to `count` images is no float tensor [count, classes ≥ 2]."""
+    """Raises UserError where a model's answer to `count` images is not a float tensor [count, classes ≥ 2]."""
     if not isinstance(answer, Tensor):
         raise UserError(
             f"the model answers with a {type(answer).__name__}; expected a tensor of logits [{count}, classes]: "
@@ -53,7 +53,7 @@ def check_logits(answer: object, count: int) -> None:
 
 
 def logits_of(model: CheckedModel, images: Images) -> Logits:
-    """The model's logits; on a CPU in passes of `_IMAGES_PER_PASS`."""
+    """The model's logits. On a CPU, they are computed in passes of `_IMAGES_PER_PASS` images."""
     if images.device.type != "cpu" or len(images) <= _IMAGES_PER_PASS:
         return model(images)
     return torch.cat([model(part) for part in images.split(_IMAGES_PER_PASS)])

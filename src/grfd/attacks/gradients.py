@@ -1,4 +1,4 @@
-"""What an attack learns of a model: gradients that survive underflow, leads, and the likeliest wrong classes."""
+"""What an attack learns about a model: gradients that do not underflow, leads, and the likeliest wrong classes."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -20,7 +20,7 @@ PerSample = Float[Tensor, "samples batch"]
 
 
 class Slope(NamedTuple):
-    """One look at the model: at sample s of example b, ∇loss = exp(log_scale[s, b]) · gradient[s, b]."""
+    """One evaluation of the model: at sample s of example b, ∇loss = exp(log_scale[s, b]) · gradient[s, b]."""
 
     gradient: Points
     log_scale: PerSample
@@ -31,8 +31,8 @@ class Slope(NamedTuple):
 def slope(model: CheckedModel, points: Points, labels: Labels, climb: Climb) -> Slope:
     """Gradients of `climb` at all points, in one batch of samples × batch.
 
-    A gradient that is not finite counts as 0, and so does that of a model that cuts the graph (as that of a rounding
-    does): the masking checks exist to report both. Examples are summed, so that none poisons another.
+    A gradient that is not finite counts as 0. So does the gradient of a model that cuts the graph, as rounding does.
+    The masking checks report both. Examples are summed, so that none affects the gradient of another.
     """
     samples = points.shape[0]
     repeated = labels.repeat(samples)
@@ -40,7 +40,7 @@ def slope(model: CheckedModel, points: Points, labels: Labels, climb: Climb) -> 
         inputs = points.flatten(0, 1).detach().requires_grad_()
         logits = logits_of(model, inputs)
         values, log_scale = climb(logits, repeated)
-        # Grown by a zero, the sum has a graph even where the model cuts it.
+        # With a zero added, the sum has a graph even where the model cuts it.
         (gradient,) = torch.autograd.grad(values.sum() + 0 * inputs.sum(), inputs)
     gradient = gradient.nan_to_num(nan=0.0, posinf=0.0, neginf=0.0)
     shape = (samples, len(labels))
@@ -54,7 +54,7 @@ def slope(model: CheckedModel, points: Points, labels: Labels, climb: Climb) -> 
 
 
 def total(gradient: Points, log_scale: PerSample) -> tuple[Images, PerExample]:
-    """(sum, scale) with exp(scale)·sum = Σ_s exp(log_scale_s)·gradient_s, and nothing lost to underflow on the way."""
+    """(sum, scale) with exp(scale)·sum = Σ_s exp(log_scale_s)·gradient_s, computed without underflow."""
     log_scale = log_scale.clamp_min(torch.finfo(log_scale.dtype).min)
     scale = log_scale.amax(0)
     weights = (log_scale - scale).exp()
@@ -62,12 +62,12 @@ def total(gradient: Points, log_scale: PerSample) -> tuple[Images, PerExample]:
 
 
 def repeat(images: Images, samples: int) -> Points:
-    """The same images `samples` times: a random model draws anew for each row of a batch."""
+    """The same images `samples` times. A random model draws independently for each row of a batch."""
     return images.expand(samples, *images.shape)
 
 
 def mean_lead(model: CheckedModel, images: Images, labels: Labels, samples: int = 1) -> PerExample:
-    """`losses.lead` by a forward pass alone, averaged over the samples: ≥ 0 where the model is fooled."""
+    """`losses.lead` from a forward pass, averaged over the samples. It is ≥ 0 where the model is fooled."""
     if len(images) == 0:
         return images.new_zeros(0)
     with torch.no_grad():
@@ -76,7 +76,7 @@ def mean_lead(model: CheckedModel, images: Images, labels: Labels, samples: int 
 
 
 def likeliest_wrong(model: CheckedModel, batch: Batch, count: int) -> tuple[Labels, ...]:
-    """The `count` likeliest wrong classes of each clean image (all of them where there are fewer), likeliest first."""
+    """The `count` likeliest wrong classes of each clean image (or all, if there are fewer), the likeliest first."""
     with torch.no_grad():
         logits = logits_of(model, batch.images)
     wrong = logits.scatter(1, batch.labels[:, None], -torch.inf).argsort(1, descending=True)[:, :-1]

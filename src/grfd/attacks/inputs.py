@@ -17,20 +17,20 @@ from grfd.types import Images, Labels, Logits
 Model = Callable[[Images], Logits]
 
 _PIXEL_TOLERANCE = 1e-6
-"""Pixels may lie outside the box by so much: what a resize or a normalisation undone leaves. They are clamped."""
+"""By how much pixels may lie outside the box, as after a resize or an inverted normalisation. They are clamped."""
 
 
 @contextmanager
 def attacking(
     model: Model, images: Images, labels: Labels, eps: float, bounds: tuple[float, float], norm: Norm = "linf"
 ) -> Iterator[tuple[CheckedModel, Batch]]:
-    """Checks the input, freezes the model, and yields the model as attacks ask it, and the batch with its ball.
+    """Checks the input, freezes the model, and yields the model as attacks call it and the batch with its ball.
 
-    Clamping to precomputed corners keeps iterates inside L∞ ball and box exactly. Raises UserError for what cannot be
-    attacked.
+    Clamping to precomputed corners keeps iterates exactly inside L∞ ball and box. Raises UserError for an input that
+    cannot be attacked.
     """
     _check(images, labels, eps, bounds, norm)
-    # Tensors made under inference_mode cannot be saved for a backward pass: copies made outside it can.
+    # Tensors created under inference_mode cannot be saved for a backward pass. Copies created outside it can.
     with torch.inference_mode(False), torch.no_grad(), frozen(model):
         dtype = images.dtype
         working = torch.promote_types(dtype, torch.float32)
@@ -44,7 +44,7 @@ def attacking(
 
 @contextmanager
 def frozen(model: Model) -> Iterator[None]:
-    """No parameter requires a gradient inside; every one that did, does again on the way out, also by an exception."""
+    """Inside, no parameter requires a gradient. Afterwards, also after an exception, all parameters are as before."""
     parameters = list(model.parameters()) if isinstance(model, nn.Module) else []
     thawed = [parameter for parameter in parameters if parameter.requires_grad]
     try:
@@ -67,7 +67,9 @@ def _check(images: Images, labels: Labels, eps: float, bounds: tuple[float, floa
     largest_eps = bounds[1] - bounds[0] if norm == "linf" else math.inf
     in_range(eps=(eps, NOT_NEGATIVE))
     if eps > largest_eps:
-        raise UserError(f"eps={eps:g}; expected at most {largest_eps:g}, the range of a pixel ({eps:g}/255 was meant?)")
+        raise UserError(
+            f"eps={eps:g}; expected at most {largest_eps:g}, the range of a pixel (did you mean {eps:g}/255?)"
+        )
     low, high = (bound.item() for bound in images.detach().aminmax()) if images.numel() else bounds
     excess = max(bounds[0] - low, high - bounds[1])
     if not excess <= _PIXEL_TOLERANCE:

@@ -1,4 +1,4 @@
-"""What an attack climbs, one value an example. Every function takes logits [batch, classes] and labels [batch]."""
+"""Losses that attacks maximise, one value per example. All take logits [batch, classes] and labels [batch]."""
 
 from collections.abc import Callable
 
@@ -28,14 +28,14 @@ def log_odds(logits: Logits, labels: Labels) -> PerExample:
 
 
 def margin(logits: Logits, labels: Labels) -> PerExample:
-    """max_{j≠y} z_j − z_y: the loss of Carlini & Wagner (2017, arXiv 1608.04644), positive where misclassified."""
+    """max_{j≠y} z_j − z_y, the loss of Carlini & Wagner (2017, arXiv 1608.04644), positive where misclassified."""
     return _others(logits, labels).amax(1) - _true(logits, labels)
 
 
 def dlr(logits: Logits, labels: Labels) -> PerExample:
     """Difference of logits ratio (Croce & Hein 2020, arXiv 2003.01690, eq. 6): margin ÷ (z_π1 − z_π3).
 
-    With fewer than three classes there is no z_π3, and the plain margin is returned.
+    With fewer than three classes, there is no z_π3, and the margin is returned.
     """
     if logits.shape[1] < 3:
         return margin(logits, labels)
@@ -46,7 +46,7 @@ def dlr(logits: Logits, labels: Labels) -> PerExample:
 def targeted_dlr(logits: Logits, labels: Labels, targets: Labels) -> PerExample:
     """Targeted DLR (Croce & Hein 2020, arXiv 2003.01690, eq. 7): (z_t − z_y) ÷ (z_π1 − (z_π3 + z_π4) / 2).
 
-    Three classes have no z_π4: the denominator is z_π1 − z_π3. Two classes: the plain z_t − z_y.
+    With three classes, there is no z_π4, and the denominator is z_π1 − z_π3. With two classes, it is z_t − z_y.
     """
     difference = _true(logits, targets) - _true(logits, labels)
     if logits.shape[1] < 3:
@@ -56,14 +56,14 @@ def targeted_dlr(logits: Logits, labels: Labels, targets: Labels) -> PerExample:
 
 
 def is_correct(logits: Logits, labels: Labels) -> Correct:
-    """Whether the prediction is right. Logits with a NaN are no answer, hence wrong (`argmax` would pick the NaN)."""
+    """Whether the prediction is right. Logits with a NaN count as wrong (`argmax` would choose the NaN)."""
     return (logits.argmax(1) == labels) & ~logits.isnan().any(1)
 
 
 def lead(logits: Logits, labels: Labels) -> PerExample:
-    """By how much the best wrong class leads: the margin, mended to be ≥ 0 exactly where `is_correct` is false.
+    """How far the best wrong class leads: the margin, corrected to be ≥ 0 exactly where `is_correct` is false.
 
-    Attacks rank iterates by it. The mending concerns ties, which `argmax` may give to either class, and NaN (+∞).
+    Attacks rank iterates by it. The correction concerns ties, where `argmax` may choose either class, and NaN (+∞).
     """
     value = margin(logits, labels)
     negative = value.nan_to_num(nan=0.0).clamp(max=-torch.finfo(value.dtype).tiny)
@@ -77,15 +77,16 @@ LOSSES: dict[str, Loss] = {
     "dlr": dlr,
     "literal_cross_entropy": cross_entropy,
 }
-"""`literal_cross_entropy` is differentiated as it stands, and underflows as in TorchAttacks; see `climbed`."""
+"""`literal_cross_entropy` is differentiated directly, and underflows as it does in TorchAttacks (see `climbed`)."""
 
 
 def climbed(loss: str, logits: Logits, labels: Labels) -> tuple[PerExample, PerExample]:
     """(values, log_scale) with ∇loss = exp(log_scale)·∇values, so that a gradient keeps its sign where it underflows.
 
-    Cross-entropy is climbed through m (`log_odds`) with log_scale = log σ(m): not another loss, but the same
-    gradient in two factors. Where only one gradient's sign counts (FGSM, PGD) the scale drops out; where several are
-    summed (EOT, variance tuning) the sum needs it. CE rises with m, so comparisons of values agree too.
+    Cross-entropy is maximised through m (`log_odds`) with log_scale = log σ(m). This is the same gradient in two
+    factors, not another loss. Where only the sign of one gradient counts (FGSM, PGD), the scale has no effect. Where
+    several gradients are summed (EOT, variance tuning), the sum needs it. The cross-entropy increases with m, so
+    comparisons of values agree too.
     """
     if loss == "cross_entropy":
         values = log_odds(logits, labels)

@@ -1,4 +1,4 @@
-"""The valid range of every number that an attack takes: checked in one way, before anything is attacked."""
+"""The valid ranges of the numbers that attacks take. They are checked before anything is attacked."""
 
 import math
 from numbers import Integral, Real
@@ -8,7 +8,7 @@ from grfd.errors import UserError
 
 
 class Range(NamedTuple):
-    """Finite numbers from `low` to `high`; without `low` itself where it is `open`; whole numbers alone if `whole`."""
+    """Finite numbers from `low` to `high`: without `low` itself if `open`, and only whole numbers if `whole`."""
 
     low: float
     high: float = math.inf
@@ -31,7 +31,7 @@ POSITIVE_SHARE = Range(0, 1, open=True)
 
 
 def in_range(**settings: tuple[object, Range]) -> None:
-    """Raises UserError, one line, for the first setting whose value lies outside its range."""
+    """Raises UserError, in one line, for the first setting whose value is outside its range."""
     for name, (value, allowed) in settings.items():
         if not _inside(value, allowed):
             raise UserError(f"{name}={value!r}; expected {allowed}")

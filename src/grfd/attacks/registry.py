@@ -1,4 +1,4 @@
-"""The registry of attacks: one entry an attack, with all that the judge, tables, pages and help texts need of it."""
+"""The registry of attacks. An entry carries all that the evaluation, tables, pages and help texts need."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -12,14 +12,14 @@ Norm = Literal["linf", "l2"]
 """What ε bounds: the largest change of a pixel, or the Euclidean length of the change."""
 
 Rows = Int[Tensor, "rows"]
-"""Indices into a batch, of the examples that are worked on."""
+"""Indices of the examples of a batch that are still attacked."""
 
 
 class Batch(NamedTuple):
     """What is attacked: images, labels, the ball, and the corners of L∞ ball ∩ box, to which iterates are clamped.
 
-    `dtype` is that of the caller's images. Half-precision images are attacked in float32: their squares and quotients
-    overflow and underflow otherwise.
+    `eps` is in pixels of [0, 1], or for `norm` "l2" a Euclidean length. `dtype` is that of the caller's images. Images
+    in half precision are attacked in float32, because their squares and quotients would overflow or underflow.
     """
 
     images: Images
@@ -32,7 +32,7 @@ class Batch(NamedTuple):
 
 
 def finished(images: Images, batch: Batch) -> Images:
-    """What an attack returns: in the caller's precision, inside the ball and the box as they round there."""
+    """What an attack returns: images in the caller's precision, inside the ball and the box as rounded to it."""
     if images.dtype == batch.dtype:
         return images
     lower, upper = batch.lower.to(batch.dtype), batch.upper.to(batch.dtype)
@@ -46,7 +46,7 @@ def rows_of(batch: Batch, rows: Rows) -> Batch:
 
 
 def project(images: Images, batch: Batch) -> Images:
-    """Onto ball ∩ box. For L2 first onto the ball, then into the box, which leads no point out of the ball again."""
+    """Onto ball ∩ box. For L2, first onto the ball and then into the box, which moves no point out of the ball."""
     if batch.norm == "l2":
         change = images - batch.images
         longest = (batch.eps / length(change, "l2").clamp_min(torch.finfo(change.dtype).tiny)).clamp_max(1)
@@ -55,7 +55,7 @@ def project(images: Images, batch: Batch) -> Images:
 
 
 def stretched(images: Images, batch: Batch) -> Images:
-    """Each perturbation at the length ε, where it has one; drawn into the box, which may shorten it."""
+    """Each perturbation (unless it is zero) scaled to the length ε, then clamped to the box, which may shorten it."""
     change = images - batch.images
     long = length(change, batch.norm)
     factor = torch.where(long > 0, batch.eps / long.clamp_min(torch.finfo(long.dtype).tiny), 0.0)
@@ -63,16 +63,16 @@ def stretched(images: Images, batch: Batch) -> Images:
 
 
 def length(change: Images, norm: Norm) -> PerExample:
-    """Of each perturbation: its largest absolute pixel, or its Euclidean length."""
+    """The size of each perturbation: its largest absolute pixel, or its Euclidean length."""
     flat = change.flatten(1)
     return flat.abs().amax(1) if norm == "linf" else torch.linalg.vector_norm(flat, dim=1)
 
 
 def steepest(gradient: Images, norm: Norm) -> Images:
-    """The step of unit length along which a linear loss rises most: the sign, or the gradient over its length."""
+    """The unit step that increases a linear loss most: the gradient's sign, or the gradient divided by its length."""
     if norm == "linf":
         return gradient.sign()
-    # Scaled by its largest entry first: the squares of a tiny gradient underflow.
+    # Divided by its largest entry first, because the squares of a tiny gradient underflow.
     scaled = gradient / per_image(length(gradient, "linf").clamp_min(torch.finfo(gradient.dtype).tiny))
     return scaled / per_image(length(scaled, "l2").clamp_min(1))
 
@@ -83,7 +83,7 @@ def per_image(values: Tensor) -> Tensor:
 
 
 def random_point(batch: Batch, generator: torch.Generator | None) -> Images:
-    """In ball ∩ box: uniform in the L∞ ball; for L2 of uniform direction and uniform length, as in TorchAttacks."""
+    """A point of ball ∩ box: uniform in the L∞ ball, or of uniform direction and length in L2, as in TorchAttacks."""
     shape = tuple(batch.images.shape)
     if batch.norm == "linf":
         return project(batch.images + uniform(batch.images, shape, -batch.eps, batch.eps, generator), batch)
@@ -93,13 +93,13 @@ def random_point(batch: Batch, generator: torch.Generator | None) -> Images:
 
 
 def normal(like: Tensor, shape: tuple[int, ...], generator: torch.Generator | None) -> Tensor:
-    """N(0, 1) of that shape, with the device and dtype of `like`; drawn where the generator lives."""
+    """N(0, 1) in the given shape, with the device and dtype of `like`, drawn on the device of the generator."""
     device = like.device if generator is None else generator.device
     return torch.randn(shape, dtype=like.dtype, device=device, generator=generator).to(like.device)
 
 
 def uniform(like: Tensor, shape: tuple[int, ...], low: float, high: float, generator: torch.Generator | None) -> Tensor:
-    """U(low, high) of that shape, with the device and dtype of `like`; drawn where the generator lives."""
+    """U(low, high) in the given shape, with the device and dtype of `like`, drawn on the device of the generator."""
     device = like.device if generator is None else generator.device
     noise = torch.rand(shape, dtype=like.dtype, device=device, generator=generator)
     return (low + (high - low) * noise).to(like.device)
