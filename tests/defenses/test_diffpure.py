@@ -5,7 +5,8 @@ import torch
 from torch import Tensor, nn
 
 from grfd.defenses import diffpure
-from grfd.defenses.diffpure import Purified, denoiser, diffused, noise_scheduler, strided
+from grfd.defenses.diffpure import Purified, strided
+from grfd.defenses.diffusion import Denoising, denoiser, diffused, noise_scheduler
 
 
 @pytest.fixture
@@ -78,7 +79,7 @@ def test_stand_ins_have_the_gradients_they_are_named_for(purified: Purified) -> 
 def test_the_average_follows_the_weights() -> None:
     network, averaged = denoiser(1, (16, 16)), denoiser(1, (16, 16))
     averaged.load_state_dict(network.state_dict())
-    objective = diffpure.Denoising(network, averaged, limit=50, decay=0.9)
+    objective = Denoising(network, averaged, limit=50, decay=0.9)
     before = {name: value.clone() for name, value in averaged.named_parameters()}
     with torch.no_grad():
         for weight in network.parameters():
@@ -102,7 +103,7 @@ def test_the_average_follows_the_weights() -> None:
 
 def test_many_images_go_through_in_parts(purified: Purified, monkeypatch: pytest.MonkeyPatch) -> None:
     """Sixteen draws of a whole evaluation batch must not need the memory of all of them at once."""
-    monkeypatch.setattr(diffpure, "AT_ONCE", 3)
+    monkeypatch.setattr(diffpure, "_IMAGES_AT_ONCE", 3)
     sizes = []
     purified.network.register_forward_hook(lambda module, given, answer: sizes.append(len(given[0])))
     images = torch.rand(7, 1, 8, 8).requires_grad_()

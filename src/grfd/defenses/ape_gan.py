@@ -34,7 +34,7 @@ LITERATURE = "broken end to end (Carlini and Wagner 2017, arXiv:1711.08478)."
 GREY: dict[str, Any] = {"eps": 0.15, "epochs": 2}
 COLOUR: dict[str, Any] = {"eps": 0.01, "epochs": 30}
 
-SLOPE = 0.2
+_SLOPE = 0.2
 """Of the leaky rectifiers."""
 
 
@@ -61,13 +61,13 @@ class Generator(nn.Module):
         self.layers = nn.Sequential(
             nn.Conv2d(channels, 64, 4, stride=2, padding=1),
             nn.BatchNorm2d(64),
-            nn.LeakyReLU(SLOPE),
+            nn.LeakyReLU(_SLOPE),
             nn.Conv2d(64, 128, 4, stride=2, padding=1),
             nn.BatchNorm2d(128),
-            nn.LeakyReLU(SLOPE),
+            nn.LeakyReLU(_SLOPE),
             nn.ConvTranspose2d(128, 64, 4, stride=2, padding=1),
             nn.BatchNorm2d(64),
-            nn.LeakyReLU(SLOPE),
+            nn.LeakyReLU(_SLOPE),
             nn.ConvTranspose2d(64, channels, 4, stride=2, padding=1),
             nn.Tanh(),
         )
@@ -81,13 +81,13 @@ def discriminator(channels: int, height: int, width: int) -> nn.Sequential:
     rows, columns = (-(-side // 8) for side in (height, width))
     return nn.Sequential(
         nn.Conv2d(channels, 64, 3, stride=2, padding=1),
-        nn.LeakyReLU(SLOPE),
+        nn.LeakyReLU(_SLOPE),
         nn.Conv2d(64, 128, 3, stride=2, padding=1),
         nn.BatchNorm2d(128),
-        nn.LeakyReLU(SLOPE),
+        nn.LeakyReLU(_SLOPE),
         nn.Conv2d(128, 256, 3, stride=2, padding=1),
         nn.BatchNorm2d(256),
-        nn.LeakyReLU(SLOPE),
+        nn.LeakyReLU(_SLOPE),
         nn.Flatten(),
         nn.Linear(256 * rows * columns, 1),
         nn.Flatten(0),

@@ -13,7 +13,6 @@ Needs `diffusers`: pip install "grfd[diffusion]".
 """
 
 from dataclasses import dataclass
-from functools import partial
 from typing import Annotated, Any
 
 import torch
@@ -24,15 +23,16 @@ from torch.utils.checkpoint import checkpoint
 from grfd.config import Config
 from grfd.data.record import Data, Split, as_images
 from grfd.defenses import recipes
+from grfd.defenses.diffusion import DIFFUSION_STEPS, NORM_GROUPS, Denoising, denoiser, diffused, noise_scheduler
 from grfd.defenses.squeezers import Straight
 from grfd.errors import UserError
 from grfd.runs import Run, read_tensors, write_tensors
 from grfd.schema import Count, Decay, Rate, Record, Share
-from grfd.seeds import drawn, normal_like, seeded
+from grfd.seeds import seeded
 from grfd.training.classification import load_classifier, train_classifier, training_split
 from grfd.training.job import Job
-from grfd.training.loop import Terms, fit_objective
-from grfd.types import Images, Labels, Logits
+from grfd.training.loop import fit_objective
+from grfd.types import Images, Logits
 
 NAME = "diffpure"
 TITLE = "DiffPure-DDPM (small)"
@@ -42,115 +42,40 @@ LITERATURE = "about 24 % on CIFAR-10 with its randomness held fixed (arXiv:2505.
 GREY: dict[str, Any] = {"widths": (32, 64, 64), "epochs": 5}
 COLOUR: dict[str, Any] = {"widths": (64, 128, 128), "epochs": 100}
 
-STEPS = 1000
-"""T of the DDPM; β rises linearly from 1e-4 to 0.02."""
-BEYOND = 1.3
+_BEYOND = 1.3
 """Trained on are the steps up to so many times t*."""
-AT_ONCE = 256
+_IMAGES_AT_ONCE = 256
 """Images that go through the U-Net together: sixteen draws of five hundred images would take tens of gigabytes."""
-HELD_OUT = 500
+_HELD_OUT = 500
 """Training images, the last ones, on which t* is chosen; the DDPM does not see them."""
 
-Levels = Annotated[tuple[Annotated[int, Interval(ge=1, le=STEPS)], ...], Len(1, STEPS), "a list of whole numbers"]
-ReverseSteps = Annotated[int, Interval(ge=1, le=STEPS)]
-GROUPS = 16
-"""Of the U-Net's group norms, so that widths are multiples of it."""
-Width = Annotated[int, Interval(ge=GROUPS, le=4096), MultipleOf(GROUPS)]
-Widths = Annotated[tuple[Width, ...], Len(1, 8), "a list of one to eight whole numbers"]
+_Levels = Annotated[
+    tuple[Annotated[int, Interval(ge=1, le=DIFFUSION_STEPS)], ...], Len(1, DIFFUSION_STEPS), "a list of whole numbers"
+]
+_ReverseSteps = Annotated[int, Interval(ge=1, le=DIFFUSION_STEPS)]
+_Width = Annotated[int, Interval(ge=NORM_GROUPS, le=4096), MultipleOf(NORM_GROUPS)]
+_Widths = Annotated[tuple[_Width, ...], Len(1, 8), "a list of one to eight whole numbers"]
 
 
 @dataclass(frozen=True)
 class Recipe(Record):
     """DiffPure-DDPM (small). Where not given (32, 64, 64) and 5 for grey images, (64, 128, 128) and 100 for colour."""
 
-    levels: Levels = (150, 175, 200, 225, 250)
+    levels: _Levels = (150, 175, 200, 225, 250)
     """Candidates for t*, in steps of 1,000."""
     clean: Share = 0.98
     """The share of clean images that must stay right at t*; the first level is taken where none keeps so many."""
-    reverse_steps: ReverseSteps = 10
+    reverse_steps: _ReverseSteps = 10
     """Strided steps of the reverse process of the deployed defense."""
-    surrogate_steps: ReverseSteps = 5
+    surrogate_steps: _ReverseSteps = 5
     """Those of the surrogate that is differentiated."""
-    widths: Widths | None = None
+    widths: _Widths | None = None
     """Channels of the U-Net, one level each, one layer a block."""
     average: Decay = 0.999
     """Decay of the running mean of the weights, once enough steps are taken."""
     epochs: Count | None = None
     learning_rate: Rate = 1e-3
     """AdamW's, falling to 0 along a cosine."""
-
-
-def noise_scheduler() -> Any:
-    """Ho et al.'s. Raises `UserError` where diffusers is not installed."""
-    try:
-        from diffusers import DDPMScheduler
-    except ImportError as error:
-        raise UserError('diffpure needs diffusers: pip install "grfd[diffusion]"') from error
-    return DDPMScheduler(num_train_timesteps=STEPS, clip_sample=True)
-
-
-def denoiser(channels: int, widths: tuple[int, ...]) -> nn.Module:
-    """ε_θ(x_t, t): diffusers' U-Net, one layer a block, without attention."""
-    from diffusers import UNet2DModel
-
-    levels = len(widths)
-    network: Any = UNet2DModel(
-        in_channels=channels,
-        out_channels=channels,
-        layers_per_block=1,
-        block_out_channels=widths,
-        down_block_types=("DownBlock2D",) * levels,
-        up_block_types=("UpBlock2D",) * levels,
-        norm_num_groups=GROUPS,
-        add_attention=False,
-    )
-    return network
-
-
-class Denoising(nn.Module):
-    """‖ε − ε_θ(x_t, t)‖² (Ho's eq. 14) at a step t below `limit`, its mean over pixels, one value an example.
-
-    `averaged` follows the weights at each step; it is what is deployed. Its decay rises from 0.1 to `decay`: the first
-    weights, which are noise, are not to stay in a mean over few steps.
-    """
-
-    levels: Tensor
-    followed: Tensor
-    """Steps taken."""
-
-    def __init__(self, network: nn.Module, averaged: nn.Module, limit: int, decay: float) -> None:
-        super().__init__()
-        self.network = network
-        self.averaged = averaged.requires_grad_(False)
-        self.limit = limit
-        self.decay = decay
-        self.register_buffer("levels", noise_scheduler().alphas_cumprod.clone())
-        self.register_buffer("followed", torch.zeros(()))
-
-    def forward(self, images: Images, labels: Labels, progress: float) -> Terms:
-        self._follow()
-        step = drawn(partial(_steps, self.limit, images.device), len(images))
-        noise = normal_like(images)
-        noisy = diffused(2 * images - 1, noise, self.levels[step])
-        errors = (self.network(noisy, step).sample - noise).square()
-        return {"loss": errors.flatten(1).mean(1)}
-
-    @torch.no_grad()
-    def _follow(self) -> None:
-        self.followed += 1
-        decay = (self.followed / (9 + self.followed)).clamp(max=self.decay)
-        for mean, weight in zip(self.averaged.parameters(), self.network.parameters(), strict=True):
-            mean.lerp_(weight, 1 - decay)
-
-
-def _steps(limit: int, device: torch.device, examples: int, generator: torch.Generator | None) -> Tensor:
-    return torch.randint(0, limit, (examples,), generator=generator, device=device)
-
-
-def diffused(signal: Tensor, noise: Tensor, level: Tensor) -> Tensor:
-    """x_t = √ᾱ·x + √(1 − ᾱ)·ε (Ho's eq. 4), ᾱ one value an example."""
-    kept = level.view(-1, 1, 1, 1)
-    return kept.sqrt() * signal + (1 - kept).sqrt() * noise
 
 
 class Purified(nn.Module):
@@ -169,19 +94,19 @@ class Purified(nn.Module):
         self.scheduler.set_timesteps(timesteps=strided(start, steps))
 
     def surrogate(self) -> "Purified":
-        """Fewer steps, differentiable from end to end; the memory is that of one step of `AT_ONCE` images."""
+        """Fewer steps, differentiable from end to end; the memory is that of one step of `_IMAGES_AT_ONCE` images."""
         fewer = Purified(self.network, self.classifier, self.start, self.surrogate_steps, self.surrogate_steps)
         return fewer.train(self.training)
 
     def stand_ins(self) -> dict[str, nn.Module]:
-        return {"bpda": Passed(self), "fixed noises": Fixed(self.surrogate())}
+        return {"bpda": PassedThrough(self), "fixed noises": FixedNoises(self.surrogate())}
 
     def seen(self, images: Images) -> Images:
         # steps count from 0, so t* steps of noise are those up to t* − 1
         level = self.scheduler.alphas_cumprod[[self.start - 1]].to(images)
         noisy = diffused(2 * images - 1, torch.randn_like(images), level)
         for step in self.scheduler.timesteps.tolist():
-            noisy = torch.cat([self._part_back(part, step) for part in noisy.split(AT_ONCE)])
+            noisy = torch.cat([self._part_back(part, step) for part in noisy.split(_IMAGES_AT_ONCE)])
         return ((noisy + 1) / 2).clamp(0, 1)
 
     def forward(self, images: Images) -> Logits:
@@ -197,7 +122,7 @@ class Purified(nn.Module):
         return self.scheduler.step(self.network(noisy, step).sample, step, noisy).prev_sample
 
 
-class Passed(nn.Module):
+class PassedThrough(nn.Module):
     """The defense's answers, with the identity's gradient through the purification (BPDA)."""
 
     stochastic = True
@@ -210,7 +135,7 @@ class Passed(nn.Module):
         return self.defense.classifier(Straight.apply(images, self.defense.seen))
 
 
-class Fixed(nn.Module):
+class FixedNoises(nn.Module):
     """Each place of a batch has the same noises at every call, so that an attack climbs one function.
 
     `stochastic`, since places differ: it is attacked in expectation over 16 of them.
@@ -257,7 +182,7 @@ def fit(job: Job, recipe: Recipe) -> None:
         network = denoiser(channels, recipe.widths)
     averaged = denoiser(channels, recipe.widths)
     averaged.load_state_dict(network.state_dict())
-    objective = Denoising(network, averaged, min(round(BEYOND * max(recipe.levels)), STEPS), recipe.average)
+    objective = Denoising(network, averaged, min(round(_BEYOND * max(recipe.levels)), DIFFUSION_STEPS), recipe.average)
     optimisation = recipes.optimisation_of(recipe)
     fit_objective(job.run, NAME, objective, lambda epoch: (shown.images, shown.labels), optimisation)
     classifier = load_classifier(job, "standard")
@@ -268,7 +193,7 @@ def fit(job: Job, recipe: Recipe) -> None:
 
 def _parted(split: Split) -> tuple[Split, Split]:
     """What the DDPM sees, and what t* is chosen on: of few images, a fifth."""
-    held_out = min(HELD_OUT, len(split) // 5)
+    held_out = min(_HELD_OUT, len(split) // 5)
     return (
         Split(split.images[:-held_out], split.labels[:-held_out]),
         Split(split.images[-held_out:], split.labels[-held_out:]),

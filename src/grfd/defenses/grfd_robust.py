@@ -84,7 +84,7 @@ class Recipe(Record):
 
 
 @dataclass
-class Pass:
+class DefensePass:
     """What the whole defense makes of a batch: the objective needs more of it than its answer."""
 
     logits: Logits
@@ -93,18 +93,18 @@ class Pass:
     log_variance: Latents
     latents: Latents
 
-    def halves(self) -> "tuple[Pass, Pass]":
+    def halves(self) -> "tuple[DefensePass, DefensePass]":
         """Of the first half of the batch, and of the second."""
         first, second = zip(*(value.chunk(2) for value in vars(self).values()), strict=True)
-        return Pass(*first), Pass(*second)
+        return DefensePass(*first), DefensePass(*second)
 
 
-def through(defense: GRFD, images: Images) -> Pass:
+def through(defense: GRFD, images: Images) -> DefensePass:
     """One pass of F(x − G(x))."""
     mean, log_variance = defense.generator.encode(images)
     latents = sample(mean, log_variance) if defense.stochastic else mean
     redundant = defense.generator.decode(latents)
-    return Pass(defense.target(images - redundant), redundant, mean, log_variance, latents)
+    return DefensePass(defense.target(images - redundant), redundant, mean, log_variance, latents)
 
 
 class RobustTraining(nn.Module):

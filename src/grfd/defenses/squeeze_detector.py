@@ -33,7 +33,7 @@ LITERATURE = ""
 GREY: dict[str, Any] = {"bits": 1, "smooth": False}
 COLOUR: dict[str, Any] = {"bits": 5, "smooth": True}
 
-AT_ONCE = 500
+_IMAGES_AT_ONCE = 500
 """Training images scored in one pass."""
 
 
@@ -51,7 +51,7 @@ class Recipe(Record):
     """Training images on which the threshold is chosen, the first ones."""
 
 
-def squeezers(recipe: Recipe) -> list[Squeezer]:
+def chosen_squeezers(recipe: Recipe) -> list[Squeezer]:
     """Each is compared with the image alone; they are not chained."""
     assert recipe.bits is not None
     bits = recipe.bits
@@ -103,9 +103,9 @@ def fit(job: Job, recipe: Recipe) -> None:
         train_classifier(job, "standard")
     if processes.of_main(lambda: job.run.has(f"{NAME}.json")):
         return
-    detector = Detector(load_classifier(job, "standard").eval(), squeezers(recipe), 0.0, len(job.data.classes))
+    detector = Detector(load_classifier(job, "standard").eval(), chosen_squeezers(recipe), 0.0, len(job.data.classes))
     images = training_split(job).images[: recipe.examples]
-    scores = torch.cat([detector.score(as_images(part)) for part in images.split(AT_ONCE)])
+    scores = torch.cat([detector.score(as_images(part)) for part in images.split(_IMAGES_AT_ONCE)])
     threshold = scores.quantile(1 - recipe.false_positives).item()
     write_json(job.run.file(f"{NAME}.json"), {"threshold": threshold, "examples": len(images)})
     processes.wait()
@@ -116,4 +116,4 @@ def load(job: Job) -> nn.Module:
     recipe = recipes.recall(job.run, NAME, Recipe)
     threshold = json.loads(job.run.file(f"{NAME}.json").read_text())["threshold"]
     classifier = load_classifier(job, "standard")
-    return Detector(classifier, squeezers(recipe), threshold, len(job.data.classes)).eval()
+    return Detector(classifier, chosen_squeezers(recipe), threshold, len(job.data.classes)).eval()

@@ -26,7 +26,7 @@ LITERATURE = "MNIST, ε = 0.3: 92.8 % under AutoAttack (the same)."
 GREY: dict[str, Any] = {"eps": 0.11, "step_size": 0.04, "steps": 5, "beta": 3.0, "epochs": 8}
 COLOUR: dict[str, Any] = {"eps": 8 / 255, "step_size": 2 / 255, "steps": 10, "beta": 6.0, "epochs": 100}
 
-START = 0.001
+_START_DEVIATION = 0.001
 """Deviation of the noise from which the ascent starts: at x itself the divergence has no gradient."""
 
 
@@ -65,7 +65,7 @@ def furthest(model: nn.Module, images: Images, eps: float, step_size: float, ste
     with torch.no_grad():
         logits = model(images)
     lower, upper = (images - eps).clamp(0, 1), (images + eps).clamp(0, 1)
-    point = (images + START * normal_like(images)).clamp(lower, upper)
+    point = (images + _START_DEVIATION * normal_like(images)).clamp(lower, upper)
     for _ in range(steps):
         point.requires_grad_()
         (gradient,) = torch.autograd.grad(divergence(logits, model(point)).sum(), point)

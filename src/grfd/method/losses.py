@@ -35,7 +35,7 @@ def classification_loss(logits: Logits, labels: Labels) -> PerExample:
     return F.cross_entropy(logits, labels, reduction="none")
 
 
-DIFFERENTIATED: dict[str, Callable[[Logits, Labels], PerExample]] = {
+_DIFFERENTIATED: dict[str, Callable[[Logits, Labels], PerExample]] = {
     "margin": log_odds,
     "cross_entropy": classification_loss,
 }
@@ -59,7 +59,7 @@ def input_gradients(
         both.requires_grad_()
     logits = classifier(both)
     # float32: a log-sum-exp of bfloat16 logits would round the gradient's direction away
-    values = DIFFERENTIATED[of](logits.float() if logits.dtype is torch.bfloat16 else logits, labels.repeat(2))
+    values = _DIFFERENTIATED[of](logits.float() if logits.dtype is torch.bfloat16 else logits, labels.repeat(2))
     (gradients,) = torch.autograd.grad(values.sum(), both, create_graph=True)
     at_robust, at_perturbed = gradients.flatten(1).chunk(2)
     return logits[: len(labels)], at_robust, at_perturbed
@@ -85,6 +85,6 @@ def sign_gradient_perturbation(
 ) -> Features:
     """CURE's direction (Moosavi-Dezfooli et al. 2019, arXiv:1811.09716): `scale` · sign(∇l) / ‖sign(∇l)‖."""
     point = robust.detach().requires_grad_()
-    (gradient,) = torch.autograd.grad(DIFFERENTIATED[of](classifier(point), labels).sum(), point)
+    (gradient,) = torch.autograd.grad(_DIFFERENTIATED[of](classifier(point), labels).sum(), point)
     direction = gradient.sign().flatten(1)
     return scale * F.normalize(direction, dim=1).view_as(robust)

@@ -22,7 +22,7 @@ from grfd.training.loop import Inputs, Optimisation, fit_objective
 _IMAGES_AT_ONCE = 1000
 """Images that stage II takes in one pass."""
 
-AUTOENCODERS: dict[str, Callable[..., LVCVAE]] = {"lenet": lenet_lvcvae, "residual": residual_lvcvae}
+_AUTOENCODERS: dict[str, Callable[..., LVCVAE]] = {"lenet": lenet_lvcvae, "residual": residual_lvcvae}
 """Config.autoencoder → constructor."""
 
 
@@ -33,7 +33,7 @@ def build_generator(config: Config, data: Data) -> LVCVAE:
     if family == "auto":
         family = "lenet" if channels == 1 else "residual"
     try:
-        return AUTOENCODERS[family](channels, len(data.classes), height, width, config.latent)
+        return _AUTOENCODERS[family](channels, len(data.classes), height, width, config.latent)
     except ValueError as error:
         raise UserError(f"LVCVAE: {error}") from error
 
