@@ -68,13 +68,13 @@ def available_cifar(name: str, archive: Archive) -> Available:
 
 def _check_file(file: Path, md5: str) -> None:
     with open_regular(file) as handle:
-        found = hashlib.file_digest(handle, "md5").hexdigest()
-    if found != md5:
-        raise UserError(f"{file.name}: MD5 {found}; expected {md5}")
+        digest = hashlib.file_digest(handle, "md5").hexdigest()
+    if digest != md5:
+        raise UserError(f"{file.name}: MD5 {digest}; expected {md5}")
 
 
 def _check_md5(contents: Mapping[str, bytes | bytearray]) -> None:
     for what, content in contents.items():
-        found = hashlib.md5(content).hexdigest()
-        if found != MNIST_MD5[what]:
-            raise UserError(f"{what}: MD5 {found}; expected {MNIST_MD5[what]}")
+        digest = hashlib.md5(content).hexdigest()
+        if digest != MNIST_MD5[what]:
+            raise UserError(f"{what}: MD5 {digest}; expected {MNIST_MD5[what]}")

@@ -26,9 +26,9 @@ def build(source: Path, target: Path) -> None:
     for what, count in MNIST_PIECES.items():
         path = find_idx(source, what)
         content = read_content(path)
-        found = hashlib.md5(content).hexdigest()
-        if found != MNIST_MD5[what]:
-            raise UserError(f"{path}: MD5 {found}; expected {MNIST_MD5[what]}, that of the official file")
+        digest = hashlib.md5(content).hexdigest()
+        if digest != MNIST_MD5[what]:
+            raise UserError(f"{path}: MD5 {digest}; expected {MNIST_MD5[what]}, that of the official file")
         for piece, part in enumerate(cut(content, count)):
             (target / piece_name(what, piece)).write_bytes(packed(part))
 

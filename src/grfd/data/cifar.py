@@ -128,12 +128,12 @@ def _from_archive(file: Path, archive: Archive) -> _Read:
 
 def _batch(content: bytes, where: Path) -> dict[str, Any]:
     try:
-        found = unpickled(content)
+        batch = unpickled(content)
     except Exception as error:  # a damaged pickle may raise anything
         raise UserError(f"{where} cannot be read: {reason(error)}") from error
-    if not isinstance(found, dict):
-        raise UserError(f"{where} holds a {type(found).__name__}: expected the dictionary of a CIFAR batch")
-    return {_text(key): value for key, value in found.items() if isinstance(key, str | bytes)}
+    if not isinstance(batch, dict):
+        raise UserError(f"{where} holds a {type(batch).__name__}: expected the dictionary of a CIFAR batch")
+    return {_text(key): value for key, value in batch.items() if isinstance(key, str | bytes)}
 
 
 def _entry(batch: dict[str, Any], key: str, member: str) -> Any:

@@ -65,8 +65,8 @@ def _subfolders(folder: Path) -> list[str]:
 def _class_names(folder: Path) -> list[str]:
     names = _subfolders(folder) if is_folder(folder) else []
     if len(names) < 2:
-        found = f"one class folder ({names[0]})" if names else "no class folder"
-        raise UserError(f"{folder} has {found}; expected at least two, each with the images of one class")
+        folders = f"one class folder ({names[0]})" if names else "no class folder"
+        raise UserError(f"{folder} has {folders}; expected at least two, each with the images of one class")
     return names
 
 

@@ -40,13 +40,13 @@ def from_idx(content: bytes | bytearray, ndim: int, name: str) -> Tensor:
     Raises UserError for a wrong magic number, a truncated header or body, and trailing bytes.
     """
     header, expected, shape = _claim(content, ndim, name)
-    found = len(content)
-    if found != expected:
-        problem = "truncated" if found < expected else "trailing bytes"
-        raise UserError(f"{name}: {problem}, {found} bytes; expected {expected} for shape {list(shape)}")
+    length = len(content)
+    if length != expected:
+        problem = "truncated" if length < expected else "trailing bytes"
+        raise UserError(f"{name}: {problem}, {length} bytes; expected {expected} for shape {list(shape)}")
     # torch wants memory that can be written to; numpy, unlike torch, also accepts an empty buffer.
     writable = content if isinstance(content, bytearray) else bytearray(content)
-    return torch.from_numpy(np.frombuffer(writable, np.uint8, found - header, header).reshape(shape))
+    return torch.from_numpy(np.frombuffer(writable, np.uint8, length - header, header).reshape(shape))
 
 
 def _claim(content: bytes | bytearray, ndim: int, name: str) -> tuple[int, int, tuple[int, ...]]:

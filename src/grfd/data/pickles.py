@@ -36,10 +36,10 @@ class _DType(_Part):
     """numpy.dtype of a number, as a copy, because BUILD sets its byte order."""
 
     def __call__(self, code: str | bytes, *_: object) -> np.dtype:
-        found = np.dtype(code.decode() if isinstance(code, bytes) else code, copy=True)
-        if found.kind not in _NUMBER_KINDS:
-            raise pickle.UnpicklingError(f"it holds an array of {found}, which are no numbers")
-        return found
+        dtype = np.dtype(code.decode() if isinstance(code, bytes) else code, copy=True)
+        if dtype.kind not in _NUMBER_KINDS:
+            raise pickle.UnpicklingError(f"it holds an array of {dtype}, which are no numbers")
+        return dtype
 
 
 _PARTS: dict[tuple[str, str], _Part] = {

@@ -108,14 +108,14 @@ class Game(nn.Module):
         assert self.recipe.eps is not None
         with in_eval_mode(self.victim):
             adversarial = fgsm(self.victim, images, labels, eps=self.recipe.eps, active_set=False)
-        mended = self.generator(adversarial)
-        real, made = self.judge(images), self.judge(mended.detach())
-        told_apart = _from_one(real) + _from_zero(made)
-        still = {name: weight.detach() for name, weight in self.judge.named_parameters()}
-        deceived = _from_one(functional_call(self.judge, still, mended))
-        likeness = (mended - images).square().flatten(1).mean(1)
-        loss = self.recipe.likeness * likeness + self.recipe.deceit * deceived + told_apart
-        return {"loss": loss, "likeness": likeness, "deceived": deceived, "told apart": told_apart}
+        restored = self.generator(adversarial)
+        real, generated = self.judge(images), self.judge(restored.detach())
+        discrimination = _from_one(real) + _from_zero(generated)
+        fixed = {name: weight.detach() for name, weight in self.judge.named_parameters()}
+        deceived = _from_one(functional_call(self.judge, fixed, restored))
+        likeness = (restored - images).square().flatten(1).mean(1)
+        loss = self.recipe.likeness * likeness + self.recipe.deceit * deceived + discrimination
+        return {"loss": loss, "likeness": likeness, "deceived": deceived, "told apart": discrimination}
 
 
 def _from_one(logits: Tensor) -> Tensor:

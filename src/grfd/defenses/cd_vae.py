@@ -138,12 +138,12 @@ class Disentangling(nn.Module):
         self.recipe = recipe
 
     def forward(self, images: Images, labels: Labels, progress: float) -> Terms:
-        made, divergence = _made(self.vae, images)
-        likeness = reconstruction_loss(made, images)
-        told = F.cross_entropy(self.residual(images - made), labels, reduction="none")
+        reconstructed, divergence = _reconstructed(self.vae, images)
+        likeness = reconstruction_loss(reconstructed, images)
+        classification = F.cross_entropy(self.residual(images - reconstructed), labels, reduction="none")
         weight = self.recipe.reconstruction[min(int(3 * progress), 2)]
-        loss = weight * likeness + self.recipe.classification * told + self.recipe.kl * divergence
-        return {"loss": loss, "rc": likeness, "cl": told, "kl": divergence}
+        loss = weight * likeness + self.recipe.classification * classification + self.recipe.kl * divergence
+        return {"loss": loss, "rc": likeness, "cl": classification, "kl": divergence}
 
 
 class Defending(nn.Module):
@@ -163,10 +163,10 @@ class Defending(nn.Module):
             adversarial = pgd(pipeline.eval(), images, labels, **budget, loss="margin", keep="last", active_set=False)
             with torch.no_grad():
                 attacked = pipeline(adversarial)
-        made, divergence = _made(self.vae, adversarial)
-        likeness = reconstruction_loss(made, images)
-        residual = F.cross_entropy(self.residual(adversarial - made), attacked.argmax(1), reduction="none")
-        defended = F.cross_entropy(self.classifier(made), labels, reduction="none") * within(
+        reconstructed, divergence = _reconstructed(self.vae, adversarial)
+        likeness = reconstruction_loss(reconstructed, images)
+        residual = F.cross_entropy(self.residual(adversarial - reconstructed), attacked.argmax(1), reduction="none")
+        defended = F.cross_entropy(self.classifier(reconstructed), labels, reduction="none") * within(
             attacked, labels, recipe.margin
         )
         loss = likeness + recipe.residual * residual + recipe.defended * defended
@@ -179,7 +179,7 @@ def within(logits: Logits, labels: Labels, least: float) -> Tensor:
     return (-margin(logits, labels) < least).to(logits.dtype)
 
 
-def _made(vae: nn.Module, images: Images) -> tuple[Features, PerExample]:
+def _reconstructed(vae: nn.Module, images: Images) -> tuple[Features, PerExample]:
     """G(x) with z drawn, and the divergence per channel and latent dimension."""
     mean, log_variance = vae.encode(images)  # type: ignore[operator]
     divergence = kl_divergence(mean, log_variance) / (images.shape[1] * mean.shape[1])

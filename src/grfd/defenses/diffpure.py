@@ -176,7 +176,7 @@ def fit(job: Job, recipe: Recipe) -> None:
         return
     assert recipe.widths is not None
     split = training_split(job)
-    shown, held_out = _parted(split)
+    training, held_out = _parted(split)
     channels = job.data.train.images.shape[1]
     with seeded(job.run.config.seed, NAME, "weights"):
         network = denoiser(channels, recipe.widths)
@@ -184,7 +184,7 @@ def fit(job: Job, recipe: Recipe) -> None:
     averaged.load_state_dict(network.state_dict())
     objective = Denoising(network, averaged, min(round(_BEYOND * max(recipe.levels)), DIFFUSION_STEPS), recipe.average)
     optimisation = recipes.optimisation_of(recipe)
-    fit_objective(job.run, NAME, objective, lambda epoch: (shown.images, shown.labels), optimisation)
+    fit_objective(job.run, NAME, objective, lambda epoch: (training.images, training.labels), optimisation)
     classifier = load_classifier(job, "standard")
     start = _chosen(job.run, objective.averaged.eval(), classifier, held_out, recipe)
     weights = {f"network.{name}": value for name, value in objective.averaged.state_dict().items()}

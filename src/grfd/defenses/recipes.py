@@ -58,8 +58,8 @@ def require_multiples(defense: str, data: Data, factor: int, least: int = 1) -> 
     height, width = data.train.images.shape[2:]
     if height % factor or width % factor or min(height, width) < max(least, factor):
         multiples = f"multiples of {factor} and " if factor > 1 else ""
-        wanted = f"{multiples}at least {max(least, factor)}"
-        raise UserError(f"{defense} takes images whose sides are {wanted} pixels, got {height}×{width}")
+        expected = f"{multiples}at least {max(least, factor)}"
+        raise UserError(f"{defense} takes images whose sides are {expected} pixels, got {height}×{width}")
 
 
 def remember(run: Run, defense: str, recipe: Record) -> None:

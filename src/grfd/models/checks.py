@@ -64,10 +64,10 @@ def answer_of(model: nn.Module, images: Images, who: str, classes: int, hint: st
     with torch.no_grad():
         logits = _told(lambda: model(images.clone()), f"{who} cannot take {_sizes(images)}")
     if not isinstance(logits, Tensor) or tuple(logits.shape) != (len(images), classes):
-        found = tuple(logits.shape) if isinstance(logits, Tensor) else _kind(logits)
+        answer = tuple(logits.shape) if isinstance(logits, Tensor) else _kind(logits)
         one = " (one logit for two classes? give two: 0 and that logit)" if _is_one_column(logits) else ""
-        wanted = f"expected one logit for each of the {classes} classes, a tensor of {(len(images), classes)}"
-        raise UserError(f"{who} answers with {found} for {count}: {wanted}{one}{hint}")
+        expected = f"expected one logit for each of the {classes} classes, a tensor of {(len(images), classes)}"
+        raise UserError(f"{who} answers with {answer} for {count}: {expected}{one}{hint}")
     if not logits.is_floating_point():
         raise UserError(f"{who} answers with {logits.dtype} numbers: expected floating-point logits{hint}")
     return logits
@@ -132,23 +132,23 @@ def _call(model: nn.Module, name: str, who: str, *arguments: Tensor) -> Any:
         return _told(lambda: method(*arguments), f"{who}'s {name}()")
 
 
-def _check_stand_ins(found: object, images: Images, who: str, classes: int) -> None:
-    if not isinstance(found, dict) or not all(isinstance(name, str) for name in found):
-        raise UserError(f"{who} gives {_kind(found)}: expected a dict of torch.nn.Module by name")
-    for name, other in found.items():
+def _check_stand_ins(answer: object, images: Images, who: str, classes: int) -> None:
+    if not isinstance(answer, dict) or not all(isinstance(name, str) for name in answer):
+        raise UserError(f"{who} gives {_kind(answer)}: expected a dict of torch.nn.Module by name")
+    for name, other in answer.items():
         answer_of(_module(other, f"{who}[{name!r}]"), images, f"{who}[{name!r}]", classes)
 
 
-def _check_shown(found: object, images: Images, who: str) -> None:
-    if not isinstance(found, Tensor) or not found.is_floating_point() or found.shape != images.shape:
-        kind = f"{found.dtype} {tuple(found.shape)}" if isinstance(found, Tensor) else _kind(found)
+def _check_shown(answer: object, images: Images, who: str) -> None:
+    if not isinstance(answer, Tensor) or not answer.is_floating_point() or answer.shape != images.shape:
+        kind = f"{answer.dtype} {tuple(answer.shape)}" if isinstance(answer, Tensor) else _kind(answer)
         raise UserError(f"{who} gives {kind}: expected a floating-point tensor of {tuple(images.shape)}")
 
 
-def _module(found: object, who: str) -> nn.Module:
-    if not isinstance(found, nn.Module):
-        raise UserError(f"{who} gives {_kind(found)}: expected a torch.nn.Module")
-    return found
+def _module(answer: object, who: str) -> nn.Module:
+    if not isinstance(answer, nn.Module):
+        raise UserError(f"{who} gives {_kind(answer)}: expected a torch.nn.Module")
+    return answer
 
 
 def _told(ask: Callable[[], Any], who: str) -> Any:
@@ -174,18 +174,18 @@ def _cause(message: str) -> str:
     return " (batch norm in training mode? eval() must reach it)" if _UNDER_TRAINING in message else ""
 
 
-def _kind(found: object) -> str:
+def _kind(answer: object) -> str:
     """The type of an answer; of a tuple, list or dictionary also what it holds."""
-    if isinstance(found, type):
-        return f"the class {found.__name__}"
-    if isinstance(found, tuple | list | dict):
-        parts = [type(part).__name__ for part in (found.values() if isinstance(found, dict) else found)]
-        return f"{type(found).__name__} ({', '.join(parts[:4])}{', …' if len(parts) > 4 else ''})"
-    return type(found).__name__
+    if isinstance(answer, type):
+        return f"the class {answer.__name__}"
+    if isinstance(answer, tuple | list | dict):
+        parts = [type(part).__name__ for part in (answer.values() if isinstance(answer, dict) else answer)]
+        return f"{type(answer).__name__} ({', '.join(parts[:4])}{', …' if len(parts) > 4 else ''})"
+    return type(answer).__name__
 
 
-def _is_one_column(found: object) -> bool:
-    return isinstance(found, Tensor) and (found.ndim == 1 or (found.ndim == 2 and found.shape[1] == 1))
+def _is_one_column(answer: object) -> bool:
+    return isinstance(answer, Tensor) and (answer.ndim == 1 or (answer.ndim == 2 and answer.shape[1] == 1))
 
 
 def _is_count(value: object) -> bool:

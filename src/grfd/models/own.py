@@ -29,27 +29,27 @@ def imported(name: str) -> Callable[..., Any]:
         raise UserError(f"model {name!r}: expected package.module:factory, names that Python can import")
     module_name, _, attribute = name.partition(":")
     with _current_folder_searched(), own_code_errors_explained(f"model {name!r}: the import of {module_name}"):
-        found: Any = importlib.import_module(module_name)
+        target: Any = importlib.import_module(module_name)
     for part in attribute.split("."):
-        if not hasattr(found, part):
+        if not hasattr(target, part):
             raise UserError(f"model {name!r}: {module_name} has no {attribute}")
-        found = getattr(found, part)
-    if not callable(found):
+        target = getattr(target, part)
+    if not callable(target):
         raise UserError(f"model {name!r}: {attribute} is no function or class that makes a model")
-    return found
+    return target
 
 
 def built_network(name: str, make: Callable[..., Any], *arguments: Any) -> nn.Module:
     """The network that a user's function makes. Raises `UserError` for all that it raises, and for another result."""
     with _current_folder_searched(), own_code_errors_explained(name):
-        found = make(*arguments)
-    if isinstance(found, type):
+        network = make(*arguments)
+    if isinstance(network, type):
         raise UserError(
-            f"{name} makes the class {found.__name__} itself: expected a torch.nn.Module, say {found.__name__}()"
+            f"{name} makes the class {network.__name__} itself: expected a torch.nn.Module, say {network.__name__}()"
         )
-    if not isinstance(found, nn.Module):
-        raise UserError(f"{name} makes a {type(found).__name__}: expected a torch.nn.Module")
-    return found
+    if not isinstance(network, nn.Module):
+        raise UserError(f"{name} makes a {type(network).__name__}: expected a torch.nn.Module")
+    return network
 
 
 def factory(name: str, make: object) -> Callable[[], nn.Module]:

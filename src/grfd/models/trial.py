@@ -80,8 +80,8 @@ def _try_step(model: nn.Module, trial: Trial) -> None:
 
 def _check_logits(logits: object, shape: tuple[int, int], step: str) -> None:
     if not isinstance(logits, Tensor) or tuple(logits.shape) != shape:
-        found = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
-        raise UserError(f"{step} answers with {found}: expected logits of {shape}, as in eval mode")
+        answer = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+        raise UserError(f"{step} answers with {answer}: expected logits of {shape}, as in eval mode")
     if not logits.is_floating_point():
         raise UserError(f"{step} answers with {logits.dtype} numbers: expected floating-point logits")
     if not logits.requires_grad:

@@ -68,12 +68,12 @@ def wide_resnet_named(name: str, *, channels: int, classes: int, height: int, wi
 
     Raises `ValueError` for another depth than 6n + 4, a dropout of 1 or more, and sides that cannot be halved twice.
     """
-    found = WIDE_RESNET.fullmatch(name)
-    if found is None:
+    parts = WIDE_RESNET.fullmatch(name)
+    if parts is None:
         raise ValueError(f"{name} is no WRN: expected wrn-DEPTH-WIDTH or wrn-DEPTH-WIDTH-dropout-RATE")
     if height % 4 or width % 4:
         raise ValueError(f"a WRN takes images whose sides are multiples of 4, got {height}×{width}")
-    dropout = _DROPOUT if found[3] is None else float(found[3])
+    dropout = _DROPOUT if parts[3] is None else float(parts[3])
     if dropout >= 1:
-        raise ValueError(f"a dropout is below 1, got {found[3]}")
-    return WideResNet(int(found[1]), int(found[2]), channels, classes, dropout)
+        raise ValueError(f"a dropout is below 1, got {parts[3]}")
+    return WideResNet(int(parts[1]), int(parts[2]), channels, classes, dropout)

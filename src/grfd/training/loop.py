@@ -114,15 +114,15 @@ def fit_objective(run: Run, name: str, objective: nn.Module, inputs: Inputs, opt
     first = _restore(trainer)
     if first == epochs:
         return objective.eval()
-    given = inputs(first)
-    images, labels = (tensor.to(accelerator.device) for tensor in given)
+    current = inputs(first)
+    images, labels = (tensor.to(accelerator.device) for tensor in current)
     steps = len(batch_sizes(len(labels), run.config.batch))
     with progress(name, epochs * steps, done=first * steps) as advance:
         for epoch in range(first, epochs):
             started = time.perf_counter()
-            if epoch > first and (fresh := inputs(epoch))[0] is not given[0]:
-                given = fresh
-                images, labels = (tensor.to(accelerator.device) for tensor in given)
+            if epoch > first and (fresh := inputs(epoch))[0] is not current[0]:
+                current = fresh
+                images, labels = (tensor.to(accelerator.device) for tensor in current)
             means = _epoch(trainer, epoch, images, labels, advance)
             refuse_unbounded(name, trainer.bare, epoch, run.path)
             row = {"stage": name, "epoch": epoch + 1, **means, "seconds": time.perf_counter() - started}
@@ -191,7 +191,7 @@ def step(
 
     The passes' gradients add up to the whole batch's. Returns the part's terms.
     """
-    accelerator, state, found = trainer.accelerator, stream.get_state(), []
+    accelerator, state, terms_of_passes = trainer.accelerator, stream.get_state(), []
     parts = _parts(trainer, len(batch))
     alone = trainer.run.config.passes == accelerator.num_processes == 1
     trainer.optimizer.zero_grad()
@@ -200,9 +200,9 @@ def step(
         drawing = nullcontext() if alone else sharing(Share(part.start, len(batch), stream))
         waiting = accelerator.no_sync(trainer.objective) if index + 1 < len(parts) else nullcontext()
         with drawing, waiting, pass_errors_explained(trainer.name, part.stop - part.start):
-            found.append(_pass(trainer, images[batch[part]], labels[batch[part]], done, len(batch)))
+            terms_of_passes.append(_pass(trainer, images[batch[part]], labels[batch[part]], done, len(batch)))
     trainer.optimizer.step()
-    return {term: torch.cat([terms[term] for terms in found]) for term in found[0]}
+    return {term: torch.cat([terms[term] for terms in terms_of_passes]) for term in terms_of_passes[0]}
 
 
 def _parts(trainer: Trainer, total: int) -> list[slice]:
@@ -244,8 +244,8 @@ def _text(trainer: Trainer, epoch: int, terms: Terms) -> str:
                 f"{trainer.name}: {term} is {value} in epoch {epoch + 1}; the last whole epoch is kept in "
                 f"{trainer.run.path}. A lower learning rate or sigma, or gradient_of margin, keeps it finite"
             )
-    shown = "  ".join(f"{term} {value:.3f}" for term, value in means.items())
-    return f"epoch {epoch + 1}/{trainer.optimisation.epochs}  {shown}"
+    means_text = "  ".join(f"{term} {value:.3f}" for term, value in means.items())
+    return f"epoch {epoch + 1}/{trainer.optimisation.epochs}  {means_text}"
 
 
 def _restore(trainer: Trainer) -> int:
