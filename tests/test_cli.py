@@ -159,53 +159,70 @@ def test_predict_agrees_with_the_api(trained: Path, tmp_path: Path, mnist: Data)
     assert [float(value) for value in lines[2::3]] == pytest.approx(probabilities.amax(1).tolist(), abs=6e-4)
 
 
-def test_predict_prints_the_same_as_json(trained: Path, tmp_path: Path, mnist: Data) -> None:
+def said_by(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> str:
+    """What a command prints, called in this process: importing grfd takes seconds."""
+    capsys.readouterr()
+    cli._dispatch([*map(str, arguments)])
+    return capsys.readouterr().out
+
+
+def test_predict_prints_the_same_as_json(
+    trained: Path, tmp_path: Path, mnist: Data, capsys: pytest.CaptureFixture[str]
+) -> None:
     Image.fromarray(mnist.test.images[0, 0].numpy()).save(tmp_path / "0.png")
-    _, label, probability = run("predict", trained, tmp_path / "0.png").stdout.split()
-    (predicted,) = json.loads(run("predict", trained, tmp_path / "0.png", "--json").stdout)
+    _, label, probability = said_by(capsys, "predict", trained, tmp_path / "0.png").split()
+    (predicted,) = json.loads(said_by(capsys, "predict", trained, tmp_path / "0.png", "--json"))
     assert predicted.keys() == {"file", "label", "probability"} and predicted["label"] == label
     assert predicted["file"] == str(tmp_path / "0.png") and f"{predicted['probability']:.3f}" == probability
 
 
-def test_data_says_what_is_there() -> None:
-    said = run("data").stdout
+def test_data_says_what_is_there(capsys: pytest.CaptureFixture[str]) -> None:
+    said = said_by(capsys, "data")
     assert "mnist" in said and "60,000" in said and "right" in said
-    rows = {row["name"]: row for row in json.loads(run("data", "--json").stdout)}
+    rows = {row["name"]: row for row in json.loads(said_by(capsys, "data", "--json"))}
     assert rows.keys() == {"mnist", "cifar10", "cifar100"}
     assert (rows["mnist"]["train"], rows["mnist"]["shape"], rows["mnist"]["problem"]) == (60_000, [1, 28, 28], "")
 
 
 def test_a_runs_own_configuration_is_used_again(trained: Path, tmp_path: Path) -> None:
-    run("stage-one", "--config", trained / "config.json", "--out", tmp_path / "same")
+    cli._dispatch(["stage-one", "--config", str(trained / "config.json"), "--out", str(tmp_path / "same")])
     assert (tmp_path / "same/lvcvae.safetensors").read_bytes() == (trained / "lvcvae.safetensors").read_bytes()
-    (tmp_path / "run.toml").write_text("seed = 3\nlatent = 8\nalpha = [1.0, 2.0, 3.0]\ndata_dir = 'nowhere'")
-    for command, more in (("train", []), ("fit", ["bit-depth"])):
-        arguments = [command, *more, "quick", "--config", tmp_path / "run.toml", "--out", tmp_path / "new"]
-        assert "nowhere" in refused(*arguments)
-    default = cli.config_with(PRESETS["quick"], cli.read_settings_file(tmp_path / "run.toml"), tmp_path / "run.toml")
-    assert (default.seed, default.latent, default.alpha, default.epochs) == (3, 8, (1.0, 2.0, 3.0), 3)
-    assert "latent must be at least 1, got 0" in refused(*arguments, "--latent", "0")
+
+
+def test_a_file_changes_a_preset_and_what_is_typed_changes_the_file(tmp_path: Path) -> None:
+    file = tmp_path / "run.toml"
+    file.write_text("seed = 3\nlatent = 8\nalpha = [1.0, 2.0, 3.0]\ndata_dir = 'nowhere'")
+    settings = cli.config_with(PRESETS["quick"], cli.read_settings_file(file), file)
+    assert (settings.seed, settings.latent, settings.alpha, settings.epochs) == (3, 8, (1.0, 2.0, 3.0), 3)
+    for command in (["train"], ["fit", "bit-depth"]):
+        asked = [*command, "quick", "--config", str(file), "--out", str(tmp_path / "new")]
+        with pytest.raises(grfd.UserError, match="nowhere"):
+            cli._dispatch(asked)
+        with pytest.raises(grfd.UserError, match="latent must be at least 1, got 0"):
+            cli._dispatch([*asked, "--latent", "0"])
 
 
 def test_a_defenses_recipe_may_stand_in_the_file(trained: Path, tmp_path: Path) -> None:
     shutil.copytree(trained, tmp_path / "run")
     (tmp_path / "fit.toml").write_text("[recipe]\nbits = 2")
-    run("fit", "bit-depth", "--config", tmp_path / "fit.toml", "--out", tmp_path / "run")
+    cli._dispatch(["fit", "bit-depth", "--config", str(tmp_path / "fit.toml"), "--out", str(tmp_path / "run")])
     assert json.loads((tmp_path / "run/recipes/bit-depth.json").read_text())["bits"] == 2
 
 
-def test_options_of_evaluate_come_from_a_file_unless_they_are_typed(trained: Path, tmp_path: Path) -> None:
-    shutil.copytree(trained, tmp_path / "run")
+def test_options_of_evaluate_come_from_a_file_unless_they_are_typed(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("run", "again"):
+        shutil.copytree(trained, tmp_path / name, ignore=shutil.ignore_patterns("records", "results.json", "eval*"))
     (tmp_path / "judge.toml").write_text('attacks = ["fgsm"]\nprotocols = ["whitebox"]\nexamples = 9\njson = true')
-    found = json.loads(run("evaluate", tmp_path / "run", "--config", tmp_path / "judge.toml", "--examples", "7").stdout)
+    asked = ["--config", tmp_path / "judge.toml", "--examples", "7"]
+    found = json.loads(said_by(capsys, "evaluate", tmp_path / "run", *asked))
     assert {(row["protocol"], row["attack"], row["examples"]) for row in found["rows"]} == {
         ("whitebox", name, 7) for name in ("none", "fgsm", "worst")
     }
-    evaluation = tmp_path / "run/evaluation.json"
-    shutil.copytree(trained, tmp_path / "again", ignore=shutil.ignore_patterns("records", "*.json.*"))
-    run("evaluate", tmp_path / "again", "--config", evaluation)
-    again = json.loads((tmp_path / "again/evaluation.json").read_text())
-    assert again == json.loads(evaluation.read_text())
+    cli._dispatch(["evaluate", str(tmp_path / "again"), "--config", str(tmp_path / "run/evaluation.json")])
+    first, second = (json.loads((tmp_path / name / "evaluation.json").read_text()) for name in ("run", "again"))
+    assert first == second and first["attacks"] == ["fgsm"] and first["examples"] == 7
 
 
 WORDS = """
@@ -218,12 +235,14 @@ words() {
     echo "${COMPREPLY[@]}"
 }
 words grfd eval; words grfd train qu
-words grfd train quick --gam; words grfd fit pgd-at --recipe.ep; words grfd bench tr
+words grfd train quick --gamm; words grfd fit pgd-at --recipe.ep; words grfd bench tr
 """
 
 
-def test_bash_completes_commands_presets_defenses_and_options(tmp_path: Path) -> None:
-    (tmp_path / "grfd.bash").write_text(run("completion", "bash").stdout)
+def test_bash_completes_commands_presets_defenses_and_options(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "grfd.bash").write_text(said_by(capsys, "completion", "bash"))
     done = subprocess.run(["bash", "-c", WORDS, "bash", str(tmp_path / "grfd.bash")], capture_output=True, text=True,
                           check=True)  # fmt: skip
     assert done.stdout.splitlines() == [
@@ -234,7 +253,7 @@ def test_bash_completes_commands_presets_defenses_and_options(tmp_path: Path) ->
         "train transfer",
     ]
     for shell in ("zsh", "fish"):
-        assert "grfd" in run("completion", shell).stdout
+        assert "grfd" in said_by(capsys, "completion", shell)
 
 
 def test_help_explains_every_command() -> None:
