@@ -268,6 +268,22 @@ ROWS: dict[str, dict[str, list[tuple[str, str]]]] = {
         ],
         "dry_run": [("--dry-run --no-dry-run", "--dry-run is given twice")],
     },
+    "keep": {
+        "run": [
+            ("", "PATH"),
+            ("nowhere", "nowhere holds no run"),
+            ("file", "file"),
+            ("run", "run lies below no folder named runs"),
+            ("broken", "broken/config.json"),
+        ],
+        "results": [
+            ("runs/kept --results file", "file"),
+            ("runs/kept --results ''", "--results is empty"),
+            (f"runs/kept --results {LONG}", "File name too long"),
+        ],
+        "replace": [("runs/kept --replace=yes", "--replace takes no value")],
+        "json": [("nowhere --json", "nowhere holds no run")],
+    },
     "completion": {"shell": [("", "bash,zsh,fish"), ("tcsh", "invalid choice 'tcsh'"), ("bash zsh", "zsh")]},
     "page": {
         "results": [("--results nowhere --out new", "nowhere holds no"), ("--results ''", "--results is empty")],
@@ -335,6 +351,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     earlier = Path.cwd()
     os.chdir(folder)
     runs.create(folder / "run", Config(device="cpu"))
+    runs.create(folder / "runs" / "kept", Config(device="cpu"))
     (folder / "broken").mkdir()
     (folder / "broken" / "config.json").write_text("{")
     (folder / "foreign" / "sub").mkdir(parents=True)

@@ -7,6 +7,7 @@ from grfd.commands.arguments import Mode
 from grfd.commands.completion import completion_command
 from grfd.commands.data import data_command
 from grfd.commands.demo import demo_command
+from grfd.commands.keep import keep_command
 from grfd.commands.use import disentangle_command, predict_command
 
 COMMANDS: dict[str, Callable[..., None]] = {
@@ -21,6 +22,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "reproduce": reproduce.reproduce_command,
     "sweep": sweep.sweep_command,
     "page": reproduce.page_command,
+    "keep": keep_command,
     "completion": completion_command,
 }
 
