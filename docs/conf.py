@@ -38,6 +38,7 @@ autodoc_default_options = {"members": True}
 autodoc_inherit_docstrings = False
 autodoc_member_order = "bysource"
 autodoc_typehints = "none"  # by sphinx-autodoc-typehints; fields of settings have their types on pages of their own
+always_document_param_types = True
 always_use_bars_union = True
 typehints_defaults = "comma"
 

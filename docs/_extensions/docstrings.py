@@ -6,7 +6,8 @@ from typing import Annotated, Any, get_args, get_origin
 
 from sphinx.application import Sphinx
 
-CODE = re.compile(r"(`[^`]*`)")
+MARKED = re.compile(r"(`[^`]*`|(?<![\w*])\*\w[^*]*\w\*(?![\w*]))")
+"""Code and emphasis, which stay."""
 
 
 def escaped(app: Sphinx, what: str, name: str, value: Any, options: Any, lines: list[str]) -> None:
@@ -15,8 +16,8 @@ def escaped(app: Sphinx, what: str, name: str, value: Any, options: Any, lines: 
         lines.clear()  # another project's, which is imported here and has no place on the page
     for index, line in enumerate(lines):
         if not line.lstrip().startswith(":"):  # what another extension has added
-            pieces = CODE.split(line)
-            lines[index] = "".join(part if part.startswith("`") else _plain(part) for part in pieces)
+            pieces = MARKED.split(line)
+            lines[index] = "".join(part if MARKED.fullmatch(part) else _plain(part) for part in pieces)
 
 
 def _plain(text: str) -> str:
