@@ -1,9 +1,10 @@
 """Figure 2: the latent variables with and without the rectification head.
 
-Claim: the head separates the classes in the latent space. Seen here as scatter plots (PCA and t-SNE) and as numbers:
-silhouette of the classes, accuracy of a linear probe and of 10 nearest neighbours (trained on μ of 5,000 training
-images, tested on 2,000 test images).
-Cost: `grfd reproduce fig2 --scale short --dry-run` says it, cell by cell.
+Claim: the head separates the classes in the latent space. Here this is measured by the silhouette of the classes and
+the accuracies of a linear probe and of the 10 nearest neighbours (trained on μ of 5,000 training images, tested on
+2,000 test images), and drawn as scatter plots (PCA, principal component analysis, and t-SNE, t-distributed stochastic
+neighbour embedding).
+Cost: `grfd reproduce fig2 --scale short --dry-run` prints the cost of each cell.
 Command: `grfd reproduce fig2 --scale short --seeds 3`.
 """
 
@@ -32,7 +33,7 @@ from grfd.report.style import PAGE, saved, styled
 __all__ = ["FOLDER", "SCALES", "cells", "draw", "section", "show"]
 
 _LATENTS = "latents.npz"
-"""In the folder of a seed: what `_measure` writes."""
+"""What `_measure` writes into the folder of a seed."""
 _COMPARED = {"with": Variant(), "without": Variant({"epsilon": 0.0})}
 _LABELS = {"with": "with the head (ε = 0.6)", "without": "without it (ε = 0)"}
 _PLANES = {"pca": "PCA", "tsne": "t-SNE"}
@@ -40,7 +41,7 @@ _PROBED, _PLOTTED, _NEIGHBOURS = 5000, 2000, 10
 
 
 def cells(out: Path, scale: str, seeds: int, data_dir: Path | None = None) -> list[Cell]:
-    """Training with and without the head, and what is measured of the latent variables, seed by seed."""
+    """The training with and without the head, and the measurement of the latent variables, for each seed."""
     schedule, todo = schedule_of(scale, data_dir), []
     for seed in range(seeds):
         folder = seed_folder(out, scale, seed)
@@ -57,13 +58,13 @@ def cells(out: Path, scale: str, seeds: int, data_dir: Path | None = None) -> li
 
 
 def _is_done_with(path: Path, measured: Path) -> bool:
-    """Whether a training is there, or what is measured of it is."""
+    """Whether the network is trained, or everything that is measured of it is there."""
     return variants.is_trained(path) or measured.exists()
 
 
 def _measure(folder: Path, names: dict[str, str], seed: int) -> None:
-    """latents.npz: labels, and for each kind its PCA and t-SNE plane [images, 2] and its three numbers."""
-    from sklearn.decomposition import PCA  # a second to import: not for every command
+    """Writes latents.npz: labels, and for each kind its PCA and t-SNE plane [images, 2] and its three numbers."""
+    from sklearn.decomposition import PCA  # takes a second to import, which not every command should
     from sklearn.manifold import TSNE
 
     arrays: dict[str, np.ndarray] = {}
@@ -89,7 +90,7 @@ def _means(generator: torch.nn.Module, split: Split) -> np.ndarray:
 
 
 def _numbers(latents: np.ndarray, plotted: Split, known: np.ndarray, probed: Split) -> dict[str, float]:
-    """Silhouette in [−1, 1], accuracies as shares."""
+    """The silhouette in [−1, 1], and the two accuracies as shares."""
     from sklearn.linear_model import LogisticRegression
     from sklearn.metrics import silhouette_score
     from sklearn.neighbors import KNeighborsClassifier
@@ -107,7 +108,7 @@ def _numbers(latents: np.ndarray, plotted: Split, known: np.ndarray, probed: Spl
 
 
 def show(out: Path, scale: str, seeds: int) -> list[Table | str]:
-    """The numbers over seeds, and fig2.png and .pdf of the first."""
+    """The numbers over seeds, and fig2.png and .pdf of the first seed."""
     folders = [seed_folder(out, scale, seed) for seed in range(seeds)]
     sheet = _sheet(folders)
     write(sheet, out / "fig2")
@@ -115,22 +116,24 @@ def show(out: Path, scale: str, seeds: int) -> list[Table | str]:
 
 
 def section(results: Path) -> list[str]:
-    """The numbers over seeds and the figure of the first, if anything is measured."""
+    """The numbers over seeds and the figure of the first seed."""
     folders, records = _committed(results), committed_variants(results)
     if not folders or records is None:
         return []
     return [
         opening(records),
         "### Figure 2: the latent variables with and without the rectification head",
-        "`grfd reproduce fig2`. Of μ of 2,000 test images: silhouette of the classes, and the accuracy of a linear "
-        "probe and of 10 nearest neighbours, both trained on μ of 5,000 training images.",
+        "`grfd reproduce fig2`. On the means μ of the latent variables of 2,000 test images: the silhouette of the "
+        "classes, and the accuracies of a linear probe and of the 10 nearest neighbours, both trained on μ of 5,000 "
+        "training images. The figure shows the planes of a principal component analysis (PCA) and of t-SNE "
+        "(t-distributed stochastic neighbour embedding).",
         markdown(_sheet(folders)),
         "![Latent variables, PCA and t-SNE](fig2.png)",
     ]
 
 
 def draw(results: Path, docs: Path) -> list[Path]:
-    """fig2.png and .pdf of the first seed, if anything is measured."""
+    """fig2.png and .pdf of the first seed."""
     folders = _committed(results)
     return _draw(folders[0], docs / "fig2") if folders else []
 
@@ -140,7 +143,7 @@ def _committed(results: Path) -> list[Path]:
 
 
 def _sheet(folders: Sequence[Path]) -> Sheet:
-    """Silhouette, linear probe and nearest neighbours, with and without the head, over seeds."""
+    """The silhouette, the linear probe and the nearest neighbours, with and without the head, over seeds."""
     lines = []
     for kind, label in _LABELS.items():
         arrays = [_stored(folder) for folder in folders]
@@ -152,7 +155,7 @@ def _sheet(folders: Sequence[Path]) -> Sheet:
 
 
 def _draw(folder: Path, path: Path) -> list[Path]:
-    """Four scatter plots, a colour a class, whose name stands at its middle. Writes `path` as .png and .pdf."""
+    """Four scatter plots with one colour for each class and its name in the middle. Writes `path` as .png and .pdf."""
     arrays = _stored(folder)
     labels, colours = arrays["labels"], colormaps["tab10"].colors  # type: ignore[attr-defined]
     with styled():

@@ -1,8 +1,8 @@
-"""Figure 3: x, its redundant part x_u and its robust part x_r, with adversarial examples beneath.
+"""Figure 3: images x, their redundant parts x_u and their robust parts x_r, and adversarial examples below them.
 
 Claim: x_u looks like the image and x_r keeps the robust features of a class. Grey scales are fixed: x_r is drawn from
-−1 (black) to 1 (white), everything else from 0 to 1. `grfd evaluate RUN` draws the same of any run on any data set.
-Cost: `grfd reproduce fig3 --scale short --dry-run` says it, cell by cell.
+−1 (black) to 1 (white), everything else from 0 to 1. `grfd evaluate RUN` draws the same figure of any run.
+Cost: `grfd reproduce fig3 --scale short --dry-run` prints the cost of each cell.
 Command: `grfd reproduce fig3 --scale short`.
 """
 
@@ -34,7 +34,7 @@ __all__ = ["FOLDER", "SCALES", "cells", "section", "show"]
 
 
 def cells(out: Path, scale: str, seeds: int, data_dir: Path | None = None) -> list[Cell]:
-    """Training of GRFD and of the standard model, and the examples, seed by seed."""
+    """The training of GRFD and of the standard models, and the examples, for each seed."""
     schedule, todo = schedule_of(scale, data_dir), []
     for seed in range(seeds):
         folder, config = seed_folder(out, scale, seed), variant_config(schedule, seed, Variant())
@@ -49,7 +49,7 @@ def cells(out: Path, scale: str, seeds: int, data_dir: Path | None = None) -> li
 
 
 def _examples(folder: Path, path: Path) -> None:
-    """examples.npz in the run folder."""
+    """Writes examples.npz into the run folder."""
     run = runs.load(path)
     data = load_data(run)
     models = variants.load_standard_models(folder / "standard") | {"grfd": variants.load_deployed(path)}
@@ -64,5 +64,5 @@ def show(out: Path, scale: str, seeds: int) -> list[Table | str]:
 
 
 def section(results: Path) -> list[str]:
-    """None: `grfd evaluate` draws the figure of any run, and README.md shows the one of 150 epochs."""
+    """Empty: the page has no section on this figure. README.md shows it, drawn from the run of 150 epochs."""
     return []

@@ -1,8 +1,8 @@
 """Figure 4a: the ablation of GRFD's parts, four cases.
 
-Claim: without the RSM (case 2) or without the rectification head (case 3) little is left of the robustness of the whole
-(case 4); a single part may be worse than no defense (case 1).
-Cost: `grfd reproduce fig4a --scale short --dry-run` says it, cell by cell.
+Claim: without the RSM (robust supervisory model, case 2) or without the rectification head (case 3), little of the
+robustness of the whole (case 4) is left; a single part can be worse than no defense (case 1).
+Cost: `grfd reproduce fig4a --scale short --dry-run` prints the cost of each cell.
 Command: `grfd reproduce fig4a --scale short --seeds 3`.
 """
 
@@ -43,13 +43,13 @@ _CASES: dict[str, dict[str, Any] | None] = {
     "3: no rectification": {"epsilon": 0.0},
     "4: GRFD": {},
 }
-"""As section 4.3 of the paper defines them: what differs from ε 0.6, γ 0.4, δ 0.2. None: the standard model."""
+"""Case of section 4.3 of the paper → what differs from ε = 0.6, γ = 0.4, δ = 0.2. None is the standard model."""
 _HATCHES = ("", "////", "....", "")
-"""Told apart in grey print too."""
+"""They distinguish the cases in grey print too."""
 
 
 def cells(out: Path, scale: str, seeds: int, data_dir: Path | None = None) -> list[Cell]:
-    """Training of cases 2 to 4, and their judgement beside case 1, seed by seed."""
+    """The training of cases 2 to 4, and the evaluation of all four, for each seed."""
     parts = [Variant(changes) for changes in _CASES.values() if changes is not None]
     return variants.cells(out, scale, seeds, parts, data_dir)
 
@@ -70,7 +70,8 @@ def section(results: Path) -> list[str]:
     return [
         opening(records),
         "### Figure 4a: the parts of GRFD",
-        "`grfd reproduce fig4a`. Under `transfer`, case 1 is the second standard model.",
+        "`grfd reproduce fig4a`. Under `transfer`, case 1 is the second standard model, because the examples are made "
+        "on the first.",
         markdown(_sheet(records)),
         "![Accuracy by case, attack and protocol](fig4a.png)",
     ]
@@ -99,7 +100,7 @@ def _cases(records: VariantRecords) -> dict[Protocol, dict[str, list[list[float]
 
 
 def _judged(name: str, protocol: Protocol) -> str:
-    """The model of a case: under transfer, which starts from the standard model, case 1 is the second one."""
+    """The model of a case: under transfer, whose examples are made on the standard model, case 1 is the second one."""
     return CONTROL if name == "standard" and protocol == "transfer" else name
 
 
@@ -114,7 +115,7 @@ def _sheet(records: VariantRecords) -> Sheet:
 
 
 def _draw(records: VariantRecords, path: Path) -> list[Path]:
-    """Bars, a group an attack, a panel a protocol. Writes `path` as .png and .pdf."""
+    """One panel for each protocol, one group of bars for each attack. Writes `path` as .png and .pdf."""
     panels = {protocol: numbers for protocol, numbers in _cases(records).items() if numbers}
     names = ["clean", *(column_titles()[name] for name in attacks_of(records)), "worst\ncase"]
     with styled():
@@ -132,7 +133,7 @@ def _draw(records: VariantRecords, path: Path) -> list[Path]:
 
 
 def _bars(axis: Axes, numbers: dict[str, list[list[float]]]) -> None:
-    """A bar a case in each group, in the order and colours of all cases: mean and standard deviation over seeds."""
+    """One bar for each case in each group: the mean over seeds, with the standard deviation as error bar."""
     width = 0.8 / len(_CASES)
     for index, case in enumerate(_CASES):
         if case not in numbers:

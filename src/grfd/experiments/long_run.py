@@ -1,4 +1,4 @@
-"""The first part of the page: GRFD and no defense by themselves, at the paper's schedule and at a shorter one."""
+"""The first part of the page: GRFD beside no defense, trained with the paper's schedule and with a shorter one."""
 
 import math
 from pathlib import Path
@@ -13,17 +13,17 @@ from grfd.report.sheets import Sheet, markdown
 from grfd.report.table import cell
 
 _LONG = "mnist-lenet5"
-"""Folder in results/ of the run at the paper's 150 epochs."""
+"""The folder in results/ of the run with the paper's 150 epochs of stage I."""
 _SHORT = "mnist-lenet5-short-seed-*"
-"""Folders in results/ of a shorter schedule under several seeds."""
+"""The folders in results/ of the runs with a shorter schedule, one for each seed."""
 _STOPPED = "stopped-150-epochs"
-"""Folder in results/ of a run at the paper's schedule that was not finished: its losses alone."""
+"""The folder in results/ of an unfinished run with the paper's schedule, which has no records but its losses."""
 _RELAPSE = 0.1
-"""L_rb is said to relapse where it ends so much above its best epoch; a cosine lies in [−1, 1]."""
+"""L_rb, a cosine in [−1, 1], has relapsed if it ends this much above its best epoch."""
 
 
 def section(results: Path) -> list[str]:
-    """The run at the paper's schedule, and the shorter runs over seeds; empty if neither is committed."""
+    """The run with the paper's schedule and the shorter runs; empty if neither is committed."""
     long, short = results / _LONG, sorted(results.glob(_SHORT))
     parts = []
     if (long / "config.json").exists():
@@ -37,7 +37,7 @@ def section(results: Path) -> list[str]:
 
 
 def stopped_section(results: Path) -> list[str]:
-    """The losses of the run that was not finished; empty if it is not committed."""
+    """The losses of the unfinished run; empty if it is not committed."""
     folder = results / _STOPPED
     if not (folder / "metrics.jsonl").exists():
         return []
@@ -50,17 +50,16 @@ def _about(folder: Path, count: int = 1) -> str:
     config, machine = about["config"], about["machine"]
     minutes = sum(line["seconds"] for line in metrics_of(folder)) / 60
     seeds = f"{count} seeds" if count > 1 else f"seed {config['seed']}"
-    # records of before the classifiers had a rate of their own
+    threads = f"{machine['threads']} thread{'s' if machine['threads'] > 1 else ''}"
+    # old records are from a time when the classifiers had no learning rate of their own
     rate = config.get("classifier_learning_rate", config["learning_rate"])
     return (
-        f"Stage I {config['epochs']} epochs at a learning rate of {config['learning_rate']:g}, classifiers "
-        f"{config['classifier_epochs']} epochs at {rate:g}, {seeds}; "
-        f"latent {config['latent']}, ε {config['epsilon']}, γ {config['gamma']}, δ {config['delta']}, "
-        f"β {config['beta']}; "
-        f"PyTorch {about['versions']['torch']}, {machine['processors']} processors, {machine['threads']} threads; "
-        f"all training together {minutes:.0f} minutes{' for the first seed' if count > 1 else ''}. "
-        f"{_autoattack(folder)} Records: "
-        f"`results/{folder.name}`."
+        f"Stage I was trained for {config['epochs']} epochs at a learning rate of {config['learning_rate']:g}, the "
+        f"classifiers for {config['classifier_epochs']} epochs at {rate:g} ({seeds}), with {config['latent']} latent "
+        f"variables, ε = {config['epsilon']}, γ = {config['gamma']}, δ = {config['delta']} and β = {config['beta']}. "
+        f"All training{' of the first seed' if count > 1 else ''} took {minutes:.0f} minutes with PyTorch "
+        f"{about['versions']['torch']}, {threads} on {machine['processors']} processors. {_autoattack(folder)} "
+        f"Records: `results/{folder.name}`."
     )
 
 
@@ -75,13 +74,13 @@ def _table(numbers: list[Row]) -> str:
 
 
 def _likeness(numbers: list[Row]) -> str:
-    """Which line of ours the paper's numbers for GRFD are nearest to: what it may have measured."""
+    """Our rows by their distance to the paper's numbers for GRFD, which suggests what the paper measured."""
     paper = TABLE_3["mnist"]["grfd"]
     lines = []
     for (protocol, model), cells in grid(numbers).items():
         differences = {}
         for name in PAPER_ATTACKS:
-            # the standard AutoAttack where TorchAttacks' was not run
+            # the standard AutoAttack if the one of TorchAttacks was not run
             ours = cells.get(name) or cells.get(name.removesuffix("_torchattacks"))
             if ours is not None:
                 differences[ours.attack] = paper[name.removesuffix("_torchattacks")] - 100 * ours.accuracy
@@ -94,11 +93,11 @@ def _likeness(numbers: list[Row]) -> str:
          ", ".join(f"{column_titles()[name]} {value:+.1f}" for name, value in differences.items())]
         for mean, protocol, model, differences in sorted(lines, key=lambda line: line[0])
     ]  # fmt: skip
-    header = ["protocol", "model", "mean difference", "paper's GRFD less ours, in points"]
+    header = ["protocol", "model", "mean distance", "the paper's GRFD minus ours, in points"]
     text = (
-        "**What did the paper measure?** It names no protocol. Here are the lines of the table above, ordered by how "
-        "near they are to the numbers that the paper prints for GRFD (by the mean of the absolute differences). AA is "
-        "what TorchAttacks returns, where that was run, since it is the paper's library.\n\n"
+        "**What did the paper measure?** Here the rows of the table above are ordered by their distance to the "
+        "numbers that the paper prints for GRFD, which is the mean of the absolute differences. For AA, the version of "
+        "TorchAttacks counts where it was run, because the paper used that library.\n\n"
     )
     return text + markdown(Sheet(header, texts, left=2))
 
@@ -111,12 +110,12 @@ def _paper(names: list[str], numbers: list[Row]) -> list[list[str]]:
     lines = []
     for method, accuracies in published_rows(numbers, "mnist").items():
         texts = [f"{accuracies[name]:.2f}" if name in accuracies else "–" for name in names]
-        lines.append(["paper, none named", method, *texts, "10,000"])
+        lines.append(["not named", f"{method} (paper)", *texts, "10,000"])
     return lines
 
 
 def _over_seeds(folders: list[Path]) -> str:
-    """Mean ± standard deviation over seeds."""
+    """The table of several seeds: mean ± standard deviation."""
     grids = [grid(rows(folder)) for folder in folders]
     numbers = [row for folder in folders for row in rows(folder)]
     names = columns(numbers)
@@ -128,20 +127,20 @@ def _over_seeds(folders: list[Path]) -> str:
 
 
 def _course(folder: Path) -> str:
-    """Whether stage I held what it had reached."""
+    """How L_cl and L_rb developed in stage I, and whether L_rb relapsed."""
     stage = stage_one_of(folder)
     best, last = min(stage, key=lambda line: line["rb"]), stage[-1]
     text = (
         f"In stage I, L_cl fell from {stage[0]['cl']:.3f} to {last['cl']:.3f}. L_rb was best in epoch {best['epoch']} "
-        f"({best['rb']:.3f}) and stood at {last['rb']:.3f} in epoch {last['epoch']}"
+        f"({best['rb']:.3f}) and ended at {last['rb']:.3f} in epoch {last['epoch']}."
     )
     if last["rb"] - best["rb"] < _RELAPSE:
-        return text + "."
-    return text + ": it relapses; `docs/decisions.md` says what was seen of the cause."
+        return text
+    return text + " So it relapsed; [what was measured](measured.md) says what is known of the cause."
 
 
 def _curve(folder: Path) -> str:
-    """Stage I's five terms at some epochs."""
+    """The five terms of stage I at up to 17 epochs."""
     stage = stage_one_of(folder)
     if not stage:
         return ""
@@ -150,26 +149,28 @@ def _curve(folder: Path) -> str:
     chosen = [row for index, row in enumerate(stage) if index % step == 0 or index == len(stage) - 1]
     lines = [[str(row["epoch"]), *(f"{row[term]:.3f}" for term in terms)] for row in chosen]
     sheet = Sheet(["epoch", *(f"L_{term}" for term in terms)], lines, left=0)
-    return "Stage I, mean of each term of eq. 6 over an epoch (all epochs: `metrics.jsonl`):\n\n" + markdown(sheet)
+    return "The terms of stage I, each as its mean over the epoch (`metrics.jsonl` has all epochs):\n\n" + markdown(
+        sheet
+    )
 
 
 def _stopped(folder: Path) -> str:
     config, last = config_of(folder), stage_one_of(folder)[-1]
     return (
-        f"Learning rate {config['learning_rate']:g}; stopped after epoch {last['epoch']} of {config['epochs']}, so "
-        f"there is no table. Records: `results/{folder.name}`."
+        f"This run had a learning rate of {config['learning_rate']:g} and was stopped after epoch {last['epoch']} of "
+        f"{config['epochs']}, so it has no table. Its losses are in `results/{folder.name}`."
     )
 
 
 def _autoattack(folder: Path) -> str:
-    """What was run as AA, by the records: early ones have its first two parts alone."""
+    """Which version of AutoAttack the records are of: the oldest have only its first two parts."""
     kinds = {record.settings["attack"].get("version") for key, record in read_records(folder).items() if key[2] == "aa"}
-    names = {"standard": "the standard AutoAttack", None: "APGD-CE and APGD-T, AutoAttack's first two parts"}
+    names = {"standard": "the standard AutoAttack", None: "APGD-CE and APGD-T, the first two parts of AutoAttack"}
     return f"AA is {' or '.join(names.get(kind, str(kind)) for kind in kinds)}." if kinds else ""
 
 
 def _checks(folder: Path) -> str:
     checks = read_checks(folder)
     flagged = [check for check in checks if check.flagged]
-    head = f"Masking checks of `{folder.name}`: {len(checks)} made, {len(flagged)} flagged."
+    head = f"Masking checks of `{folder.name}`: {len(checks)} were run, {len(flagged)} flagged."
     return "\n".join([head, *(f"- {each.model}: {each.name}: {each.detail}" for each in flagged)])

@@ -1,4 +1,4 @@
-"""docs/reproduction.md: the paper's numbers beside ours, derived from the records in results/ and from nothing else."""
+"""docs/reproduction.md: the paper's numbers beside ours, computed from the records in results/ and nothing else."""
 
 from pathlib import Path
 
@@ -12,40 +12,64 @@ from grfd.experiments.robust import section as robust_section
 from grfd.experiments.table3 import section as rivals
 
 _HEAD = (
-    """# Reproduction: GRFD on MNIST, paper and ours side by side
+    """# Reproduction: GRFD on MNIST, the paper's numbers beside ours
 
-*Written by `grfd page` from the records in `results/`; a test derives it again and fails where it differs. Do not
-edit.* Accuracy in per cent on MNIST's first test images, attacks and budgets of the paper's Table 1 (ε in pixels of
-[0, 1]: FGSM 26/255; PGD, EOTPGD, VMIFGSM 18/255, steps of 8/255, 100 of them; AA 20/255, of which each section says
-what it is). The paper names no protocol. "Worst case" is the share of images that are right under *every* attack of the
-line. A number in brackets says on how many images, where that differs from the last column.
+*This page is written by `grfd page` from the records in `results/`. A test fails if the page and the records differ, so
+please do not edit it.*
 
-What the attacker knows:
+GRFD (GAN-based Robust Feature Disentanglement; GAN: generative adversarial network) is the defense of Li et al. 2025.
+It splits an image x into a redundant part x_u = G(x) and a robust part x_r = x − x_u, and classifies x_r.
+
+**Numbers.** All accuracies are in per cent, on the first test images of MNIST unless a section names another data set.
+*Worst case* is the share of images that are classified correctly under *every* attack of the row. A number in brackets
+is the number of images behind a cell, if it differs from the last column.
+
+**Attacks.** They have the budgets of the paper's Table 1. ε is the largest change of a pixel, on a scale of [0, 1]:
+
+- FGSM (fast gradient sign method): ε = 26/255;
+- PGD (projected gradient descent), EOTPGD (PGD with expectation over transformation, EOT, which averages gradients over
+  the randomness of a defense) and VMIFGSM (variance-tuned momentum iterative FGSM): ε = 18/255, 100 steps of 8/255;
+- AA (AutoAttack): ε = 20/255. Each section says which version of AutoAttack was run.
+
+**Protocols.** A protocol is what the attacker knows. The paper names none. Here, adversarial examples are
 
 """
-    + "\n".join(f"- `{name}`: {meaning}" for name, meaning in PROTOCOLS.items())
-    + """
+    + ";\n".join(f"- `{name}`: {meaning}" for name, meaning in PROTOCOLS.items())
+    + """.
 
-"Standard" is the undefended LeNet5 on which transferred examples are made; "2nd standard" is another undefended LeNet5,
-of another seed: what it keeps under `transfer` is no defense at all."""
+BPDA (backward pass differentiable approximation) replaces a part of the defense that has no useful gradient.
+
+**Models.** *Standard* is the undefended LeNet5 on which transferred examples are made. *2nd standard* is another
+undefended LeNet5, trained with another seed: whatever it keeps under `transfer` is not due to a defense. G is the
+LVCVAE (latent variable constrained variational autoencoder). The RSM (robust supervisory model) f_φ is trained together
+with G in stage I. F, the target model, is trained on x_r in stage III and deployed behind G.
+
+**Losses.** The objective of stage I (eq. 6 of the paper) has five terms: L_rc (reconstruction), L_kl (Kullback–Leibler
+divergence, KL), L_rf (rectification), L_cl (classification) and L_rb (robustness). Their weights are α, β, ε, γ and δ;
+this ε is not the budget of an attack. CE is the cross-entropy, MSE the mean squared error.
+
+**Masking checks** look for reasons not to believe a robust accuracy, for example gradients that vanish. A check that
+sees such a reason is *flagged*.
+
+The [glossary](glossary.md) explains all other terms, and [the protocols](protocols.md) has more on each of them."""
 )
 
 
 def write_page(results: Path, out: Path) -> None:
-    """Writes the page, and beside it the figures that it shows. Raises `UserError` where the records are not there."""
+    """Writes the page and, into the same folder, its figures. Raises `UserError` if there are no records."""
     runs.write_bytes(out, page(results).encode())
     for experiment in (fig2, fig4a, fig4b, robust_section):
         experiment.draw(results, out.parent)
 
 
 def page(results: Path) -> str:
-    """The page's text."""
+    """The text of the page. Raises `UserError` if `results` holds no records that the page is made of."""
     parts = long_run.section(results)
     parts += rivals.section(results)
     parts += rivals.small_section(results, "cifar10") + rivals.small_section(results, "cifar100")
     for experiment in (table2, fig2, fig4a, fig4b, readings):
-        first, *others = experiment.section(results) or [""]
-        parts += others if first in parts else [first, *others]
+        section = experiment.section(results)
+        parts += section[1:] if section and section[0] in parts else section  # a shared opening is printed once
     parts += rsm.section(results) + robust_section.section(results)
     parts += long_run.stopped_section(results)
     if not parts:
@@ -56,7 +80,7 @@ def page(results: Path) -> str:
 def _early_exit(results: Path) -> str:
     """A warning that names the folders whose transferred examples left the attack at their first success; "" if none.
 
-    Records say so themselves: those of all steps hold the settings of the transfer.
+    The records show it: those of examples that took all steps contain the settings of the transfer.
     """
     old = sorted({_run_of(results, path) for path in results.rglob("records/*/transfer/*.npz") if _left_early(path)})
     if not old:
@@ -64,10 +88,10 @@ def _early_exit(results: Path) -> str:
     names = ", ".join(f"`{name}`" for name in old)
     return (
         "**Warning: some numbers under `transfer` and `adaptive` on this page are too high.** In the records of the "
-        "folders named here, a transferred example left its attack at its first success, just behind the decision "
-        "boundary of the model that it was made on. Such examples transfer badly (docs/attacks.md has the comparison). "
-        "`adaptive`, which takes over what `transfer` found, is affected too; `whitebox` and `residual` are not. They "
-        f"will be measured again: {names}."
+        "folders below, each transferred example left its attack at its first success, just behind the decision "
+        "boundary of the model on which it was made. Such examples transfer badly ([the comparison]"
+        "(attacks.md#transfer)). `adaptive` includes the results of `transfer` and is therefore affected as well; "
+        f"`whitebox` and `residual` are not. These experiments will be repeated: {names}."
     )
 
 

@@ -1,4 +1,4 @@
-"""What Li et al. 2025 print, for setting beside our own: accuracies in per cent. The paper names no protocol."""
+"""The numbers that Li et al. 2025 print: accuracies in per cent, under a protocol that the paper does not name."""
 
 from collections.abc import Iterable
 
@@ -6,7 +6,7 @@ from grfd.attacks import TABLE_1_ATTACKS
 from grfd.evaluation.numbers import Row, model_titles
 
 PAPER_ATTACKS = tuple("aa_torchattacks" if name == "aa" else name for name in TABLE_1_ATTACKS)
-"""The five as the paper most probably ran them, with TorchAttacks: its AutoAttack takes ten steps."""
+"""The five attacks as the paper most probably ran them: with TorchAttacks, whose AutoAttack takes ten steps."""
 
 _MODELS = ("standard", "bit-depth", "feature-squeezing", "cd-vae", "randomized-smoothing", "gradient-regularisation",
            "ape-gan", "diffpure", "grfd")  # fmt: skip
@@ -36,7 +36,7 @@ _TABLE_3 = {
 
 
 def _read_table_3(text: str) -> dict[str, dict[str, float]]:
-    """A line is clean accuracy, then an attack each; a column is a model."""
+    """The first line is clean accuracy, each other line one attack; a column is one model."""
     lines = [[float(number) for number in line.split()] for line in text.strip().split("\n")]
     columns = zip(*lines, strict=True)
     named = zip(_MODELS, columns, strict=True)
@@ -44,8 +44,8 @@ def _read_table_3(text: str) -> dict[str, dict[str, float]]:
 
 
 TABLE_3 = {dataset: _read_table_3(text) for dataset, text in _TABLE_3.items()}
-"""Dataset → model → attack → accuracy; "none" is clean. For AA and EOTPGD of GRFD on MNIST, Table 2 prints 95.59; its
-average, 93.69, only fits the values of Table 3, which stand here."""
+"""Data set → model → attack → accuracy; "none" is clean accuracy. For GRFD on MNIST under AA and EOTPGD, Table 2 prints
+95.59, but its average, 93.69, only fits the values of Table 3, which are used here."""
 
 _TABLE_2 = """
 0.6 0.4 0.0  98.51 61.22 67.57 77.73 67.80 65.26
@@ -68,13 +68,13 @@ def _read_table_2() -> dict[tuple[float, float, float], dict[str, float]]:
 
 
 TABLE_2 = _read_table_2()
-"""(ε, γ, δ) → attack → accuracy, on MNIST. The best row as in Table 3 (see there)."""
+"""(ε, γ, δ) → attack → accuracy, on MNIST. The best row has the values of Table 3 (see there)."""
 
 FIGURE_4B: dict[int, dict[str, float]] = {10: {"none": 95.20, "average": 87.32}, 100: {"none": 98.82, "average": 93.69}}
-"""Per cent of the training images → clean and average adversarial accuracy, where section 4.4 says it in words."""
+"""Per cent of the training images → clean and average robust accuracy, as the text of section 4.4 gives them."""
 
 _NAMES = {"standard": "None"}
-"""Model → its name in the paper, where it is not our title."""
+"""Model → its name in the paper, if that differs from our title."""
 
 
 def published_rows(numbers: Iterable[Row], dataset: str) -> dict[str, dict[str, float]]:

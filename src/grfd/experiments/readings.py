@@ -1,7 +1,7 @@
-"""Our readings of the paper's gaps on MNIST: each alternative as one change of the default.
+"""How we read what the paper leaves open, on MNIST: each alternative as one change of the default.
 
-Claim: none of the paper's; where it is silent or contradicts itself, this says which gap matters and which does not.
-Cost: `grfd reproduce readings --scale short --dry-run` says it, cell by cell.
+Claim: none of the paper's; it measures which of the gaps and contradictions in the paper matter.
+Cost: `grfd reproduce readings --scale short --dry-run` prints the cost of each cell.
 Command: `grfd reproduce readings --scale short --seeds 3`.
 """
 
@@ -28,21 +28,21 @@ __all__ = ["FOLDER", "SCALES", "cells", "section", "show"]
 
 READINGS: dict[str, dict[str, Any]] = {
     "the default": {},
-    "KL: literal sum over d": {"kl": "sum"},
+    "KL: sum over d, as printed": {"kl": "sum"},
     "MSE: sum over pixels": {"reconstruction": "sum"},
-    "σ of v 0.1": {"sigma": 0.1},
-    "σ of v 0.3": {"sigma": 0.3},
-    "v: CURE's direction, h 1": {"perturbation": "sign_gradient"},
-    "RSM's gradient detached": {"rsm_gradient": "detached"},
+    "σ of v: 0.1": {"sigma": 0.1},
+    "σ of v: 0.3": {"sigma": 0.3},
+    "v: the direction of CURE, h = 1": {"perturbation": "sign_gradient"},
+    "gradient of the RSM detached": {"rsm_gradient": "detached"},
     "z sampled at inference": {"latent_at_inference": "sampled"},
     "R_D drawn anew each epoch": {"robust_dataset": "every_epoch"},
     "sign-flipped training": {"game": "sign_flipped"},
     "F starts from the RSM": {"target_start": "rsm"},
     "RSM deployed in F's place": {"deployed": "rsm"},
-    "cosine over CE gradients": {"gradient_of": "cross_entropy"},
-    "L2 of eq. 4 over CE gradients": {"similarity": "l2", "gradient_of": "cross_entropy"},
+    "cosine of CE gradients": {"gradient_of": "cross_entropy"},
+    "L2 of eq. 4, of CE gradients": {"similarity": "l2", "gradient_of": "cross_entropy"},
 }
-"""Gaps of the paper and their alternatives, each one change of the default; `deployed` is no field of `Config`."""
+"""Alternative → what it changes. All are fields of `Config`, except `deployed`: the network behind the LVCVAE."""
 
 
 def _variant(changes: dict[str, Any]) -> Variant:
@@ -51,12 +51,12 @@ def _variant(changes: dict[str, Any]) -> Variant:
 
 
 def cells(out: Path, scale: str, seeds: int, data_dir: Path | None = None) -> list[Cell]:
-    """Training of each reading, and their judgement, seed by seed."""
+    """The training of each reading and the evaluation of all of them, for each seed."""
     return variants.cells(out, scale, seeds, [_variant(changes) for changes in READINGS.values()], data_dir)
 
 
 def show(out: Path, scale: str, seeds: int) -> list[Table | str]:
-    """The numbers, reading by reading; the same in readings.md, .tex and .csv."""
+    """One row for each reading; also written to readings.md, .tex and .csv."""
     sheet = readings_sheet(read_judged(out, scale, seeds))
     write(sheet, out / "readings")
     return [printed(sheet), f"written {out / 'readings.md'}, .tex and .csv"]
@@ -73,15 +73,16 @@ def section(results: Path) -> list[str]:
     return [
         opening(records),
         "### Which gaps of the paper matter",
-        "`grfd reproduce readings`. The first line is the default; every other changes one reading; p is McNemar's "
-        "exact test of its worst case against the default's, on the same images of all seeds. L_cl and L_rb are those "
-        "of the last epoch of stage I.",
+        "`grfd reproduce readings`. The first row is the default, and each of the others changes one reading "
+        "([how the paper was read](reading.md)). p belongs to McNemar's exact test of the worst case against that of "
+        "the default, on the same images of all seeds. L_cl and L_rb are means over the last epoch of stage I. "
+        "*Diverged* counts the trainings in which a loss was no longer finite.",
         markdown(sheet),
     ]
 
 
 def readings_sheet(records: VariantRecords) -> Sheet:
-    """Of each reading the clean accuracy, the worst case under each protocol, and where stage I ended."""
+    """For each reading the clean accuracy, the worst case under each protocol, and how stage I ended."""
     lines = []
     for label, changes in READINGS.items():
         name = find_variant(records, changes)
@@ -89,11 +90,13 @@ def readings_sheet(records: VariantRecords) -> Sheet:
             last_losses = [spread(_last_losses(records, name, term), 2) for term in ("cl", "rb")]
             lines.append([label, *_compared(records, name), *last_losses, _diverged(records, name)])
     judged = [title for protocol in VARIANT_PROTOCOLS for title in (f"`{protocol}`, worst case", "p")]
-    return Sheet(["reading", "clean", *judged, "L_cl", "L_rb", "diverged"], lines, "Readings of the paper's gaps")
+    return Sheet(
+        ["reading", "clean", *judged, "L_cl", "L_rb", "diverged"], lines, "Readings of what the paper leaves open"
+    )
 
 
 def _compared(records: VariantRecords, name: str) -> list[str]:
-    """Clean accuracy, and the worst case under each protocol with McNemar's p against the default."""
+    """The clean accuracy, and the worst case under each protocol with McNemar's p against the default."""
     default, texts = find_variant(records, {}), [spread(values(records.grids, "adaptive", name, "none"))]
     folders = [
         folder for folder, each in zip(records.folders, records.grids, strict=True) if ("adaptive", name) in each

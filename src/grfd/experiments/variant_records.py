@@ -1,7 +1,7 @@
 """The records of variants of GRFD over seeds, which Table 2, Figures 2, 4a and 4b and the ablation of readings share.
 
-A folder a seed (`judged/` of `grfd reproduce`, or its copy in results/) holds records, and in variants.json what each
-variant's configuration changes: rows are found by what they change, never by name.
+Each seed has one folder of records (`judged/` of `grfd reproduce`, or its copy in results/). Its variants.json says
+what each variant changes in the configuration. A variant is looked up by what it changes, never by its name.
 """
 
 import json
@@ -20,14 +20,14 @@ from grfd.evaluation.stored import read_evaluation
 from grfd.experiments.records import config_of
 
 VARIANTS_FILE = "variants.json"
-"""Variant → changes (fields of the configuration), deployed, the last epoch of stage I, seconds, how it diverged."""
+"""Variant → changed fields of the configuration, deployed model, last epoch of stage I, seconds, how it diverged."""
 VARIANT_PROTOCOLS: tuple[Protocol, ...] = ("transfer", "whitebox", "adaptive")
-"""Those that every variant is judged under."""
+"""The protocols that every variant is judged under."""
 
 
 @dataclass(frozen=True)
 class VariantRecords:
-    """The records of one schedule: of each seed its folder, its numbers and the content of its variants.json."""
+    """The records of one schedule: for each seed its folder, its numbers and the content of its variants.json."""
 
     folders: list[Path]
     grids: list[Grid]
@@ -35,30 +35,30 @@ class VariantRecords:
 
 
 def read_variants(folders: Sequence[Path]) -> VariantRecords:
-    """Of one folder for each seed."""
+    """Reads the records of one folder for each seed."""
     variants = [json.loads((folder / VARIANTS_FILE).read_text()) for folder in folders]
     return VariantRecords(list(folders), [grid(rows(folder)) for folder in folders], variants)
 
 
 def committed_folders(results: Path) -> list[Path]:
-    """Those in results/ that the page is made of, one for each seed."""
+    """The folders in results/ that the page is made of, one for each seed."""
     return [folder for folder in sorted(results.glob("variants-short-seed-*")) if (folder / VARIANTS_FILE).exists()]
 
 
 def committed_variants(results: Path) -> VariantRecords | None:
-    """What is committed; None if there is nothing."""
+    """The records that are committed; None if there are none."""
     folders = committed_folders(results)
     return _read_committed(tuple(folders)) if folders else None
 
 
 @lru_cache(maxsize=1)
 def _read_committed(folders: tuple[Path, ...]) -> VariantRecords:
-    """Once for all sections and figures of a page: there are thousands of files."""
+    """Reads thousands of files, and therefore only once for all sections and figures of a page."""
     return read_variants(folders)
 
 
 def find_variant(records: VariantRecords, changes: dict[str, Any] | None) -> str | None:
-    """The variant that changes this and nothing else, "standard" for `changes` None; None if no seed has it."""
+    """The variant with exactly these changes ("standard" if `changes` is None); None if no seed has it."""
     if changes is None:
         return "standard"
     wanted = {"deployed": "target", **changes}
@@ -70,12 +70,12 @@ def find_variant(records: VariantRecords, changes: dict[str, Any] | None) -> str
 
 
 def attacks_of(records: VariantRecords) -> list[str]:
-    """The attacks of Table 1 that some seed has met."""
+    """The attacks of Table 1 that were run for at least one seed."""
     return [name for name in TABLE_1_ATTACKS if any(name in cells for each in records.grids for cells in each.values())]
 
 
 def accuracies(records: VariantRecords, protocol: str, model: str) -> list[list[float]]:
-    """In per cent: clean, each attack, their average, the worst case; one value for each seed."""
+    """Clean, each attack, their average and the worst case, in per cent; one value for each seed."""
     attacks = attacks_of(records)
     get = partial(values, records.grids, protocol, model)
     return [
@@ -92,26 +92,27 @@ def accuracy_titles(records: VariantRecords) -> list[str]:
 
 
 def means(columns: Sequence[Sequence[float]]) -> list[float]:
-    """Of each column its mean over the seeds; not a number if it is empty."""
+    """The mean of each column over the seeds; NaN if it is empty."""
     return [statistics.mean(each) if each else float("nan") for each in columns]
 
 
 def deviations(columns: Sequence[Sequence[float]]) -> list[float]:
-    """Of each column its standard deviation over the seeds; 0 for a single seed."""
+    """The standard deviation of each column over the seeds; 0 if there is one seed."""
     return [statistics.stdev(each) if len(each) > 1 else 0.0 for each in columns]
 
 
 def opening(records: VariantRecords) -> str:
-    """The heading of all sections on variants, and what their numbers have in common."""
+    """The heading of all sections on variants, and the schedule that their numbers share."""
     config, evaluated = config_of(records.folders[0]), read_evaluation(records.folders[0], "examples")
     count = len(records.folders)
     seeds = f"{count} seeds, mean ± standard deviation" if count > 1 else "one seed"
     attacks = ", ".join(column_titles()[name] for name in attacks_of(records))
     return (
         "## GRFD's parts and weights on a short schedule\n\n"
-        f"Stage I {config['epochs']} epochs at a learning rate of {config['learning_rate']:g}, classifiers "
-        f"{config['classifier_epochs']} epochs, latent {config['latent']}; {seeds}; {evaluated['examples']} test "
-        f"images under {attacks}, AA the standard AutoAttack. The paper trains stage I for 150 epochs, so its numbers "
-        "are of another schedule; all rows here share theirs. Averages are over the attacks. Records: "
-        f"`results/{records.folders[0].name}` and those beside it."
+        f"Stage I was trained for {config['epochs']} epochs at a learning rate of {config['learning_rate']:g}, the "
+        f"classifiers for {config['classifier_epochs']} epochs, with {config['latent']} latent variables ({seeds}). "
+        f"Every model was attacked on {evaluated['examples']} test images with {attacks}; AA is the standard "
+        "AutoAttack. *Average* is the mean over these attacks. The paper trains stage I for 150 epochs, so its numbers "
+        "belong to another schedule, but all rows here share one. Records: "
+        f"`results/{records.folders[0].name}` and the folders of the other seeds."
     )

@@ -1,7 +1,8 @@
-"""GRFD under one common schedule with some fields changed: what Table 2, Figures 2 to 4 and the ablations are made of.
+"""Variants of GRFD: one common schedule with some fields changed, for Table 2, Figures 2 to 4 and the readings.
 
-A folder a scale and seed holds them all, so that a variant that several experiments ask for is trained and judged once:
-`standard/` the two undefended models, one run folder a variant, and `judged/` the records of all of them side by side.
+All experiments share one folder for each scale and seed, so that a variant that several of them need is trained and
+judged only once. It holds the two undefended models (`standard/`), one run folder for each variant, and the records of
+all variants (`judged/`).
 """
 
 import json
@@ -31,13 +32,13 @@ from grfd.runs import Run
 from grfd.training.classification import load_classifier
 
 FOLDER = "variants"
-"""Below runs/: one for all experiments on variants."""
+"""The folder in runs/ that all experiments on variants share."""
 _JUDGED = "judged"
 
 
 @dataclass(frozen=True)
 class Variant:
-    """Fields of `Config` that differ from the schedule's, and which network stands behind the LVCVAE."""
+    """The fields of `Config` that differ from the schedule's, and the network that is deployed behind the LVCVAE."""
 
     changes: dict[str, Any] = field(default_factory=dict)
     deployed: Literal["target", "rsm"] = "target"
@@ -45,7 +46,7 @@ class Variant:
 
 @dataclass(frozen=True)
 class Schedule:
-    """The common settings, the test images that are attacked, and by what."""
+    """The common configuration, the number of test images, and the attacks on them."""
 
     config: Config
     examples: int
@@ -71,34 +72,35 @@ SCALES = tuple(SCHEDULES)
 
 
 def schedule_of(scale: str, data_dir: Path | None = None) -> Schedule:
-    """The schedule of a scale, on a data set that lies in `data_dir`."""
+    """The schedule of a scale, with the data set read from `data_dir`."""
     schedule = SCHEDULES[scale]
     return replace(schedule, config=replace(schedule.config, data_dir=data_dir))
 
 
 def variant_config(schedule: Schedule, seed: int, variant: Variant) -> Config:
-    """The configuration that a variant is trained with."""
+    """The configuration with which a variant is trained."""
     return replace(schedule.config, seed=seed, **variant.changes)
 
 
 def differing_fields(schedule: Schedule, variant: Variant) -> dict[str, Any]:
-    """The changes that are any, in the order of `Config`."""
+    """The changes that differ from the schedule, in the order of the fields of `Config`."""
     names = [each.name for each in fields(Config) if each.name in variant.changes]
     return {name: variant.changes[name] for name in names if variant.changes[name] != getattr(schedule.config, name)}
 
 
 def variant_name(schedule: Schedule, variant: Variant) -> str:
-    """The same name for the same configuration: "default", or what differs from it."""
+    """The name of the run folder, the same for the same configuration: "default", or what differs from it."""
     changes = "-".join(f"{name}-{value}" for name, value in differing_fields(schedule, variant).items()) or "default"
     return changes if variant.deployed == "target" else f"{changes}-with-rsm"
 
 
 def seed_folder(out: Path, scale: str, seed: int) -> Path:
+    """The folder of all variants of a scale and a seed."""
     return out / f"{scale}-seed-{seed}"
 
 
 def cells(out: Path, scale: str, seeds: int, variants: Sequence[Variant], data_dir: Path | None = None) -> list[Cell]:
-    """Training of each variant, and one judgement of all of them, seed by seed."""
+    """The training of each variant, and one evaluation of all of them, for each seed."""
     schedule = schedule_of(scale, data_dir)
     return [cell for seed in range(seeds) for cell in _of_seed(seed_folder(out, scale, seed), schedule, seed, variants)]
 
@@ -119,18 +121,18 @@ def _of_seed(folder: Path, schedule: Schedule, seed: int, variants: Sequence[Var
 
 
 def _is_done_with(folder: Path, schedule: Schedule, variants: Sequence[Variant], name: str) -> bool:
-    """Whether a training is there, or nobody needs it any more."""
+    """Whether a variant is trained, or all records that need it are complete."""
     return is_trained(folder / name) or name not in _trainings(schedule, 0, _waiting(folder, schedule, variants))
 
 
 def standard_cell(folder: Path, schedule: Schedule, seed: int) -> Cell:
-    """The two undefended models of a seed."""
+    """The training of the two undefended models of a seed."""
     do = partial(train_standard_models, folder / SOURCE, variant_config(schedule, seed, Variant()))
     return Cell(f"seed {seed}: standard models", schedule.standard, partial(_has_standard, folder), do)
 
 
 def _trainings(schedule: Schedule, seed: int, variants: Sequence[Variant]) -> dict[str, Config]:
-    """Run folder → configuration: variants that differ in what is deployed alone are one training."""
+    """Run folder → configuration. Variants that differ only in the deployed network share one training."""
     plain = [replace(variant, deployed="target") for variant in variants]
     return {variant_name(schedule, each): variant_config(schedule, seed, each) for each in plain}
 
@@ -140,7 +142,7 @@ def _has_standard(folder: Path) -> bool:
 
 
 def train_standard_models(path: Path, config: Config) -> None:
-    """The two undefended models of a seed."""
+    """Trains the two undefended models of a seed."""
     with runs.locked(path):
         job = fitting.prepare(path, config)
         standard.fit(job)
@@ -148,11 +150,12 @@ def train_standard_models(path: Path, config: Config) -> None:
 
 
 def is_trained(path: Path) -> bool:
+    """Whether a training has ended, with a target model or with a loss that was no longer finite."""
     return (path / "target.safetensors").exists() or (path / "diverged.json").exists()
 
 
 def train_variant(path: Path, config: Config) -> None:
-    """Stages I to III. A training that leaves the finite numbers is a result too: diverged.json says where."""
+    """Stages I to III. If a loss is no longer finite, that is a result too, and diverged.json says where."""
     with runs.locked(path):
         job = fitting.prepare(path, config)
         run = job.run
@@ -164,7 +167,7 @@ def train_variant(path: Path, config: Config) -> None:
 
 
 def delete_derived(run: Run) -> None:
-    """What can be made again from the weights: hundreds of megabytes a variant."""
+    """Deletes what can be computed again from the weights: hundreds of megabytes for each variant."""
     for file in [run.file("robust.safetensors"), *run.path.glob("checkpoints/*.safetensors")]:
         file.unlink(missing_ok=True)
 
@@ -178,19 +181,20 @@ def load_deployed(path: Path, what: Literal["target", "rsm"] = "target") -> nn.M
 
 
 def load_standard_models(path: Path) -> dict[str, nn.Module]:
+    """The two undefended models, by name."""
     job = open_job(path)
     return {name: load_classifier(job, name) for name in (SOURCE, CONTROL)}
 
 
 def _finite(folder: Path, schedule: Schedule, variants: Sequence[Variant]) -> dict[str, Variant]:
-    """Those that there is something to judge of."""
+    """Name → variant, without those whose training diverged."""
     named = {variant_name(schedule, variant): variant for variant in variants}
     plain = {name: folder / variant_name(schedule, replace(each, deployed="target")) for name, each in named.items()}
     return {name: each for name, each in named.items() if not (plain[name] / "diverged.json").exists()}
 
 
 def _waiting(folder: Path, schedule: Schedule, variants: Sequence[Variant]) -> list[Variant]:
-    """Those whose records are not complete. The records are enough: a copy in results/ needs no weights."""
+    """The variants whose records are not complete. Weights are not asked for, since results/ has only records."""
     return [each for each in variants if not _is_judged(folder / _JUDGED, schedule, variant_name(schedule, each))]
 
 
@@ -223,7 +227,7 @@ def _judge(folder: Path, schedule: Schedule, seed: int, variants: Sequence[Varia
 
 
 def _about(folder: Path, schedule: Schedule, variant: Variant) -> dict[str, Any]:
-    """What a variant changes, where its stage I ended, what all its stages took, and how it diverged, if it did."""
+    """What a variant changes, how its stage I ended, how long its stages took, and how it diverged, if it did."""
     run = folder / variant_name(schedule, replace(variant, deployed="target"))
     lines = metrics_of(run)  # none where the first epoch diverged
     last = [line for line in lines if line["stage"] == "stage-one"][-1:]
@@ -234,5 +238,5 @@ def _about(folder: Path, schedule: Schedule, variant: Variant) -> dict[str, Any]
 
 
 def read_judged(out: Path, scale: str, seeds: int) -> VariantRecords:
-    """The records of all seeds."""
+    """The records of all seeds in a folder of runs."""
     return read_variants([seed_folder(out, scale, seed) / _JUDGED for seed in range(seeds)])

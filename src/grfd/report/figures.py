@@ -1,4 +1,4 @@
-"""Figures, drawn from files of a run folder."""
+"""Figures of images and curves, drawn from the arrays in a run folder."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from grfd.report.style import COLUMN, saved, styled
 
 @dataclass(frozen=True)
 class Panel:
-    """One image [height, width, 3] in [0, 1], and what stands above it."""
+    """One image [height, width, 3] in [0, 1], and the text above it."""
 
     image: np.ndarray
     text: str
@@ -23,7 +23,7 @@ class Panel:
 
 @dataclass(frozen=True)
 class Line:
-    """Panels side by side, with their name at the left."""
+    """Panels side by side, with their label on the left."""
 
     label: str
     panels: list[Panel]
@@ -37,14 +37,14 @@ _FIGURE_3_ROWS = (
     ("adversarial", "$x'$ made on\nGRFD, end to end", 0.0),
     ("adversarial_robust", "$x'_r$ of the\nrow above", -1.0),
 )
-"""Array in examples.npz, label, and the value that is drawn black; white is 1 everywhere."""
+"""Name of the array in examples.npz, label, and the value that is drawn black. White is always 1."""
 
 
 def figure_3(folder: Path) -> list[Path]:
-    """Like the paper's Fig. 3: x, x_u and x_r, with adversarial examples beneath. Writes fig3.png and fig3.pdf.
+    """Draws x, x_u and x_r as in the paper's Fig. 3, with adversarial examples below. Writes fig3.png and fig3.pdf.
 
-    Predictions stand above each image, red where they are wrong. Grey scales are fixed: x_r from −1 to 1, the
-    others from 0 to 1. Raises `UserError` where examples.npz is not there.
+    The prediction is printed above each image, in red if it is wrong. Grey scales are fixed: x_r from −1 to 1, the
+    others from 0 to 1. Raises `UserError` if examples.npz is missing.
     """
     source = folder / "examples.npz"
     if not source.exists():
@@ -61,14 +61,14 @@ def figure_3(folder: Path) -> list[Path]:
 
 
 _GALLERY_COLUMNS = ("$x$", "shown", "$x'$", "shown")
-"""What the gallery shows of each image: itself, what the classifier is shown of it, and both after PGD."""
+"""The columns of the gallery for each image: the image, what the classifier sees of it, and the same after PGD."""
 
 
 def gallery(folder: Path) -> list[Path]:
-    """What each defense makes of x and of x′ (PGD, end to end, on that defense). Writes gallery.png and gallery.pdf.
+    """Draws what each defense makes of x and of x′ (PGD, end to end). Writes gallery.png and gallery.pdf.
 
-    Predictions stand above, red where wrong, "–" where there is none (rejected). What may leave [0, 1] is drawn from
-    −1 to 1. Raises `UserError` where gallery.npz is not there.
+    The prediction is printed above each image, in red if it is wrong, as "–" if the image was rejected. Images that
+    can leave [0, 1] are drawn from −1 to 1. Raises `UserError` if gallery.npz is missing.
     """
     source = folder / "gallery.npz"
     if not source.exists():
@@ -85,7 +85,7 @@ def gallery(folder: Path) -> list[Path]:
 
 
 def _four(arrays: dict[str, np.ndarray], name: str, index: int) -> list[Panel]:
-    """x, what the classifier is shown of it, x′, what it is shown of that."""
+    """x, what the classifier sees of it, x′, and what it sees of that."""
     panels = []
     for kind, predictions in (
         ("images", None),
@@ -100,9 +100,9 @@ def _four(arrays: dict[str, np.ndarray], name: str, index: int) -> list[Panel]:
 
 
 def certified_curve(certified: dict[float, float], empirical: dict[float, float], path: Path) -> list[Path]:
-    """Certified accuracy over the Euclidean radius, and what an L2 attack of that radius leaves, in one axis.
+    """Draws the certified accuracy and the accuracy under an L2 attack over the Euclidean radius.
 
-    Both map radius, in pixels of [0, 1], to a share of images. Writes `path` as .png and .pdf.
+    Both map a radius, in pixels of [0, 1], to a share of images. Writes `path` as .png and .pdf.
     """
     with styled():
         figure = Figure(figsize=(COLUMN, 2.4), layout="constrained")
@@ -132,9 +132,9 @@ def _scaled(image: np.ndarray, black: float) -> np.ndarray:
 
 
 def _mosaic(lines: list[Line], feet: Sequence[str] = ()) -> Figure:
-    """All panels in one picture of one axis (an axis a panel takes seconds to lay out), texts above and beside them.
+    """All panels in one axis, because one axis for each panel takes seconds to lay out.
 
-    `feet`: what stands below each column.
+    `feet`: the texts below the columns.
     """
     height, width = lines[0].panels[0].image.shape[:2]
     above, between = round(0.42 * height), round(0.12 * width)

@@ -1,4 +1,4 @@
-"""A table of texts in three formats with the same numbers: Markdown, LaTeX (booktabs) and CSV; and for the terminal."""
+"""One table of texts in several formats: Markdown, LaTeX (booktabs), CSV (comma-separated values) and the terminal."""
 
 import csv
 import io
@@ -13,7 +13,7 @@ from grfd import runs
 
 @dataclass(frozen=True)
 class Sheet:
-    """What is printed: the first `left` columns are words, the others numbers."""
+    """The texts of a table. The first `left` columns hold words, the others numbers."""
 
     header: list[str]
     rows: list[list[str]]
@@ -22,7 +22,7 @@ class Sheet:
 
 
 def markdown(sheet: Sheet) -> str:
-    """A table of GitHub's Markdown; the title is left to the page."""
+    """A table in GitHub's Markdown, without the title."""
     ruler = ["---" if index < sheet.left else "---:" for index in range(len(sheet.header))]
     return "\n".join(_line(texts) for texts in [sheet.header, ruler, *sheet.rows])
 
@@ -32,7 +32,7 @@ def _line(texts: list[str]) -> str:
 
 
 def plain_csv(sheet: Sheet) -> str:
-    """Comma-separated, with a header."""
+    """Comma-separated values with a header."""
     out = io.StringIO()
     csv.writer(out, lineterminator="\n").writerows([sheet.header, *sheet.rows])
     return out.getvalue()
@@ -42,7 +42,7 @@ _LATEX = {"\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "_": r"\_", "#": r"
          "±": r"$\pm$", "–": "--", "ε": r"$\varepsilon$", "γ": r"$\gamma$", "δ": r"$\delta$", "σ": r"$\sigma$",
          "μ": r"$\mu$", "β": r"$\beta$", "α": r"$\alpha$", "∇": r"$\nabla$", "ψ": r"$\psi$", "φ": r"$\phi$",
          "×": r"$\times$", "`": "", "−": r"$-$"}  # fmt: skip
-"""What stands for a character in LaTeX."""
+"""Character → how it is written in LaTeX."""
 
 
 def latex(sheet: Sheet) -> str:
@@ -59,11 +59,11 @@ def _row(texts: list[str]) -> str:
 
 
 def printed(sheet: Sheet) -> Table:
-    """For the terminal."""
+    """A table for the terminal."""
     table = Table(title=sheet.title, title_style="bold", title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False,
                   collapse_padding=True)  # fmt: skip
     for index, name in enumerate(sheet.header):
-        words = index < sheet.left  # a name cut short is another's; headers can be broken
+        words = index < sheet.left  # names must not be cut short, but headers may be broken into lines
         table.add_column(name, justify="left" if words else "right", no_wrap=words)
     for texts in sheet.rows:
         table.add_row(*texts)
@@ -71,7 +71,7 @@ def printed(sheet: Sheet) -> Table:
 
 
 def write(sheet: Sheet, path: Path) -> list[Path]:
-    """`path` with .md, .tex and .csv behind it."""
+    """Writes `path` with the suffixes .md, .tex and .csv, and returns the three paths."""
     formats = {".md": markdown(sheet) + "\n", ".tex": latex(sheet), ".csv": plain_csv(sheet)}
     for suffix, text in formats.items():
         runs.write_bytes(path.with_name(path.name + suffix), text.encode())

@@ -1,4 +1,4 @@
-"""How every figure looks, and how it is written."""
+"""The style of all figures, and how they are written."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,20 +9,20 @@ from matplotlib.figure import Figure
 
 _STYLE = Path(__file__).with_name("grfd.mplstyle")
 COLUMN = 3.4
-"""Inches: a column of a two-column paper."""
+"""Width of a column of a two-column paper, in inches."""
 PAGE = 7.0
-"""Inches: both columns."""
+"""Width of both columns, in inches."""
 
 
 @contextmanager
 def styled() -> Iterator[None]:
-    """Figures that are made within have the project's style; the caller's settings come back."""
+    """Within this context, figures have the project's style. Afterwards the caller's settings are restored."""
     with matplotlib.style.context(_STYLE):
         yield
 
 
 def saved(figure: Figure, path: Path) -> list[Path]:
-    """Writes `path` as .png and .pdf, without a date, so that the same numbers give the same file."""
+    """Writes `path` as .png and .pdf, without a date, so that the same numbers give the same files."""
     paths = [path.with_suffix(".png"), path.with_suffix(".pdf")]
     for each in paths:
         figure.savefig(
