@@ -1,1 +1,1 @@
-"""Speed and parity beside other libraries, and training rates."""
+"""Speed and strength of our attacks compared with other libraries, and the speed of training."""

@@ -1,10 +1,10 @@
-"""`grfd bench attacks` and `grfd bench parity`: our attacks beside other libraries', on the same models and images.
+"""`grfd bench attacks` and `grfd bench parity`: our attacks and other libraries' on the same models and images.
 
-Claim: PGD-100 at least twice as fast as TorchAttacks and ART on an undefended model, EOTPGD and VMIFGSM three times,
-AutoAttack twice as fast as the original, each at equal or lower robust accuracy. What was measured is in
-`results/attack_speed.json`. `--attacks` and `--models` choose a part of it.
-Command: `grfd bench attacks --save results/attack_speed.json`, and `grfd bench parity --repeats 1 --save
-results/attack_parity.json`; `grfd page` makes docs/attacks.md of both.
+Aim: on an undefended model, PGD-100 is at least twice as fast as in TorchAttacks and ART, EOTPGD and VMIFGSM are three
+times as fast, and AutoAttack is twice as fast as the original, each at equal or lower robust accuracy. docs/attacks.md
+says where this is reached. `--attacks` and `--models` select a part of the measurements.
+Commands: `grfd bench attacks --save results/attack_speed.json`, and `grfd bench parity --repeats 1 --save
+results/attack_parity.json`. `grfd page` writes docs/attacks.md from both files.
 """
 
 import json
@@ -32,7 +32,7 @@ from grfd.runs import provenance, write_json
 from grfd.types import Images
 
 _TOO_SLOW = {("torchattacks", "pixle"), ("art", "cw l2")}
-"""Left out: Pixle goes image by image there, C&W class by class; the oracle tests run them on fewer images."""
+"""Left out: there, Pixle goes image by image and C&W class by class. The oracle tests run them on fewer images."""
 
 SPEED_BUDGETS: dict[str, Budget] = {
     "pgd": Budget(0, steps=100),
@@ -43,7 +43,7 @@ SPEED_BUDGETS: dict[str, Budget] = {
     "square": Budget(0, queries=1000),
     "aa": Budget(0, steps=100, queries=5000),
 }
-"""What is timed; ε is the victim's, the step size 8/18 of it as in Table 1."""
+"""The attacks that are timed. ε is the victim's, and the step size is 8/18 of it, as in Table 1."""
 
 PARITY_BUDGETS: dict[str, Budget] = {
     **{name: Budget(0, steps=40) for name in ("fgsm", "pgd", "bim", "rfgsm", "eotpgd", "mifgsm", "vmifgsm")},
@@ -58,13 +58,13 @@ PARITY_BUDGETS: dict[str, Budget] = {
     "fab_t l2": Budget(0, steps=20),
     "square l2": Budget(0, queries=1500),
 }
-"""What is set beside every library that has it. APGD has the original's own 100 steps: its checkpoints round otherwise
-at other numbers."""
+"""The attacks that are compared with every library that has them. APGD takes the original's 100 steps, because its
+checkpoints are rounded differently at other numbers of steps."""
 
 
 @dataclass(frozen=True)
 class Measured:
-    """One line of the table: `seconds` is the median over the repeats, `robust` the share that is right after it."""
+    """One row of the table. `seconds` is the median over the repeats, `robust` the robust accuracy after the attack."""
 
     library: str
     attack: str
@@ -77,9 +77,9 @@ class Measured:
 
 @dataclass(frozen=True)
 class Comparison:
-    """What is compared: attacks under budgets (all of them where none is named), on models, on test images, how often.
+    """What is compared: attacks with their budgets (all attacks if none is named), models, test images and repeats.
 
-    Raises `UserError` for an attack that has no budget here.
+    Raises `UserError` for an attack without a budget here.
     """
 
     budgets: dict[str, Budget]
@@ -104,14 +104,14 @@ class _Match:
 
 
 def budget_for(attack: str, victim: Victim, budgets: dict[str, Budget]) -> Budget:
-    """The budget with the victim's ε. Pixle knows none."""
+    """The budget with the victim's ε. For Pixle, which has no ε, it is 1."""
     norm = "l2" if attack.endswith(" l2") else "linf"
     eps = 1.0 if attack == "pixle" else victim.eps_l2 if norm == "l2" else victim.eps
     return replace(budgets[attack], eps=eps, step_size=eps * 8 / 18, norm=norm)
 
 
 def still_right(model: nn.Module, adversarial: Images, victim: Victim, budget: Budget) -> np.ndarray:
-    """Whether each example is right after the attack, longer perturbations than the budget's not counted."""
+    """Whether each example is right after the attack. Perturbations longer than the budget allows are not counted."""
     change = (adversarial - victim.test.images).flatten(1)
     size = change.abs().amax(1) if budget.norm == "linf" else change.norm(dim=1)
     with torch.no_grad():
@@ -121,11 +121,11 @@ def still_right(model: nn.Module, adversarial: Images, victim: Victim, budget: B
 
 
 def compare(comparison: Comparison, folder: Path, save: Path | None = None) -> list[Measured]:
-    """Library beside library, in turn, `repeats` times over. Raises `UserError` for an unknown model.
+    """Runs the libraries in turn, `repeats` times. Raises `UserError` for an unknown model.
 
-    `folder`: where the models are kept. `save`: a JSON file that grows with each attack; what it holds of this machine,
-    these versions and as many examples is not measured again. Freed memory is kept, for all of them alike: whichever is
-    slower by page faults would lose.
+    `folder`: where the models are kept. `save`: a JSON file to which the rows of each attack are added. Rows that it
+    already contains are not measured again. Freed memory is kept for all libraries alike, because page faults would
+    slow down some of them more than others.
     """
     keep_freed_memory()
     saved = _read(save, comparison.examples) if save else []
@@ -153,7 +153,7 @@ def compare(comparison: Comparison, folder: Path, save: Path | None = None) -> l
 def _measure(
     match: _Match, victim: Victim, budget: Budget, repeats: int, advance: Callable[[int, str], None]
 ) -> list[Measured]:
-    """One attack of every library, in turn."""
+    """Runs one attack of every library, in turn."""
     seconds: dict[str, list[float]] = {name: [] for name in match.libraries}
     robust: dict[str, float] = {}
     for _ in range(repeats):
@@ -185,7 +185,7 @@ def _record(measured: list[Measured], examples: int) -> dict[str, Any]:
 
 
 def _read(save: Path, examples: int) -> list[Measured]:
-    """What a file holds already. Raises `UserError` where it is of another machine, other versions or examples."""
+    """The rows of a file. Raises `UserError` if they are from another machine, other versions or other examples."""
     if not save.exists():
         return []
     record, now = json.loads(save.read_text()), _record([], examples)
@@ -195,7 +195,7 @@ def _read(save: Path, examples: int) -> list[Measured]:
     try:
         return [Measured(**row) for row in record["rows"]]
     except TypeError as error:
-        raise UserError(f"{save} holds rows of another kind of benchmark: choose another file") from error
+        raise UserError(f"{save} contains rows of another kind of benchmark: choose another file") from error
 
 
 def _libraries(attack: str) -> Iterator[str]:
@@ -209,9 +209,9 @@ def _run(library: str, attack: str, victim: Victim, budget: Budget) -> Images:
 
 
 def comparison_table(measured: list[Measured]) -> Table:
-    """A table for the terminal: how many times as long as ours each library took, and what it left standing."""
+    """A table for the terminal: each library's seconds, also as a multiple of ours, and the robust accuracy."""
     ours = {(line.attack, line.model): line.seconds for line in measured if line.library == THIS_LIBRARY}
-    table = Table("model", "attack", "library", "seconds", "÷ ours", "robust, %", box=box.SIMPLE_HEAD)
+    table = Table("model", "attack", "library", "seconds", "× ours", "robust, %", box=box.SIMPLE_HEAD)
     for line in measured:
         ratio = line.seconds / ours[line.attack, line.model]
         style = "bold" if line.library == THIS_LIBRARY else ""

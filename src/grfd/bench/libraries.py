@@ -1,4 +1,4 @@
-"""The attacks of other libraries under one signature, to measure ours against. None is needed to use grfd.
+"""The attacks of other libraries under one signature, for comparison with ours. grfd itself needs none of them.
 
 Versions: `pip install --no-deps torchattacks==3.5.1 pyautoattack==0.2.0 adversarial-robustness-toolbox==1.20.1
 foolbox==3.3.4`, with what they import (`make oracles` does it).
@@ -19,12 +19,12 @@ from torch import nn
 from grfd.types import Images, Labels
 
 THIS_LIBRARY = "grfd"
-"""What ours are called beside the others."""
+"""The name of our own attacks in comparisons."""
 
 
 @dataclass(frozen=True)
 class Budget:
-    """What both sides get. ε in pixels of [0, 1], or for `norm` "l2" a Euclidean length."""
+    """What both sides may use. `eps` is in pixels of [0, 1], or for `norm` "l2" a Euclidean length."""
 
     eps: float
     step_size: float = 0.0
@@ -75,7 +75,7 @@ _TORCHATTACKS_CLASSES: dict[str, tuple[str, _Keywords]] = {
         lambda b: {"norm": _norm(b), "eps": b.eps, "n_classes": b.classes, "seed": b.seed},
     ),
 }
-"""Our name → its class, and its keywords under a budget."""
+"""Our name of an attack → the class in TorchAttacks, and its keywords under a budget."""
 
 
 def _torchattacks(name: str, model: nn.Module, images: Images, labels: Labels, budget: Budget) -> Images:
@@ -137,7 +137,7 @@ def _art(name: str, model: nn.Module, images: Images, labels: Labels, budget: Bu
         elif name == "square":
             attack = evasion.SquareAttack(classifier, **common, max_iter=budget.queries, verbose=False)
         else:
-            # its defaults (10 constants, up to 10 step sizes an iteration) take half an hour for 500 images
+            # The defaults (10 constants, up to 10 step sizes per iteration) take half an hour for 500 images.
             searched = {"binary_search_steps": 4, "max_halving": 1, "max_doubling": 1}
             attack = evasion.CarliniL2Method(
                 classifier, max_iter=budget.steps, batch_size=len(images), verbose=False, **searched
@@ -170,7 +170,7 @@ _BOTH_NORMS = ("apgd_ce", "apgd_dlr", "apgd_t", "fab_t", "square", "aa")
 
 
 def _in_l2(attacks: dict[str, ForeignAttack]) -> dict[str, ForeignAttack]:
-    """The same attacks under the names of their L2 versions: the budget says which norm it is."""
+    """The same attacks, also under the names of their L2 versions. The budget determines the norm."""
     return attacks | {f"{name} l2": attacks[name] for name in _BOTH_NORMS if name in attacks}
 
 
@@ -180,9 +180,9 @@ LIBRARIES: dict[str, dict[str, ForeignAttack]] = {
     "art": _all(_art, ["fgsm", "pgd", "square", "cw l2"]),
     "foolbox": _all(_foolbox, ["fgsm", "pgd", "pgd l2", "cw l2"]),
 }
-"""Library → our name of an attack (" l2" behind it where it is not L∞) → theirs.
+"""Library → our name of an attack (with " l2" appended where it is not in L∞) → the library's attack.
 
-ART's "AutoAttack" is another attack under the same name, and left out.
+ART's "AutoAttack" is left out, because it is a different attack under the same name.
 """
 
 
@@ -192,16 +192,16 @@ LIBRARY_PACKAGES = {
     "art": "adversarial-robustness-toolbox",
     "foolbox": "foolbox",
 }
-"""Library → the package that brings it."""
+"""Library → the package that contains it."""
 
 
 def installed() -> list[str]:
-    """The libraries that are there."""
+    """The libraries that are installed."""
     return [name for name in LIBRARIES if importlib.util.find_spec(name)]
 
 
 def run_foreign(library: str, attack: str, model: nn.Module, images: Images, labels: Labels, budget: Budget) -> Images:
-    """Their attack, quietly, the model given back as it was: some of them change its mode and its parameters."""
+    """Runs a library's attack without its output, and restores the model's mode and parameters, which some change."""
     mode = model.training
     needed = [parameter.requires_grad for parameter in model.parameters()]
     with torch.random.fork_rng(), contextlib.redirect_stdout(io.StringIO()), torch.enable_grad():

@@ -1,4 +1,4 @@
-"""Our attacks under the budgets that other libraries' attacks get."""
+"""Our attacks, with the budgets that the attacks of other libraries get."""
 
 from collections.abc import Callable
 from typing import Any
@@ -24,11 +24,11 @@ OUR_KEYWORDS: dict[str, Callable[[Budget], dict[str, Any]]] = {
     "cw": lambda b: {"steps": b.steps},
     "pixle": lambda b: {},
 }
-"""Our attack → its keywords under a budget."""
+"""Attack → its keywords under a budget."""
 
 
 def run_ours(attack: str, model: nn.Module, images: Images, labels: Labels, budget: Budget) -> Images:
-    """Our attack (" l2" behind its name where it is not L∞) under the budget."""
+    """Runs our attack (with " l2" appended to its name where it is not in L∞) with a budget."""
     name = attack.removesuffix(" l2")
     entry = ALL_ATTACKS[name]
     norm = {"norm": budget.norm} if "l2" in entry.norms else {}

@@ -1,4 +1,4 @@
-"""docs/attacks.md: our attacks beside other libraries', derived from results/attack_*.json and from nothing else."""
+"""docs/attacks.md: our attacks compared with other libraries, derived only from results/attack_*.json."""
 
 import json
 from pathlib import Path
@@ -11,30 +11,32 @@ from grfd.errors import UserError
 from grfd.evaluation.numbers import column_titles
 from grfd.report.sheets import Sheet, markdown
 
-_HEAD = """# Our attacks beside other libraries'
+_HEAD = """# Our attacks compared with other libraries
 
-*Written by `grfd page` from `results/attack_speed.json`, `results/attack_parity.json` and
-`results/attack_transfer.json`; a test derives it again and fails where it differs. Do not edit.* Every library attacks
-the same models and images under the same budget, in one process, in turn, without a GPU. "Robust" is the share of
-images, in per cent, that is right after the attack; a perturbation that is longer than the budget is not counted.
-Seconds are medians.
+*This page is written by `grfd page` from `results/attack_speed.json`, `results/attack_parity.json` and
+`results/attack_transfer.json`. A test writes it again and fails if the result differs. Do not edit it.*
 
-The models, where they are in a table: an undefended LeNet5 and an adversarially trained one on MNIST, ε 18/255 in
-L∞ and 1.0 in L2, and a small residual net on MNIST in CIFAR's shape (3×32×32), ε 6/255 and 0.5."""
+All libraries attack the same models and images with the same budget. They run in turn, in one process, without a GPU.
+"Robust" is the robust accuracy: the share of images, in per cent, that are classified right after the attack.
+Perturbations longer than the budget allows are not counted. Seconds are medians.
+
+The models are an undefended LeNet5 and an adversarially trained LeNet5 on MNIST (ε is 18/255 in L∞ and 1.0 in L2), and
+a small residual network on MNIST in CIFAR's shape, 3×32×32 (ε is 6/255 in L∞ and 0.5 in L2)."""
 
 
 def write_attacks_page(results: Path, out: Path) -> None:
-    """Writes the page. Raises `UserError` where the records are not there."""
+    """Writes the page. Raises `UserError` if there are no records."""
     runs.write_bytes(out, attacks_page(results).encode())
 
 
 def attacks_page(results: Path) -> str:
-    """The page's text."""
+    """The text of the page. Raises `UserError` if there are no records."""
     parts = [_HEAD]
     speed, parity, transfer = (_read(results / f"attack_{name}.json") for name in ("speed", "parity", "transfer"))
     if speed is None and parity is None and transfer is None:
         raise UserError(
-            f"{results} holds no attack_speed.json, attack_parity.json or attack_transfer.json: run grfd bench --save"
+            f"{results} contains no attack_speed.json, attack_parity.json or attack_transfer.json: "
+            "run grfd bench --save"
         )
     if speed:
         parts += ["## Speed", _about(speed), _speed(speed["rows"])]
@@ -73,7 +75,7 @@ def _speed(rows: list[dict[str, Any]]) -> str:
         numbers = (row["seconds"], row["seconds"] / mine["seconds"], 100 * row["robust"], 100 * mine["robust"])
         texts = [f"{value:.{digits}f}" for value, digits in zip(numbers, (1, 2, 1, 1), strict=True)]
         lines.append([row["model"], _name(row["attack"]), row["library"], str(row["repeats"]), *texts])
-    header = ["model", "attack", "library", "repeats", "seconds", "times ours", "robust", "ours"]
+    header = ["model", "attack", "library", "repeats", "seconds", "× ours", "robust", "ours, robust"]
     return markdown(Sheet(header, lines, left=3))
 
 
@@ -91,25 +93,26 @@ def _parity(rows: list[dict[str, Any]]) -> str:
 
 def _about_transfer(record: dict[str, Any]) -> str:
     machine = record["machine"]
-    return f"""Examples are made on one undefended network and given to another: two LeNet5 of different seeds and a
-small residual network, on MNIST, every ordered pair of them. The table says which share of a victim's images stays
-right, in per cent, of those that it classifies right when they are clean; the mean of the pairs. ε is larger than in
-Table 1 (0.15 in L∞, C&W 2 in L2), since Table 1's leaves nearly every image standing.
+    return f"""Examples are made on one undefended network (the source) and given to another one (the victim). There are
+three networks on MNIST: two LeNet5 of different seeds and a small residual network. Every ordered pair is measured, and
+the table contains the means over all pairs. A number is the share of the victim's images that are still classified
+right, in per cent of those that it classifies right when they are clean. ε is larger than in Table 1 (0.15 in L∞, and 2
+in L2 for C&W), because with Table 1's ε nearly every image would still be right.
 
-- *first success*: an example leaves the attack where the source is first wrong, as in a fast white-box attack.
-- *last iterate*: all steps are run, and the last iterate is handed on, as in the originals.
-- *largest margin*: all steps are run, and the iterate that the source gets most wrong is handed on. On average it
-  transfers at least as well, so the protocol `transfer` takes it.
-- *protocol*: what the protocol takes where an attack has no such choice. FAB's and C&W's smallest perturbation is
-  stretched to ε. Square continues after its success. AA is APGD-CE and APGD-T. "AA (TorchAttacks)" is what that
-  library returns, which is the clean image where it failed.
+- *first success*: an example leaves the attack as soon as the source is wrong, as in a fast white-box attack.
+- *last iterate*: all steps are run, and the last iterate is used, as in the originals.
+- *largest margin*: all steps are run, and the iterate that the source gets most wrong is used. On average, it transfers
+  at least as well as the last iterate, so the protocol `transfer` uses it.
+- *protocol*: the settings of the protocol `transfer` for attacks without this choice. The smallest perturbations of FAB
+  and C&W are stretched to ε. Square continues after its first success. AA consists of APGD-CE and APGD-T. "AA
+  (TorchAttacks)" is what that library returns, which is the clean image where it failed.
 
 {_images(record["examples"])}, seed {record["seed"]}; PyTorch {record["versions"]["torch"]}, {machine["processors"]}
 processors."""
 
 
 def _images(examples: dict[str, int]) -> str:
-    """How many images the attacks have had."""
+    """The number of images for each attack."""
     counts = sorted(set(examples.values()), reverse=True)
     groups = {count: ", ".join(_name(name) for name in examples if examples[name] == count) for count in counts}
     return "; ".join(f"{count:,} images for {names}" for count, names in groups.items())
@@ -129,7 +132,7 @@ def _mean(rows: list[dict[str, Any]], attack: str, variant: str) -> float | None
 
 
 def _against_theirs(rows: list[dict[str, Any]]) -> str:
-    """By how much ours leaves more standing than TorchAttacks', in the pair where that is most."""
+    """By how much the share after our attack exceeds TorchAttacks', in the pair with the largest difference."""
     cells = {(row["attack"], row["source"], row["victim"], row["variant"]): row["robust"] for row in rows}
     most: dict[str, float] = {}
     for (attack, source, victim, variant), value in cells.items():
@@ -139,22 +142,22 @@ def _against_theirs(rows: list[dict[str, Any]]) -> str:
     if not most:
         return "TorchAttacks was not installed when this was measured."
     differences = ", ".join(f"{_name(attack)} {points:+.1f}" for attack, points in most.items())
-    return f"Ours less TorchAttacks', in points, in the pair of networks where that is largest: {differences}."
+    return f"Ours minus TorchAttacks', in points, in the pair of networks with the largest difference: {differences}."
 
 
 def _weaker(rows: list[dict[str, Any]]) -> str:
-    """Where ours leaves more standing than another's, by more than a tenth of a point."""
+    """Where our attack leaves a higher robust accuracy than another library's, by more than a tenth of a point."""
     ours = {(row["model"], row["attack"]): row["robust"] for row in rows if row["library"] == THIS_LIBRARY}
     others = [row for row in rows if row["library"] != THIS_LIBRARY]
     differences = [(row, 100 * (ours[row["model"], row["attack"]] - row["robust"])) for row in others]
     lines = [
-        f"- {_name(row['attack'])}, {row['model']}: {points:.1f} points more than {row['library']}'s"
+        f"- {_name(row['attack'])}, {row['model']}: {points:.1f} points above {row['library']}"
         for row, points in sorted(differences, key=lambda pair: -pair[1])
         if points > 0.1
     ]
     if not lines:
-        return "Ours leaves nowhere more than a tenth of a point more standing than another library's."
-    head = "Where ours leaves more standing than another library's, by more than a tenth of a point:"
+        return "Nowhere is the robust accuracy after our attack more than 0.1 points above another library's."
+    head = "Where the robust accuracy after our attack is more than 0.1 points above another library's:"
     return "\n".join([head, "", *lines])
 
 

@@ -1,9 +1,9 @@
-"""`grfd bench train PRESET`: how fast a step of stage I is on this device, and how much of the device that is.
+"""`grfd bench train PRESET`: the speed of a step of stage I, and the share of this device's speed that it reaches.
 
-Command: `grfd bench train cifar10-wrn28-10 --precision bfloat16`. Images are random, of the data set's shape, so that
-nothing is downloaded. Floating-point operations are counted by PyTorch as the step runs (products of matrices and
-convolutions, two for a multiplication and an addition, the double backward pass included); what the device can do is
-the rate of its own product of two large matrices in the same precision.
+Command: `grfd bench train cifar10-wrn28-10 --precision bfloat16`. Images are random and have the shape of the data set,
+so nothing is downloaded. PyTorch counts the floating-point operations while the step runs: matrix products and
+convolutions, including those of the double backward pass, where a multiplication and an addition count as two. The
+device's own speed is that of a product of two large matrices in the same precision.
 """
 
 import resource
@@ -35,16 +35,16 @@ from grfd.training import loop
 _SHAPES = {"mnist": (1, 28, 28, 10), "cifar10": (3, 32, 32, 10), "cifar100": (3, 32, 32, 100)}
 """Data set → channels, height, width, classes."""
 _WARM_UP_STEPS = 2
-"""Steps before the first that counts."""
+"""Steps before the first one that is timed."""
 
 
 @dataclass(frozen=True)
 class StageOneRate:
-    """A step of stage I: median seconds, operations a second beside the device's own rate, and the peak of memory.
+    """A step of stage I: median seconds, operations per second, also of the device itself, and peak memory.
 
-    `gflop_an_image` is the step's work, `gflop_an_answer` that of one forward pass of x ↦ F(x − G(x)), in which
-    trainings without double backward and attacks are reckoned: a gradient to the image takes one more pass, a step of
-    training two.
+    `gflop_an_image` is the work of the step per image. `gflop_an_answer` is the work of one forward pass of
+    x ↦ F(x − G(x)), from which the cost of attacks and of trainings without double backward can be estimated: a
+    gradient with respect to the image takes one more pass, a training step two more.
     """
 
     device: str
@@ -61,12 +61,12 @@ class StageOneRate:
 
     @property
     def share(self) -> float:
-        """Of the device's rate that the step achieves."""
+        """The share of the device's speed that the step reaches."""
         return self.tflops / self.device_tflops
 
 
 def measure_stage_one(config: Config, steps: int) -> StageOneRate:
-    """Times `steps` steps of stage I under a configuration. Raises `UserError` for data of an unknown shape."""
+    """Times `steps` steps of stage I of a configuration. Raises `UserError` for a data set of unknown shape."""
     if config.data not in _SHAPES:
         raise UserError(f"data {config.data!r}: expected one of {', '.join(_SHAPES)}")
     if steps < 1:
@@ -111,7 +111,7 @@ def _random_data(config: Config) -> Data:
 
 @torch.no_grad()
 def _answer(run: Run, data: Data) -> int:
-    """Operations of one forward pass of the whole defense, an image."""
+    """Operations of one forward pass of the whole defense, for one image."""
     defense = GRFD(build_generator(run.config, data), build_architecture(run.config, data)()).eval()
     with FlopCounterMode(display=False) as counted:
         defense(as_images(data.test.images[:1]))
@@ -119,7 +119,7 @@ def _answer(run: Run, data: Data) -> int:
 
 
 def _stepper(run: Run, data: Data) -> Callable[[], None]:
-    """One step of the training loop on the first batch; it returns when the device is done."""
+    """A function that runs one step of the training loop on the first batch, and returns when the device is done."""
     torch.manual_seed(run.config.seed)
     objective = StageOne(build_generator(run.config, data), build_architecture(run.config, data)(), run.config)
     trainer = loop.build_trainer(run, "bench", objective, loop.Optimisation(1, run.config.learning_rate))
@@ -136,7 +136,7 @@ def _stepper(run: Run, data: Data) -> Callable[[], None]:
 
 
 def matrix_rate(device: torch.device, precision: str) -> float:
-    """Operations a second of a product of two square matrices, the best of several."""
+    """Operations per second of a product of two square matrices, the best of several runs."""
     size = 8192 if device.type == "cuda" else 1024
     kind = torch.bfloat16 if precision == "bfloat16" else torch.float32
     first, second = (torch.randn(size, size, device=device, dtype=kind) for _ in range(2))
@@ -155,7 +155,7 @@ def _finish(device: torch.device) -> None:
 
 
 def _peak(device: torch.device) -> float:
-    """Bytes: of the accelerator's memory, or of the whole process."""
+    """Peak memory in bytes, of the accelerator or of the whole process."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     unit = 1 if sys.platform == "darwin" else 1024
@@ -163,18 +163,18 @@ def _peak(device: torch.device) -> float:
 
 
 def rate_table(rate: StageOneRate) -> Table:
-    """For the terminal."""
+    """A table for the terminal."""
     table = Table(show_header=False, box=box.SIMPLE_HEAD)
     for what, value in (
         ("device", rate.device),
         ("precision", rate.precision),
         ("batch", f"{rate.batch}"),
-        ("images a second", f"{rate.images_per_second:,.1f}"),
-        ("GFLOP an image", f"{rate.gflop_an_image:,.3f}"),
-        ("GFLOP an answer of F(x − G(x))", f"{rate.gflop_an_answer:,.3f}"),
+        ("images per second", f"{rate.images_per_second:,.1f}"),
+        ("GFLOP per image", f"{rate.gflop_an_image:,.3f}"),
+        ("GFLOP per forward pass of F(x − G(x))", f"{rate.gflop_an_answer:,.3f}"),
         ("TFLOP/s of the step", f"{rate.tflops:.3f}"),
-        ("TFLOP/s of a product of matrices", f"{rate.device_tflops:.3f}"),
-        ("the step's share of it", f"{rate.share:.0%}"),
+        ("TFLOP/s of a matrix product", f"{rate.device_tflops:.3f}"),
+        ("share that the step reaches", f"{rate.share:.0%}"),
         ("peak memory, GiB", f"{rate.peak_gib:.1f}"),
     ):
         table.add_row(what, value)

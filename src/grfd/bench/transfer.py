@@ -1,11 +1,13 @@
-"""`grfd bench transfer`: how adversarial examples of one model do against another, ours beside TorchAttacks'.
+"""`grfd bench transfer`: how well adversarial examples of one model fool another one, ours and TorchAttacks'.
 
-Claim: examples that leave an attack at its first success transfer badly. With all steps, ours leave at most two points
-more than TorchAttacks' at equal budgets, and the iterate of the largest margin transfers at least as well as the last.
-Command: `grfd bench transfer --save results/attack_transfer.json`; `grfd page` makes a section of docs/attacks.md.
+Claim: examples that leave an attack at its first success transfer badly. With all steps, the iterate of the largest
+margin transfers at least as well as the last one. Aim: at equal budgets, the victim's accuracy is at most two points
+higher after our attacks than after TorchAttacks'.
+Command: `grfd bench transfer --save results/attack_transfer.json`. `grfd page` writes a section of docs/attacks.md from
+this file.
 
-Sources and victims are undefended networks of two architectures and three seeds, on MNIST, so every ordered pair is
-measured. Examples are counted where the victim classifies the clean image correctly.
+Sources and victims are three undefended networks on MNIST, of two architectures. Every ordered pair is measured, on the
+examples that the victim classifies correctly when they are clean.
 """
 
 import json
@@ -37,14 +39,14 @@ from grfd.seeds import generator, seeded
 from grfd.types import Images, Labels
 
 _TRAINING_IMAGES = 20_000
-"""Of each network."""
+"""Training images of each network."""
 
 _NETWORKS: dict[str, tuple[Callable[[], nn.Module], int]] = {
     "LeNet5": (LeNet5, 0),
     "another LeNet5": (LeNet5, 1),
     "residual net": (partial(SmallResNet, channels=1, classes=10, height=28, width=28), 0),
 }
-"""Name → architecture, and seed of its weights and order of images."""
+"""Name → architecture, and the seed of its weights and of the order of its images."""
 
 TRANSFER_BUDGETS: dict[str, Budget] = {
     "fgsm": Budget(0.15),
@@ -58,7 +60,7 @@ TRANSFER_BUDGETS: dict[str, Budget] = {
     "aa": Budget(0.15, steps=40, queries=1000),
     "cw": Budget(2.0, steps=200),
 }
-"""A larger ε than Table 1's, so that the examples do not leave almost every image standing."""
+"""ε is larger than in Table 1, at which transferred examples fool almost no network."""
 
 FIRST_SUCCESS = "first success"
 LAST_ITERATE = "last iterate"
@@ -66,19 +68,19 @@ LARGEST_MARGIN = "largest margin"
 AS_PROTOCOL = "protocol"
 TORCHATTACKS_ITSELF = "TorchAttacks"
 VARIANT_COLUMNS = (FIRST_SUCCESS, LAST_ITERATE, LARGEST_MARGIN, AS_PROTOCOL, TORCHATTACKS_ITSELF)
-"""Variants in the order of columns; docs/attacks.md says what each means."""
+"""Variants, in the order of columns. docs/attacks.md explains them."""
 
 _KEPT_ITERATES: dict[str, dict[str, Any]] = {
     FIRST_SUCCESS: {"active_set": True},
     LAST_ITERATE: {"active_set": False, "keep": "last"},
     LARGEST_MARGIN: {"active_set": False, "keep": "best"},
 }
-"""Variant → keywords of an attack that can choose which iterate it hands on."""
+"""Variant → keywords of an attack that has a choice of the iterate that it returns."""
 
 
 @dataclass(frozen=True)
 class Transferred:
-    """One number: the share of a victim's examples that is still right, of `examples` that were right before."""
+    """One number: the share still right after the attack, of the `examples` that the victim classifies right before."""
 
     attack: str
     variant: str
@@ -90,7 +92,7 @@ class Transferred:
 
 
 def _load_networks(folder: Path, data: Data) -> dict[str, nn.Module]:
-    """The networks, trained once, then read from the folder."""
+    """The networks, which are trained once and then read from the folder."""
     images, labels = as_images(data.train.images[:_TRAINING_IMAGES]), data.train.labels[:_TRAINING_IMAGES]
     networks = {}
     for name, (build, seed) in _NETWORKS.items():
@@ -105,7 +107,7 @@ def _load_networks(folder: Path, data: Data) -> dict[str, nn.Module]:
 
 
 def variants_of(attack: str) -> dict[str, dict[str, Any]]:
-    """What can be handed on of this attack. One without `keep` has the settings of the protocol instead."""
+    """The variants of an attack. Without the keyword `keep`, it has the settings of the protocol `transfer` instead."""
     transfer = ALL_ATTACKS[attack].transfer
     if "keep" in transfer:
         return _KEPT_ITERATES
@@ -113,7 +115,10 @@ def variants_of(attack: str) -> dict[str, dict[str, Any]]:
 
 
 def measure_transfer(folder: Path, attacks: tuple[str, ...] = (), examples: int = 500) -> list[Transferred]:
-    """Every variant of every attack on every source, given to the other networks. Raises `UserError` for a name."""
+    """Every variant of every attack on every source, given to the other networks.
+
+    Raises `UserError` for an unknown attack.
+    """
     attacks = attacks or tuple(TRANSFER_BUDGETS)
     for name in attacks:
         if name not in TRANSFER_BUDGETS:
@@ -135,7 +140,7 @@ def measure_transfer(folder: Path, attacks: tuple[str, ...] = (), examples: int 
 
 
 def _examples_of(attack: str, source: nn.Module, images: Images, labels: Labels) -> Iterator[tuple[str, Images]]:
-    """Each variant of ours, and TorchAttacks' where it is installed and has the attack."""
+    """The examples of each variant of ours, and those of TorchAttacks if it is installed and has the attack."""
     budget = TRANSFER_BUDGETS[attack]
     for variant, changes in variants_of(attack).items():
         stream = generator(0, "transfer bench", attack)
@@ -157,7 +162,7 @@ def _transferred(attack: str, variant: str, source: str, victim: str, clean: Cor
 
 
 def save_transfer(file: Path, measured: list[Transferred], examples: int) -> None:
-    """Writes the content of results/attack_transfer.json; rows of attacks that were not measured this time stay."""
+    """Writes the content of results/attack_transfer.json. Rows of attacks that were not measured now are kept."""
     attacks = {line.attack for line in measured}
     saved = json.loads(file.read_text()) if file.exists() else {"rows": [], "examples": {}}
     others = [row for row in saved["rows"] if row["attack"] not in attacks and row["attack"] in TRANSFER_BUDGETS]
@@ -180,9 +185,9 @@ def mean_shares(measured: list[Transferred]) -> dict[str, dict[str, float]]:
 
 
 def transfer_table(measured: list[Transferred]) -> Table:
-    """A table for the terminal: per cent still right, the mean over all pairs of networks."""
+    """A table for the terminal: per cent that are still right, mean over all pairs of networks."""
     pairs = len(list(permutations({line.source for line in measured} | {line.victim for line in measured}, 2)))
-    title = f"Transferred examples: per cent that stays right, mean of {pairs} pairs of source and victim"
+    title = f"Transferred examples: per cent still right, mean of {pairs} pairs of source and victim"
     table = Table("attack", *VARIANT_COLUMNS, title=title, box=box.SIMPLE_HEAD)
     for attack, variants in mean_shares(measured).items():
         table.add_row(attack, *(f"{variants[name]:.1f}" if name in variants else "–" for name in VARIANT_COLUMNS))

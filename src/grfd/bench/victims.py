@@ -1,4 +1,4 @@
-"""The models that attacks are set beside each other on: trained here once, on MNIST, then kept."""
+"""The models on which attacks are compared. They are trained once, on MNIST, and then kept."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -25,7 +25,7 @@ _TRAINING_IMAGES = 60_000
 
 @dataclass(frozen=True)
 class Victim:
-    """A model that is attacked, the images on which it is, and the budgets that leave some of them right."""
+    """A model that is attacked, its test images, and budgets under which some of them remain right."""
 
     network: nn.Module
     test: Split
@@ -34,13 +34,13 @@ class Victim:
 
 
 def coloured(images: Images) -> Images:
-    """MNIST in CIFAR's shape: padded to 32×32, three channels of different strength."""
+    """MNIST in CIFAR's shape: padded to 32×32, in three channels of different brightness."""
     padded = F.pad(images, (2, 2, 2, 2))
     return torch.cat([padded, 0.7 * padded, 0.4 * padded], 1)
 
 
 def fitted(network: nn.Module, images: Images, labels: Labels, *, epochs: int, eps: float = 0.0) -> nn.Module:
-    """Adam on the images, or on PGD examples of them where ε is given (Madry et al. 2018, arXiv 1706.06083)."""
+    """Trained by Adam on the images, or on their PGD examples if ε is given (Madry et al. 2018, arXiv 1706.06083)."""
     optimizer = torch.optim.Adam(network.parameters(), 2e-3)
     batches = [batch for _ in range(epochs) for batch in torch.randperm(len(images)).split(128)]
     with progress("victims", len(batches)) as advance:
@@ -71,7 +71,7 @@ def _residual(images: Images, labels: Labels) -> nn.Module:
 
 
 class _Recipe(NamedTuple):
-    """How a victim is trained, its architecture, what it makes of MNIST's images, and ε in L∞ and in L2."""
+    """How a victim is trained, its architecture, how MNIST's images are shaped for it, and ε in L∞ and in L2."""
 
     train: Callable[[Images, Labels], nn.Module]
     architecture: Callable[[], nn.Module]
@@ -88,7 +88,7 @@ VICTIM_RECIPES: dict[str, _Recipe] = {
 
 
 def load_victims(folder: Path, names: tuple[str, ...], examples: int, seed: int = 0) -> dict[str, Victim]:
-    """Trained once, then read from the folder. Raises `UserError` for an unknown name."""
+    """The victims, which are trained once and then read from the folder. Raises `UserError` for an unknown name."""
     data = datasets.load("mnist")
     test = data.test.take(examples)
     victims = {}
