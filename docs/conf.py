@@ -10,6 +10,7 @@ warnings.filterwarnings("ignore", message=".*set_application.*")  # sphinx-autod
 
 project = "grfd"
 author = "The grfd founders"
+copyright = author
 release = version = version_of("grfd")
 html_title = f"grfd {release}"
 

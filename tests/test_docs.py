@@ -1,5 +1,6 @@
 """README and docs/: the tutorial runs, tables follow from records, links lead somewhere, words are explained."""
 
+import importlib
 import importlib.util
 import json
 import re
@@ -11,6 +12,9 @@ from types import ModuleType
 import pytest
 
 from grfd import cli
+from grfd.commands.arguments import Options, given, options_of
+from grfd.commands.registry import COMMANDS
+from grfd.commands.train import TRAINING, Training, fit_settings
 from grfd.evaluation import numbers
 from grfd.experiments.paper import TABLE_3
 from grfd.report.method_figure import draw_method
@@ -154,3 +158,64 @@ def test_every_link_leads_to_a_file_and_a_heading(page: Path) -> None:
         assert file.exists(), f"{page.name} links to {target}"
         if fragment and file.suffix == ".md":
             assert fragment in anchors(file), f"{page.name} links to {target}"
+
+
+SHELL = re.compile(r"^```sh\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+
+
+def commands_on(page: Path) -> list[list[str]]:
+    """The calls of grfd in a page's shell blocks, word by word; placeholders in capitals stand for values."""
+    lines = "".join(SHELL.findall(page.read_text())).replace("\\\n", " ").splitlines()
+    words = [shlex.split(line, comments=True) for line in lines]
+    started = [each[each.index("grfd") + 1 :] for each in words if "grfd" in each]
+    return [tokens for tokens in started if "…" not in tokens]
+
+
+def options_for(tokens: list[str]) -> Options:
+    """The options of the command that was typed."""
+    if tokens[0] == "fit":
+        return options_of(fit_settings(tokens[1]))
+    if tokens[0] in TRAINING:
+        return options_of(Training)
+    return options_of(COMMANDS[" ".join(tokens[:2])] if " ".join(tokens[:2]) in COMMANDS else COMMANDS[tokens[0]])
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_command_and_option_that_a_page_shows_is_there(page: Path) -> None:
+    for tokens in commands_on(page):
+        if not tokens[0].startswith("-"):
+            given(options_for(tokens), tokens[1:], page.name)
+
+
+DOTTED = re.compile(
+    rf"`((?:grfd\.)?(?:{'|'.join(p.name for p in (ROOT / 'src/grfd').iterdir() if p.is_dir())})\.[\w.]+)`"
+)
+IN_PACKAGE = re.compile(r"`((?:src/grfd|tests|benchmarks|docs|data|models|attacks|method|defenses|evaluation|bench"
+                        r"|experiments|commands)/[\w/]+\.(?:py|md|txt))`")  # fmt: skip
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_name_of_the_code_on_a_page_exists(page: Path) -> None:
+    text = FENCE.sub("", page.read_text())
+    for name in DOTTED.findall(text):
+        if not name.endswith((".py", ".md")):
+            assert resolved(f"grfd.{name.removeprefix('grfd.')}"), f"{page.name} names {name}"
+    for path in IN_PACKAGE.findall(text):
+        places = [ROOT / path, ROOT / "src/grfd" / path]
+        assert "NAME" in path or any(place.exists() for place in places), f"{page.name} names {path}"
+
+
+def resolved(name: str) -> bool:
+    """Whether a dotted name is a module, or a chain of attributes of one."""
+    parts = name.split(".")
+    for count in range(len(parts), 0, -1):
+        try:
+            found: object = importlib.import_module(".".join(parts[:count]))
+        except ImportError:
+            continue
+        for part in parts[count:]:
+            if not hasattr(found, part):
+                return False
+            found = getattr(found, part)
+        return True
+    return False
