@@ -238,6 +238,7 @@ ROWS: dict[str, dict[str, list[tuple[str, str]]]] = {
         "out": [("--out new", "--out does not apply to grfd reproduce --list"), ("table2 --out ''", "--out is empty")],
         "dry_run": [("--dry-run", "--dry-run does not apply to grfd reproduce --list")],
         "list": [("--list --list", "--list is given twice"), ("--list=all", "--list takes no value")],
+        "json": [("nope --json", "unknown experiment 'nope'"), ("--list --json=1", "--json takes no value")],
     },
     "sweep": {
         "scale": [("--scale bogus --dry-run", "unknown scale 'bogus'")],
@@ -267,6 +268,7 @@ ROWS: dict[str, dict[str, list[tuple[str, str]]]] = {
             ("--trials 3 --dry-run", "--trials does not apply to grfd sweep --dry-run"),
         ],
         "dry_run": [("--dry-run --no-dry-run", "--dry-run is given twice")],
+        "json": [("--json --scale bogus --dry-run", "unknown scale 'bogus'")],
     },
     "keep": {
         "run": [
@@ -288,6 +290,7 @@ ROWS: dict[str, dict[str, list[tuple[str, str]]]] = {
     "page": {
         "results": [("--results nowhere --out new", "nowhere holds no"), ("--results ''", "--results is empty")],
         "out": [("--out", "--out has no value"), ("--out ''", "--out is empty")],
+        "json": [("--results nowhere --out new --json", "nowhere holds no")],
     },
 }
 """Command → parameter → command lines, each with words of the line that it gets."""

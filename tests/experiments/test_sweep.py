@@ -54,9 +54,9 @@ def test_the_grid_is_the_papers() -> None:
 
 def test_a_stopped_sweep_goes_on_and_no_point_is_run_twice(tiny: None, tmp_path: Path) -> None:
     settings, todo = sweep_in(tmp_path), points(**FOUR)
-    assert sweep.known(settings) == "no study yet" and not list(tmp_path.iterdir())
+    assert sweep.known(settings) is None and not list(tmp_path.iterdir())
     assert work(settings, opened(settings, todo), todo, trials=1) == 1
-    assert sweep.known(settings) == "1 complete, 3 waiting"
+    assert sweep.known(settings) == {"complete": 1, "pruned": 0, "running": 0, "waiting": 3, "fail": 0}
     study = opened(settings, todo)
     assert work(settings, study, todo) == 3
     assert complete(study) == Counter({tuple(point.values()): 1 for point in todo})

@@ -22,7 +22,7 @@ EXPECTED = {"table2", "table3", "fig2", "fig3", "fig4a", "fig4b", "readings", "r
 
 def test_the_list_tells_claim_cost_and_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    told = dict(zip(EXPERIMENTS, cells.listed(EXPERIMENTS, "paper", 2), strict=True))
+    told = dict(zip(EXPERIMENTS, map(cells.paragraph, cells.states(EXPERIMENTS, "paper", 2)), strict=True))
     assert (
         "0 of 26 cells done in runs/variants" in told["table2"]
         and "ε = 0.6, γ = 0.4, δ = 0.2 is best" in told["table2"]

@@ -1,17 +1,19 @@
 """The paper's tables and figures, and the pages that set them beside ours."""
 
+from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import tyro
 from annotated_types import Interval
+from rich.table import Table
 
 from grfd.bench.page import write_attacks_page
 from grfd.commands.arguments import Mode
 from grfd.errors import UserError
 from grfd.experiments import EXPERIMENTS, cells
 from grfd.experiments.page import write_page
-from grfd.progress import console
+from grfd.progress import answer_alone, console, print_json
 
 MODES: tuple[Mode, ...] = (
     Mode(
@@ -31,7 +33,7 @@ MODES: tuple[Mode, ...] = (
 
 
 def reproduce_command(
-    name: tyro.conf.Positional[str | None] = None,
+    name: Annotated[str | None, tyro.conf.Positional, tyro.conf.arg(help=f"One of {', '.join(EXPERIMENTS)}.")] = None,
     *,
     dataset: Literal["mnist", "cifar10", "cifar100"] = "mnist",
     data_dir: Path | None = None,
@@ -40,11 +42,11 @@ def reproduce_command(
     out: Path | None = None,
     dry_run: bool = False,
     list: bool = False,
+    json: bool = False,
 ) -> None:
     """Run one of the paper's tables or figures and print it beside the paper's numbers. It continues where it stopped.
 
     Args:
-        name: table2, table3, fig2, fig3, fig4a, fig4b, readings, rsm, none-row, sources, robust.
         dataset: CIFAR's scale is small; rsm and none-row are of MNIST alone.
         data_dir: Where CIFAR lies (downloaded where it is not given); MNIST comes with the package.
         scale: quick (minutes), short (a schedule that fits two cores, where an experiment has it) or paper (hours).
@@ -52,34 +54,73 @@ def reproduce_command(
         out: The folder for its runs (runs/NAME if not given; experiments on variants of GRFD share runs/variants).
         dry_run: Print its cells, what they cost and which are done, and do nothing.
         list: Print the experiments with claim, cost and state at that scale, and do nothing.
+        json: Print JSON instead: an object for each experiment (--list), for each cell (--dry-run), or for each table.
     """
     if name is not None and name not in EXPERIMENTS:
         raise UserError(f"unknown experiment {name!r}: expected one of {', '.join(EXPERIMENTS)}")
     if list or name is None:
-        for paragraph in cells.listed(EXPERIMENTS if name is None else {name: EXPERIMENTS[name]}, scale, seeds):
-            console.print(paragraph)
+        _print_states(EXPERIMENTS if name is None else {name: EXPERIMENTS[name]}, scale, seeds, json)
         return
     experiment, folder = EXPERIMENTS[name], out or Path("runs") / EXPERIMENTS[name].FOLDER
     scale = scale if dataset == "mnist" else f"{dataset}-{scale}"
     cells.check(experiment, scale, seeds)
     todo = experiment.cells(folder, scale, seeds, **({} if data_dir is None else {"data_dir": data_dir}))
     if dry_run:
-        console.print(cells.plan(todo))
+        _print_plan(todo, json)
         return
-    cells.run(todo)
-    for part in experiment.show(folder, scale, seeds):
+    with answer_alone(json):
+        cells.run(todo)
+        parts = experiment.show(folder, scale, seeds)
+    if json:
+        print_json([as_json(part) for part in parts if isinstance(part, Table)])
+        return
+    for part in parts:
         console.print(part)
 
 
-def page_command(*, results: Path = Path("results"), out: Path = Path("docs")) -> None:
+def _print_states(experiments: dict[str, cells.Experiment], scale: str, seeds: int, json: bool) -> None:
+    states = cells.states(experiments, scale, seeds)
+    if json:
+        print_json([asdict(state) for state in states])
+        return
+    for state in states:
+        console.print(cells.paragraph(state))
+
+
+def _print_plan(todo: list[cells.Cell], json: bool) -> None:
+    if json:
+        print_json([{"cell": cell.name, "minutes": cell.minutes, "done": cell.done()} for cell in todo])
+    else:
+        console.print(cells.plan(todo))
+
+
+def as_json(table: Table) -> dict[str, Any]:
+    """Title, column headers and rows of cells, as text."""
+    columns = [[_plain(each) for each in column.cells] for column in table.columns]
+    headers = [_plain(column.header) for column in table.columns]
+    return {"title": _plain(table.title or ""), "columns": headers, "rows": [*zip(*columns, strict=True)]}
+
+
+def _plain(cell: object) -> str:
+    return " ".join(str(cell).split())
+
+
+def page_command(*, results: Path = Path("results"), out: Path = Path("docs"), json: bool = False) -> None:
     """Write the pages that set the paper's numbers, and other libraries', beside ours, from committed records.
 
     Args:
         results: The folder of evaluated runs and benchmarks.
         out: The folder for reproduction.md and attacks.md.
+        json: Print {"written": [...]} instead.
     """
-    write_page(results, out / "reproduction.md")
-    console.print(f"written {out / 'reproduction.md'}")
-    if any(results.glob("attack_*.json")):
-        write_attacks_page(results, out / "attacks.md")
-        console.print(f"written {out / 'attacks.md'}")
+    with answer_alone(json):
+        write_page(results, out / "reproduction.md")
+        written = [out / "reproduction.md"]
+        if any(results.glob("attack_*.json")):
+            write_attacks_page(results, out / "attacks.md")
+            written.append(out / "attacks.md")
+    if json:
+        print_json({"written": [str(file) for file in written]})
+        return
+    for file in written:
+        console.print(f"written {file}")

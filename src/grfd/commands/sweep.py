@@ -5,7 +5,7 @@ from typing import Literal
 
 from grfd.commands.arguments import Mode
 from grfd.errors import masked
-from grfd.progress import console
+from grfd.progress import answer_alone, console, print_json
 from grfd.report.sheets import printed
 from grfd.schema import Count, Seed
 
@@ -34,6 +34,7 @@ def sweep_command(
     pruner: Literal["none", "median"] = "none",
     trials: Count | None = None,
     dry_run: bool = False,
+    json: bool = False,
 ) -> None:
     """Try the grid of Table 2, or a part of it; the same command on more machines shares the work (docs/sweeps.md).
 
@@ -50,6 +51,7 @@ def sweep_command(
         pruner: median ends a point that is below the median after an attack, before the dearer ones.
         trials: Points that this worker takes at most (until none is left where it is not given).
         dry_run: Count the points and those that are done, and do nothing.
+        json: Print JSON instead: counts of points by state, and what --dry-run does not have, the table of the best.
     """
     from grfd.experiments import database
     from grfd.experiments import sweep as sweeping
@@ -59,10 +61,29 @@ def sweep_command(
     settings = sweeping.checked(sweeping.Sweep(out, scale, seed, url, study, objective, pruner))
     with database.errors_of(url):
         if dry_run:
-            asked = f"{len(todo)} points at {scale}, seed {seed}, for {objective}"
-            console.print(f"{asked}; in {masked(url)}: {sweeping.known(settings)}")
+            with answer_alone(json):
+                counts = sweeping.known(settings)
+            if json:
+                facts = {"scale": scale, "seed": seed, "objective": objective, "storage": masked(url)}
+                print_json(facts | {"points": len(todo), "states": counts})
+            else:
+                asked = f"{len(todo)} points at {scale}, seed {seed}, for {objective}"
+                console.print(f"{asked}; in {masked(url)}: {_in_words(counts)}")
             return
-        opened = sweeping.opened(settings, todo)
-        sweeping.work(settings, opened, todo, trials)
-        console.print(printed(sweeping.best(opened, objective)))
-        console.print(", ".join(f"{count} {name}" for name, count in sweeping.state(opened).items() if count))
+        with answer_alone(json):
+            opened = sweeping.opened(settings, todo)
+            sweeping.work(settings, opened, todo, trials)
+            best, counts = sweeping.best(opened, objective), sweeping.state(opened)
+        if json:
+            table = {"title": best.title, "columns": best.header, "rows": best.rows}
+            print_json({"states": counts, "best": table})
+        else:
+            console.print(printed(best))
+            console.print(_in_words(counts))
+
+
+def _in_words(counts: dict[str, int] | None) -> str:
+    """How many points are in which state. `counts`: None where there is no study."""
+    if counts is None:
+        return "no study yet"
+    return ", ".join(f"{count} {name}" for name, count in counts.items() if count) or "no points yet"

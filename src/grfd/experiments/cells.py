@@ -87,30 +87,53 @@ def check(experiment: Experiment, scale: str, seeds: int) -> None:
         raise UserError(f"seeds must be at least 1, got {seeds}")
 
 
-def listed(experiments: dict[str, Experiment], scale: str, seeds: int) -> list[Text]:
-    """A paragraph each: name, how much is done, cost where it was measured, claim.
+@dataclass(frozen=True)
+class State:
+    """How far an experiment is. `minutes`: the sum over its cells that were measured; None where none was."""
 
-    At the last scale of an experiment that has none of that name. Raises `UserError` for a scale that none has.
+    name: str
+    scale: str
+    folder: str
+    cells: int
+    cells_done: int
+    cells_not_measured: int
+    minutes: float | None
+    claim: str
+
+
+def states(experiments: dict[str, Experiment], scale: str, seeds: int) -> list[State]:
+    """Of each experiment, at its last scale where it has none of that name.
+
+    Raises `UserError` for a scale that none has.
     """
     known = list(dict.fromkeys(each for experiment in experiments.values() for each in experiment.SCALES))
     if scale not in known:
         raise UserError(f"unknown scale {scale!r}: expected one of {', '.join(known)}")
-    found = []
+    listed = []
     for name, experiment in experiments.items():
         chosen = scale if scale in experiment.SCALES else experiment.SCALES[-1]
-        todo = experiment.cells(Path("runs") / experiment.FOLDER, chosen, seeds)
-        state = f"{sum(cell.done() for cell in todo)} of {len(todo)} cells done in runs/{experiment.FOLDER}"
-        found.append(titled(name, f" --scale {chosen}: {state}; {_cost(todo)}\n  {claim(experiment)}\n"))
-    return found
+        folder = Path("runs") / experiment.FOLDER
+        todo = experiment.cells(folder, chosen, seeds)
+        done = sum(cell.done() for cell in todo)
+        measured = [cell.minutes for cell in todo if cell.minutes is not None]
+        minutes = sum(measured) if measured else None
+        missing = len(todo) - len(measured)
+        listed.append(State(name, chosen, folder.as_posix(), len(todo), done, missing, minutes, claim(experiment)))
+    return listed
 
 
-def _cost(cells: list[Cell]) -> str:
-    known = [cell.minutes for cell in cells if cell.minutes is not None]
-    if not known:
+def paragraph(state: State) -> Text:
+    """Name, how much is done, cost where it was measured, claim."""
+    done = f"{state.cells_done} of {state.cells} cells done in {state.folder}"
+    return titled(state.name, f" --scale {state.scale}: {done}; {_cost(state)}\n  {state.claim}\n")
+
+
+def _cost(state: State) -> str:
+    if state.minutes is None:
         return "cost not measured"
-    minutes = max(round(sum(known)), 1)
-    told = f"{minutes} minute{'s' if minutes > 1 else ''} on two cores"
-    return told if len(known) == len(cells) else f"{told}, without {len(cells) - len(known)} cells never timed"
+    minutes = max(round(state.minutes), 1)
+    cost = f"{minutes} minute{'s' if minutes > 1 else ''} on two cores"
+    return f"{cost}, without {state.cells_not_measured} cells never timed" if state.cells_not_measured else cost
 
 
 def claim(experiment: Experiment) -> str:

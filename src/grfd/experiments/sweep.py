@@ -127,16 +127,15 @@ def _of_these_settings(sweep: Sweep, study: optuna.Study) -> optuna.Study:
     return study
 
 
-def known(sweep: Sweep) -> str:
-    """How far the study is, where there is one; makes nothing."""
+def known(sweep: Sweep) -> dict[str, int] | None:
+    """How many points of the study are in which state (`state`); None where there is no study. Makes nothing."""
     if sweep.storage.startswith("sqlite:///") and not Path(sweep.storage.removeprefix("sqlite:///")).exists():
-        return "no study yet"
+        return None
     try:
         study = optuna.load_study(study_name=sweep.study, storage=database.connected(sweep.storage, sweep.beat))
     except KeyError:
-        return "no study yet"
-    counted = state(_of_these_settings(sweep, study))
-    return ", ".join(f"{count} {name}" for name, count in counted.items() if count) or "no points yet"
+        return None
+    return state(_of_these_settings(sweep, study))
 
 
 def _settings(sweep: Sweep) -> dict[str, Any]:
