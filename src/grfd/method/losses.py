@@ -1,7 +1,8 @@
-"""The paper's losses, one function an equation, one value per example; `objective` weighs them and takes the mean.
+"""The losses of the paper, one function for each equation. Each returns one value per example.
 
-Numbers are those of Li et al. 2025. Where the paper is silent, the docstring says what was chosen;
-`docs/decisions.md` says why.
+Equation numbers are those of Li et al. 2025. `objective` weights the losses, and the training loop takes the mean.
+Where the paper is silent, a docstring says which choice was made, and `docs/decisions.md` says why.
+RSM: the Robust Supervisory Model, here `classifier`. CURE: Curvature Regularisation.
 """
 
 from collections.abc import Callable
@@ -20,13 +21,13 @@ Differentiated = Literal["margin", "cross_entropy"]
 
 
 def reconstruction_loss(redundant: Features, images: Images, *, over: Literal["mean", "sum"] = "mean") -> PerExample:
-    """L_rc of eq. 2: MSE(x, x_u), the mean over pixels (the paper names no reduction) or their sum."""
+    """L_rc of eq. 2: the squared error of x_u, its mean over pixels or its sum. The paper does not say which."""
     squares = (redundant - images).square().flatten(1)
     return squares.mean(1) if over == "mean" else squares.sum(1)
 
 
 def kl_divergence(mean: Latents, log_variance: Latents) -> PerExample:
-    """L_kl of eq. 2: ½ Σ_i (μ_i² + σ_i² − log σ_i² − 1), summed over the d latent dimensions as printed."""
+    """L_kl of eq. 2, the Kullback–Leibler divergence: ½ Σ_i (μ_i² + σ_i² − log σ_i² − 1), over d latent dimensions."""
     return 0.5 * (mean.square() + log_variance.exp() - log_variance - 1).sum(1)
 
 
@@ -39,26 +40,27 @@ _DIFFERENTIATED: dict[str, Callable[[Logits, Labels], PerExample]] = {
     "margin": log_odds,
     "cross_entropy": classification_loss,
 }
-"""`Config.gradient_of` → what eq. 5 differentiates. "margin" is what configurations of stored runs call the log-odds m.
+"""`Config.gradient_of` → the loss that eq. 5 differentiates. Configurations call the log-odds m "margin".
 
-The cross-entropy is log(1 + eᵐ), so ∇CE = sigmoid(m)·∇m: the two gradients point the same way, and any cosine between
-gradients is the same for both. ∇CE underflows to zero once an example is classified well; ∇m does not.
+The cross-entropy (CE) is log(1 + eᵐ), so ∇CE = sigmoid(m)·∇m. The two gradients have the same direction, and the cosine
+between two of them is the same for both losses. But ∇CE underflows to zero once an example is classified with high
+confidence, and ∇m does not.
 """
 
 
 def input_gradients(
     classifier: _Classifier, robust: Features, perturbation: Features, labels: Labels, *, of: Differentiated = "margin"
 ) -> tuple[Logits, Tensor, Tensor]:
-    """Logits at x_r, and ∇l at x_r and at x_r + v (flattened, `[batch, pixels]`), in one batched pass.
+    """The logits at x_r, and ∇l at x_r and at x_r + v (each `[batch, pixels]`), from one pass over both points.
 
-    Both gradients keep their graph: differentiating them again, with respect to the weights, is what trains the RSM.
-    A network with batch norm sees x_r and x_r + v as one batch, so its running statistics are updated once.
+    Both gradients keep their graph, because the RSM is trained by differentiating them with respect to the weights.
+    Batch norm sees x_r and x_r + v as one batch, so its running statistics are updated once.
     """
     both = torch.cat([robust, robust + perturbation])
     if not both.requires_grad:
         both.requires_grad_()
     logits = classifier(both)
-    # float32: a log-sum-exp of bfloat16 logits would round the gradient's direction away
+    # in float32, because a log-sum-exp of bfloat16 logits loses the direction of the gradient
     values = _DIFFERENTIATED[of](logits.float() if logits.dtype is torch.bfloat16 else logits, labels.repeat(2))
     (gradients,) = torch.autograd.grad(values.sum(), both, create_graph=True)
     at_robust, at_perturbed = gradients.flatten(1).chunk(2)
@@ -66,24 +68,24 @@ def input_gradients(
 
 
 def gradient_similarity_loss(gradients: Tensor, perturbed_gradients: Tensor) -> PerExample:
-    """L_rb of eq. 5: minus the cosine between ∇l(f(x_r), y) and ∇l(f(x_r + v), y); in [−1, 1]."""
+    """L_rb of eq. 5: minus the cosine between ∇l(f(x_r), y) and ∇l(f(x_r + v), y), in [−1, 1]."""
     return -F.cosine_similarity(gradients, perturbed_gradients, dim=1)
 
 
 def gradient_difference_loss(gradients: Tensor, perturbed_gradients: Tensor, *, step: float) -> PerExample:
-    """L_r of eq. 4: ‖∇l(x_r + h·z) − ∇l(x_r)‖² / h², the L2 form that the paper tried first; h is `step`."""
+    """L_r of eq. 4: ‖∇l(x_r + h·z) − ∇l(x_r)‖² / h², which the paper tried before eq. 5; h is `step`."""
     return (perturbed_gradients - gradients).square().sum(1) / step**2
 
 
 def gaussian_perturbation(robust: Features, *, scale: float) -> Features:
-    """v of eq. 5 and of algorithm 1, line 10: N(0, σ²I) with σ = `scale`, in pixels of [0, 1]."""
+    """v of eq. 5 and of line 10 of algorithm 1: drawn from N(0, σ²I), with σ = `scale` in pixels of [0, 1]."""
     return scale * normal_like(robust)
 
 
 def sign_gradient_perturbation(
     classifier: _Classifier, robust: Features, labels: Labels, *, scale: float, of: Differentiated = "margin"
 ) -> Features:
-    """CURE's direction (Moosavi-Dezfooli et al. 2019, arXiv:1811.09716): `scale` · sign(∇l) / ‖sign(∇l)‖."""
+    """The direction of CURE (Moosavi-Dezfooli et al. 2019, arXiv:1811.09716): `scale` · sign(∇l) / ‖sign(∇l)‖."""
     point = robust.detach().requires_grad_()
     (gradient,) = torch.autograd.grad(_DIFFERENTIATED[of](classifier(point), labels).sum(), point)
     direction = gradient.sign().flatten(1)

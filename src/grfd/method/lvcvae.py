@@ -1,4 +1,8 @@
-"""LVCVAE: the β-VAE with a rectification head that gives x_u, the redundant part (Li et al. 2025, section 3.2)."""
+"""LVCVAE, the generator G: it reproduces x_u, the redundant part of an image (Li et al. 2025, section 3.2).
+
+LVCVAE: Latent Variable Constrained Variational Auto-Encoder, a β-VAE whose latent variables a rectification head
+classifies, so that they cluster by class.
+"""
 
 import torch
 from torch import nn
@@ -10,7 +14,7 @@ from grfd.types import Features, Images, Latents, Logits
 
 
 class LVCVAE(nn.Module):
-    """Encoder q_φ (`encoder`, then `mean` and `log_variance`), decoder p_θ, rectification head f_ψ. G(x) = p_θ(z)."""
+    """The encoder q_φ (`encoder`, then `mean` and `log_variance`), the decoder p_θ and the head f_ψ. G(x) = p_θ(z)."""
 
     def __init__(
         self,
@@ -28,7 +32,7 @@ class LVCVAE(nn.Module):
         self.decoder = decoder
 
     def encode(self, images: Images) -> tuple[Latents, Latents]:
-        """q_φ(z|x): mean μ and log σ², each `[batch, latent]`."""
+        """q_φ(z|x): its mean μ and its log-variance log σ², each `[batch, latent]`."""
         hidden = self.encoder(images)
         return self.mean(hidden), self.log_variance(hidden)
 
@@ -42,11 +46,11 @@ class LVCVAE(nn.Module):
 
 
 def lenet_lvcvae(channels: int, classes: int, height: int, width: int, latent: int = 256) -> LVCVAE:
-    """For grey images. The paper says "based on LeNet5" and no more.
+    """The LVCVAE for grey images. The paper only says that it is "based on LeNet5".
 
-    Here the encoder is LeNet5's convolutional half with one linear layer each for μ and log σ²; the decoder mirrors it:
-    what was a 5×5 convolution and 2×2 pooling is a 3×3 sub-pixel convolution (Shi et al. 2016, arXiv:1609.05158), which
-    equals a 5×5 convolution of the image enlarged twice.
+    Here the encoder is the convolutional half of LeNet5, followed by one linear layer for μ and one for log σ². The
+    decoder mirrors it: each 5×5 convolution with 2×2 pooling becomes a 3×3 sub-pixel convolution (Shi et al. 2016,
+    arXiv:1609.05158), which equals a 5×5 convolution of the image enlarged by two.
     """
     rows, columns = lenet_feature_size(height, width)
     features = 16 * rows * columns
@@ -70,10 +74,10 @@ def lenet_lvcvae(channels: int, classes: int, height: int, width: int, latent: i
 
 
 def residual_lvcvae(channels: int, classes: int, height: int, width: int, latent: int = 2024) -> LVCVAE:
-    """For colour images: CD-VAE's network (Yang et al. 2021), whose schedule and latent size the paper follows too.
+    """The LVCVAE for colour images: the network of CD-VAE (Yang et al. 2021), whose schedule the paper follows too.
 
-    Two convolutions k4 s2 with batch norm, two residual blocks, linear μ and log σ², and the mirror of it; x_u ends in
-    a sigmoid. Raises `ValueError` where a side is no multiple of 4.
+    Two 4×4 convolutions of stride 2 with batch norm, two residual blocks, linear layers for μ and log σ², and a decoder
+    that mirrors them and ends in a sigmoid. Raises `ValueError` where a side is not a multiple of 4.
     """
     if height % 4 or width % 4:
         raise ValueError(f"the residual LVCVAE takes images whose sides are multiples of 4, got {height}×{width}")
@@ -88,18 +92,18 @@ def residual_lvcvae(channels: int, classes: int, height: int, width: int, latent
 
 
 def sample(mean: Latents, log_variance: Latents) -> Latents:
-    """z ~ N(μ, σ²), reparametrised, from PyTorch's global generator."""
+    """z ~ N(μ, σ²) by the reparametrisation trick, from PyTorch's global generator."""
     return mean + torch.exp(0.5 * log_variance) * normal_like(mean)
 
 
 def redundant_part(generator: LVCVAE, images: Images, *, sampled: bool = False) -> Features:
-    """x_u = G(x), with z = μ, or z ~ N(μ, σ²) where `sampled`."""
+    """x_u = G(x), in [0, 1]; z is μ, or drawn from N(μ, σ²) where `sampled` is true."""
     if sampled:
         return generator.decode(sample(*generator.encode(images)))
-    # log σ² would be thrown away
+    # log σ² is not needed
     return generator.decode(generator.mean(generator.encoder(images)))
 
 
 def robust_part(generator: LVCVAE, images: Images, *, sampled: bool = False) -> Features:
-    """x_r = x − G(x), in [−1, 1]."""
+    """x_r = x − G(x), in [−1, 1]; `sampled` as in `redundant_part`."""
     return images - redundant_part(generator, images, sampled=sampled)

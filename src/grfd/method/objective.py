@@ -1,4 +1,8 @@
-"""Loss_all of eq. 6 and its α schedule: the objective of stage I."""
+"""The objective of stage I: Loss_all of eq. 6, and the schedule of its weight α.
+
+LVCVAE: Latent Variable Constrained Variational Auto-Encoder. RSM: Robust Supervisory Model. FRM: Feature Robustness
+Metric.
+"""
 
 import torch
 from torch import Tensor, nn
@@ -20,18 +24,18 @@ from grfd.types import Features, Images, Labels, PerExample
 
 
 def alpha_at(progress: float, alpha: tuple[float, float, float]) -> float:
-    """α over the thirds of stage I: 10, 5 and 1 in the paper. `progress` is the share of epochs done, in [0, 1)."""
+    """α in each third of stage I: 10, 5 and 1 in the paper. `progress` is the share of finished epochs, in [0, 1)."""
     return alpha[min(int(progress * 3 + 1e-9), 2)]
 
 
 def loss_all(terms: dict[str, PerExample], config: Config, alpha: float) -> PerExample:
-    """Loss_all of eq. 6: α·L_rc + β·L_kl + ε·L_rf + γ·L_cl + δ·L_rb, over those of the five terms that are given."""
+    """Loss_all of eq. 6: α·L_rc + β·L_kl + ε·L_rf + γ·L_cl + δ·L_rb. A term that was not computed is left out."""
     weights = {"rc": alpha, "kl": config.beta, "rf": config.epsilon, "cl": config.gamma, "rb": config.delta}
     return sum((weights[name] * values for name, values in terms.items()), torch.zeros_like(terms["rc"]))
 
 
 class _ReverseGradient(torch.autograd.Function):
-    """The identity, whose gradient has its sign changed (Ganin & Lempitsky 2015, arXiv:1409.7495)."""
+    """The identity, with the sign of its gradient reversed (Ganin & Lempitsky 2015, arXiv:1409.7495)."""
 
     @staticmethod
     def forward(ctx: object, features: Tensor) -> Tensor:
@@ -76,7 +80,7 @@ class StageOne(nn.Module):
         return {"loss": loss_all(terms, config, alpha_at(progress, config.alpha)), **terms}
 
     def feature_robustness_metric(self, robust: Features, labels: Labels) -> dict[str, PerExample]:
-        """FRM (section 3.3): L_cl and L_rb of x_r. Of a term whose weight is 0, what it costs is saved."""
+        """FRM (section 3.3): L_cl and L_rb of x_r. Terms with weight 0 are not computed."""
         config = self.config
         if config.rsm_gradient == "detached":
             robust = robust.detach()

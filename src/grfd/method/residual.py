@@ -1,15 +1,18 @@
-"""CD-VAE's convolutional autoencoder (Yang et al. 2021, networks/vae.py of the authors), in two halves."""
+"""The two halves of the convolutional autoencoder of CD-VAE (Yang et al. 2021, networks/vae.py of the authors).
+
+CD-VAE: Class-Disentangled Variational Auto-Encoder.
+"""
 
 from torch import nn
 
 from grfd.types import Features
 
 MAPS = 32
-"""Feature maps at a quarter of the image's sides."""
+"""Number of feature maps where the sides are a quarter of the image's."""
 
 
 class Residual(nn.Module):
-    """x plus two convolutions of it (networks/vae.py of the authors)."""
+    """Adds two convolutions of its input to the input."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -26,7 +29,7 @@ class Residual(nn.Module):
 
 
 def residual_encoder(channels: int, maps: int = MAPS) -> nn.Sequential:
-    """Images → flat features, `maps` times a sixteenth of the pixels."""
+    """Images → flat features: `maps` features for each 16 pixels."""
     return nn.Sequential(
         nn.Conv2d(channels, maps // 2, 4, stride=2, padding=1, bias=False),
         nn.BatchNorm2d(maps // 2),
@@ -42,7 +45,7 @@ def residual_encoder(channels: int, maps: int = MAPS) -> nn.Sequential:
 
 
 def residual_decoder(channels: int, height: int, width: int, maps: int = MAPS) -> list[nn.Module]:
-    """Layers from flat features to an image before its last activation."""
+    """The layers from flat features to an image, without the last activation."""
     return [
         nn.Unflatten(1, (maps, height // 4, width // 4)),
         Residual(maps),

@@ -1,4 +1,8 @@
-"""Algorithm 1: stage I trains LVCVAE and RSM, stage II writes R_D, stage III trains the target model on it."""
+"""Algorithm 1. Stage I trains LVCVAE and RSM, stage II writes R_D, and stage III trains the target model on R_D.
+
+LVCVAE: Latent Variable Constrained Variational Auto-Encoder, the generator. RSM: Robust Supervisory Model. R_D: the
+robust parts x_r = x − G(x) of the training images, with their labels.
+"""
 
 from collections.abc import Callable
 
@@ -20,14 +24,14 @@ from grfd.training.limits import check_memory
 from grfd.training.loop import Inputs, Optimisation, fit_objective
 
 _IMAGES_AT_ONCE = 1000
-"""Images that stage II takes in one pass."""
+"""Number of images in one pass of stage II."""
 
 _AUTOENCODERS: dict[str, Callable[..., LVCVAE]] = {"lenet": lenet_lvcvae, "residual": residual_lvcvae}
 """Config.autoencoder → constructor."""
 
 
 def build_generator(config: Config, data: Data) -> LVCVAE:
-    """An LVCVAE that fits the data, with fresh weights. Raises `UserError` where none does."""
+    """An LVCVAE for images of this size, with fresh weights. Raises `UserError` where there is none."""
     channels, height, width = data.train.images.shape[1:]
     family = config.autoencoder
     if family == "auto":
@@ -39,19 +43,19 @@ def build_generator(config: Config, data: Data) -> LVCVAE:
 
 
 def check_generator(config: Config, data: Data) -> None:
-    """Raises `UserError` where no LVCVAE fits the data, or where the memory does not suffice for its training."""
+    """Raises `UserError` where no LVCVAE takes images of this size, or where its training needs too much memory."""
     check_memory(f"the LVCVAE with latent {config.latent}", lambda: build_generator(config, data), config)
 
 
 def load_generator(run: Run, data: Data) -> LVCVAE:
-    """The LVCVAE of stage I, in eval mode."""
+    """The LVCVAE that stage I trained, in eval mode."""
     generator = build_generator(run.config, data)
     load_weights(generator, run.file("lvcvae.safetensors"))
     return generator.eval()
 
 
 def stage_one(job: Job) -> None:
-    """Lines 1–14: trains q_φ, p_θ, f_ψ and f_φ together; writes lvcvae.safetensors and rsm.safetensors."""
+    """Lines 1–14: trains q_φ, p_θ, f_ψ and f_φ together, and writes lvcvae.safetensors and rsm.safetensors."""
     run, config = job.run, job.run.config
     with seeded(config.seed, "stage-one", "weights"):
         objective = StageOne(build_generator(config, job.data), job.architecture(), config)
@@ -67,7 +71,7 @@ def stage_one(job: Job) -> None:
 
 
 def robust_dataset(run: Run, generator: LVCVAE, split: Split, draw: int = 0) -> Tensor:
-    """Lines 15–19: x_r of every image, float32 in [−1, 1], with z ~ N(μ, σ²) from the stream of this draw."""
+    """Lines 15–19: x_r of every image, float32 in [−1, 1]. z is drawn from N(μ, σ²); each `draw` has its own stream."""
     device = next(generator.parameters()).device
     with seeded(run.config.seed, "stage-two", draw), torch.no_grad():
         parts = [
@@ -78,7 +82,7 @@ def robust_dataset(run: Run, generator: LVCVAE, split: Split, draw: int = 0) -> 
 
 
 def stage_two(job: Job) -> None:
-    """Builds R_D from the training images; writes robust.safetensors (images x_r, labels)."""
+    """Lines 15–19: builds R_D from the training images, and writes it to robust.safetensors."""
     run = job.run
     if processes.of_main(lambda: run.has("robust.safetensors")):
         return
@@ -88,7 +92,7 @@ def stage_two(job: Job) -> None:
 
 
 def stage_three(job: Job) -> None:
-    """Lines 20–25: trains F_target on R_D; writes target.safetensors."""
+    """Lines 20–25: trains the target model F on R_D, and writes target.safetensors."""
     run = job.run
     with seeded(run.config.seed, "stage-three", "weights"):
         target = job.architecture()
@@ -112,11 +116,11 @@ def _stage_three_inputs(job: Job) -> Inputs:
 
 
 def _stored_robust_dataset(run: Run, split: Split) -> dict[str, Tensor]:
-    """What stage II has written. Raises `UserError` where it does not belong to the training images."""
+    """R_D as stage II wrote it. Raises `UserError` where it does not belong to the training images."""
     file = run.file("robust.safetensors")
     stored = read_tensors(file)
     expected = {"images": torch.empty(split.images.shape, device="meta"), "labels": split.labels}
     refuse_misfit(expected, stored, file)
     if not torch.equal(stored["labels"], split.labels):
-        raise UserError(f"{file} has other labels than the training images; delete it, and stage II writes it anew")
+        raise UserError(f"{file} has other labels than the training images: delete it, and stage II writes it again")
     return stored

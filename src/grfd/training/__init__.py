@@ -1,1 +1,1 @@
-"""The one training loop: progress, checkpoint, resume, precision, many devices."""
+"""The training loop that all trainings use: progress, checkpoints, resuming, precision, several processes."""

@@ -1,4 +1,4 @@
-"""The checkpoint of a training: weights and AdamW's moments, which only the training that wrote it takes up again."""
+"""The checkpoint of a training: weights and the moments of AdamW. Only the training that wrote it can resume it."""
 
 import hashlib
 from collections.abc import Mapping
@@ -15,9 +15,9 @@ _DIGEST = "digest"
 
 
 def save_checkpoint(file: Path, module: nn.Module, optimizer: torch.optim.Optimizer, epoch: int, training: str) -> None:
-    """Writes weights and moments after `epoch` epochs. `training`: what this training is, in words.
+    """Writes weights and moments after `epoch` epochs. `training`: a text that identifies the training.
 
-    Raises `Diverged`, and keeps the last checkpoint, where a value is not finite.
+    Raises `Diverged` where a value is not finite; the last checkpoint is kept.
     """
     tensors = {f"weights/{name}": value for name, value in module.state_dict().items()}
     for index, state in optimizer.state_dict()["state"].items():
@@ -31,8 +31,8 @@ def restore_checkpoint(
 ) -> int:
     """Loads weights and moments. Returns the number of finished epochs.
 
-    Raises `UserError` for a checkpoint that was changed after it was written, or that another training has written:
-    a training that went on from it would end with other weights than an undisturbed one.
+    Raises `UserError` for a checkpoint that was changed after it was written, or that another training wrote: a
+    training that resumed from it would not end with the weights of an uninterrupted one.
     """
     tensors = read_tensors(file)
     digest = tensors.pop(_DIGEST, None)
@@ -53,7 +53,7 @@ def restore_checkpoint(
 
 
 def _digest(tensors: Mapping[str, Tensor], training: str) -> Tensor:
-    """SHA-256 of the tensors and the training, as a tensor, so that it lies in the same file."""
+    """SHA-256 of the tensors and of the text that identifies the training, as a tensor for the same file."""
     digest = hashlib.sha256(f"{training} {fingerprint_of(tensors)}".encode()).digest()
     return torch.tensor(list(digest), dtype=torch.uint8)
 
@@ -61,13 +61,13 @@ def _digest(tensors: Mapping[str, Tensor], training: str) -> Tensor:
 def _optimizer_state(
     tensors: Mapping[str, Tensor], optimizer: torch.optim.Optimizer, file: Path
 ) -> dict[int, dict[str, Tensor]]:
-    """AdamW's state by the number of the parameter. A network of another code may have other parameters."""
+    """The state of AdamW by the index of the parameter. The code of the network may have changed since."""
     parameters = [each for group in optimizer.param_groups for each in group["params"]]
     state: dict[int, dict[str, Tensor]] = {}
     for key, value in tensors.items():
         if key.startswith("optimizer/"):
             _, index, name = key.split("/")
             if int(index) >= len(parameters) or value.shape not in ((), parameters[int(index)].shape):
-                raise UserError(f"{file} fits another network: {key} is of {tuple(value.shape)}")
+                raise UserError(f"{file} belongs to another network: {key} has shape {tuple(value.shape)}")
             state.setdefault(int(index), {})[name] = value
     return state

@@ -1,4 +1,4 @@
-"""Training of a classifier: plain, for the standard model on x and stage III on x_r, or under a defense's objective."""
+"""Training of classifiers, with the cross-entropy (standard models, stage III) or with the objective of a defense."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -19,7 +19,7 @@ from grfd.types import Features, Labels
 
 
 class Classification(nn.Module):
-    """Cross-entropy of a classifier, one value an example."""
+    """The cross-entropy of a classifier, one value per example."""
 
     def __init__(self, classifier: nn.Module) -> None:
         super().__init__()
@@ -40,13 +40,13 @@ def split_for(config: Config, data: Data) -> Split:
 
 
 def images_for(config: Config, data: Data) -> runs.Images:
-    """The fingerprints of the images that a configuration trains on, and of the test split."""
+    """The fingerprints of the training images that a configuration asks for, and of the test split."""
     splits = {"train": split_for(config, data), "test": data.test}
     return {name: runs.images_of(split.images, split.labels) for name, split in splits.items()}
 
 
 def classifier_optimisation(config: Config) -> Optimisation:
-    """That of the target model and of the standard models."""
+    """How the target model and the standard models are trained."""
     return Optimisation(config.classifier_epochs, config.classifier_learning_rate)
 
 
@@ -59,10 +59,10 @@ def train_under(
     start: Architecture | None = None,
     averaging: float = 0.0,
 ) -> None:
-    """Trains a classifier under an objective on x. Writes `name`.safetensors.
+    """Trains a classifier on x with an objective, and writes `name`.safetensors.
 
-    `start`: makes the classifier as it is before training; the job's architecture where it is None.
-    `averaging`: the decay a step of a moving average of its weights, which is then what is written; 0: the last ones.
+    `start`: returns the classifier as it is before training; the job's architecture where it is None.
+    `averaging`: the decay per step of a moving average of the weights, which is then written; with 0, the last weights.
     """
     run = job.run
     with seeded(run.config.seed, name, "weights"):
@@ -80,13 +80,13 @@ def train_under(
 
 
 def train_classifier(job: Job, name: str) -> None:
-    """An undefended model: the target's architecture and recipe, on x. Writes `name`.safetensors."""
+    """Trains an undefended model, the target's architecture on x, and writes `name`.safetensors."""
     train_under(job, name, Classification, classifier_optimisation(job.run.config))
 
 
 @contextmanager
 def in_eval_mode(model: nn.Module) -> Iterator[None]:
-    """For making a training example: an attack asks for a model that does not learn from it. The mode is given back."""
+    """Puts a model into eval mode, as attacks need it while they craft training examples. The mode is restored."""
     training = model.training
     model.eval()
     try:
@@ -96,7 +96,7 @@ def in_eval_mode(model: nn.Module) -> Iterator[None]:
 
 
 def load_classifier(job: Job, name: str) -> nn.Module:
-    """A trained classifier of the run, in eval mode. Raises `UserError` where it is not trained yet."""
+    """A trained classifier of the run, in eval mode. Raises `UserError` where it has not been trained yet."""
     model = job.architecture()
     load_weights(model, job.run.file(f"{name}.safetensors"))
     return model.eval()

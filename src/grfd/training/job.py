@@ -1,4 +1,4 @@
-"""What training, defenses and the method are given together: a run folder, its images and its target model."""
+"""What the method, the trainings and the defenses work on: a run folder, its images and its target model."""
 
 from dataclasses import dataclass
 
@@ -9,10 +9,10 @@ from grfd.runs import Run
 
 @dataclass(frozen=True)
 class Job:
-    """One run as it is worked on."""
+    """A run, with what its configuration names."""
 
     run: Run
     data: Data
     """The data set that `run.config` names, or the caller's own."""
     architecture: Architecture
-    """Makes the target model, without weights of any training."""
+    """Returns a new target model with fresh weights."""

@@ -1,4 +1,4 @@
-"""What stops a training in one line: batches too small or too large, weights that left float32, too little memory."""
+"""Refuses trainings that cannot work, in one line: batches of a bad size, weights out of range, too little memory."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,16 +15,16 @@ from grfd.files import reason
 from grfd.seeds import left_as_found
 
 _LARGEST_WEIGHT = 1e18
-"""Beyond it the product of two weights leaves float32: such a network has no finite logits."""
+"""Products of larger weights overflow float32, and the logits of such a network are not finite."""
 
 _BYTES_A_PARAMETER = 16
-"""Weight, gradient, and AdamW's two moments, in float32."""
+"""The weight, its gradient and the two moments of AdamW, in float32."""
 
 
 def batch_sizes(total: int, batch: int) -> list[int]:
-    """The images of each step of an epoch. A last image that would be alone joins the batch before it.
+    """The number of images in each step of an epoch. A single last image joins the batch before it.
 
-    Batch norm has nothing to normalise a single image with, where a channel has one value an image.
+    Batch norm cannot normalise a single image where a channel has one value per image.
     """
     whole, last = divmod(total, batch)
     if last == 1 and whole and batch > 1:
@@ -33,13 +33,13 @@ def batch_sizes(total: int, batch: int) -> list[int]:
 
 
 def smallest_pass(total: int, config: Config) -> int:
-    """The images of the smallest pass of an epoch that has any."""
+    """The number of images in the smallest pass of an epoch, apart from empty passes."""
     shares = [share for size in {*batch_sizes(total, config.batch)} if (share := size // processes.count())]
     return min((share // min(config.passes, share) for share in shares), default=1)
 
 
 def check_passes(config: Config, split: Split, network: Callable[[], nn.Module]) -> None:
-    """Raises `UserError` where the training has passes of one image, and batch norm in the network cannot take them."""
+    """Raises `UserError` where passes have one image and the batch norm of the network cannot process it."""
     if smallest_pass(len(split), config) > 1:
         return
     with left_as_found(), torch.no_grad(), pass_errors_explained("training", 1):
@@ -48,7 +48,7 @@ def check_passes(config: Config, split: Split, network: Callable[[], nn.Module])
 
 @contextmanager
 def pass_errors_explained(name: str, images: int) -> Iterator[None]:
-    """What the number of images in a pass makes impossible becomes a `UserError`."""
+    """Turns errors that come from the number of images in a pass into a `UserError`."""
     try:
         yield
     except ValueError as error:
@@ -67,25 +67,25 @@ def pass_errors_explained(name: str, images: int) -> Iterator[None]:
 
 
 def refuse_unbounded(name: str, module: nn.Module, epoch: int, folder: Path) -> None:
-    """Raises `Diverged` where a weight is not finite, or too large to be multiplied."""
+    """Raises `Diverged` where a weight is not finite, or so large that logits would not be."""
     for weight_name, weight in module.named_parameters():
         largest = float(weight.detach().abs().max()) if weight.numel() else 0.0
         if not largest <= _LARGEST_WEIGHT:
             raise Diverged(
                 f"{name}: a weight of {weight_name} is {largest:g} after epoch {epoch + 1}; the last whole epoch is "
-                f"kept in {folder}. A lower learning rate keeps it finite"
+                f"kept in {folder}. Choose a lower learning rate"
             )
 
 
 def check_memory(name: str, build: Callable[[], nn.Module], config: Config) -> None:
-    """Raises `UserError` where weights, gradients and AdamW's moments of a network exceed the memory that is free.
+    """Raises `UserError` where the weights, gradients and moments of a network need more memory than is free.
 
-    The network is built on PyTorch's meta device, so without memory, and without drawing random numbers.
+    The network is built on PyTorch's meta device, which takes no memory and draws no random numbers.
     """
     try:
         with torch.device("meta"):
             parameters = sum(each.numel() for each in build().parameters())
-    except (RuntimeError, OverflowError, TypeError) as error:  # more numbers than 64 bits can count
+    except (RuntimeError, OverflowError, TypeError) as error:  # more parameters than 64 bits can count
         raise UserError(f"{name} cannot be built: {reason(error)}") from error
     free, needed = memory.available(_device(config)), _BYTES_A_PARAMETER * parameters
     if free is not None and needed > free:

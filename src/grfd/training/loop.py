@@ -1,4 +1,4 @@
-"""The one training loop. An objective is a module: (inputs, labels, progress) → terms, one value an example each."""
+"""The training loop. An objective is a module: (inputs, labels, progress) → terms, each with one value per example."""
 
 import math
 import time
@@ -30,24 +30,24 @@ from grfd.training.metrics import METRICS_FILE, append_epoch
 from grfd.types import PerExample
 
 Terms = dict[str, PerExample]
-"""A value an example for each term; "loss" is the one that is minimised, the others are logged."""
+"""The terms of an objective by name, one value per example. "loss" is minimised, and the others are only logged."""
 
 Inputs = Callable[[int], tuple[Tensor, Tensor]]
-"""Epoch → all inputs (bytes or float32) and labels of that epoch."""
+"""Epoch, counted from 0 → all inputs (uint8 or float32) and labels of that epoch."""
 
 _LOG_INTERVAL = 0.5
-"""Seconds between two looks at the losses: each look waits for the device."""
+"""Seconds between two updates of the progress bar. Each one reads the losses and so waits for the device."""
 
 
 @dataclass(frozen=True)
 class Optimisation:
-    """How an objective is minimised: by AdamW, whose learning rate falls to 0 along a cosine."""
+    """How an objective is minimised: by AdamW, with a learning rate that decays to 0 along a cosine."""
 
     epochs: int
     learning_rate: float
     betas: tuple[float, float] = (0.9, 0.999)
     weight_decay: float | None = None
-    """The configuration's where it is None."""
+    """That of the run's configuration where it is None."""
 
 
 @dataclass
@@ -67,13 +67,13 @@ class Trainer:
 
     @property
     def bare(self) -> nn.Module:
-        """The objective without what distributes it over processes."""
+        """The objective without the wrapper that distributes it over processes."""
         return self.accelerator.unwrap_model(self.objective)
 
     def identity(self) -> str:
-        """All that the bits of this training depend on, except the images and the code.
+        """A text of all that the bits of this training depend on, except the images and the code.
 
-        Settings at their defaults are left out, so that a setting that comes later does not change it.
+        Settings with default values are left out, so that a setting which is added later does not change the text.
         """
         config, default = self.run.config, Config()
         changed = {f.name: getattr(config, f.name) for f in fields(Config) if f.name != "data_dir"}
@@ -84,29 +84,29 @@ class Trainer:
 
 
 def accelerator_for(run: Run) -> Accelerator:
-    """Device, precision and processes as the configuration and `accelerate launch` say."""
-    AcceleratorState._reset_state()  # accelerate keeps one a process, and refuses a second run of another precision
+    """The device, the precision and the processes that the configuration and `accelerate launch` ask for."""
+    AcceleratorState._reset_state()  # or accelerate would refuse a second run with another precision
     processes.join()
     return Accelerator(
         cpu=run.config.device == "cpu",
         mixed_precision="bf16" if run.config.precision == "bfloat16" else "no",
-        # a weight of 0, or a network of which a defense uses a part, leaves parameters without a gradient
+        # parameters have no gradient where a weight is 0, or where a defense uses only a part of a network
         kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],
     )
 
 
 def best_device() -> torch.device:
-    """The accelerator that is there, else the CPU."""
+    """The accelerator of this machine, or the CPU where there is none."""
     AcceleratorState._reset_state()
     return Accelerator().device
 
 
 def fit_objective(run: Run, name: str, objective: nn.Module, inputs: Inputs, optimisation: Optimisation) -> nn.Module:
-    """Trains `objective`'s parameters, and returns it in eval mode.
+    """Trains the parameters of `objective`, and returns it in eval mode.
 
-    A checkpoint is written after each epoch. Order and noise of an epoch depend on the seed, `name` and the epoch
-    alone, so that a run which was killed continues to the same bits. Several processes share out each batch.
-    Raises `Diverged`, a `UserError`, when a loss is not finite; the last checkpoint stays.
+    A checkpoint is written after each epoch. The order and the noise of an epoch depend only on the seed, `name` and
+    the epoch, so a run that was killed resumes and ends with the same bits. Several processes divide each batch.
+    Raises `Diverged`, a `UserError`, when a loss is not finite; the last checkpoint is kept.
     """
     keep_freed_memory()
     trainer = build_trainer(run, name, objective, optimisation)
@@ -132,7 +132,7 @@ def fit_objective(run: Run, name: str, objective: nn.Module, inputs: Inputs, opt
 
 
 def build_trainer(run: Run, name: str, objective: nn.Module, optimisation: Optimisation) -> Trainer:
-    """The objective on its device, with its optimiser."""
+    """Puts the objective on its device, and builds its optimiser."""
     accelerator = accelerator_for(run)
     if run.config.channels_last:
         objective.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -150,7 +150,7 @@ def build_trainer(run: Run, name: str, objective: nn.Module, optimisation: Optim
 def _epoch(
     trainer: Trainer, epoch: int, images: Tensor, labels: Tensor, advance: Callable[[int, str], None]
 ) -> dict[str, float]:
-    """One pass over the data, which lies on the device. Returns the mean of each term."""
+    """One pass over the data, which is on the device. Returns the mean of each term."""
     config, accelerator = trainer.run.config, trainer.accelerator
     order = torch.randperm(len(labels), generator=generator(config.seed, trainer.name, epoch, "order"))
     batches = order.to(accelerator.device).split(batch_sizes(len(labels), config.batch))
@@ -173,10 +173,10 @@ def _epoch(
 
 @contextmanager
 def noise(trainer: Trainer, epoch: int) -> Iterator[torch.Generator]:
-    """The noise of an epoch: the stream for batches that are taken in parts, which is PyTorch's own for whole ones.
+    """Seeds the noise of an epoch. Yields the stream for batches that are split into parts.
 
-    What goes through `seeds.drawn` is so that of a single pass of a single process to the bit. Other draws, a
-    dropout's say, come from a stream of each process's own.
+    Draws through `seeds.drawn` then have the same bits as in one pass of one process. Other draws, those of dropout for
+    example, come from a stream of their own in each process.
     """
     names = (trainer.name, epoch, "noise")
     seed, accelerator = trainer.run.config.seed, trainer.accelerator
@@ -187,16 +187,16 @@ def noise(trainer: Trainer, epoch: int) -> Iterator[torch.Generator]:
 def step(
     trainer: Trainer, images: Tensor, labels: Tensor, batch: Tensor, done: float, stream: torch.Generator
 ) -> Terms:
-    """One gradient step on this process's part of a batch (indices), in the passes that the configuration asks for.
+    """One gradient step on this process's part of a batch of indices, in as many passes as the configuration says.
 
-    The passes' gradients add up to the whole batch's. Returns the part's terms.
+    The gradients of the passes add up to the gradient of the whole batch. Returns the terms of this process's part.
     """
     accelerator, state, terms_of_passes = trainer.accelerator, stream.get_state(), []
     parts = _parts(trainer, len(batch))
     alone = trainer.run.config.passes == accelerator.num_processes == 1
     trainer.optimizer.zero_grad()
     for index, part in enumerate(parts):
-        stream.set_state(state)  # each pass draws the whole batch's noise, and keeps its own rows of it
+        stream.set_state(state)  # each pass draws the noise of the whole batch and keeps its own rows
         drawing = nullcontext() if alone else sharing(Share(part.start, len(batch), stream))
         waiting = accelerator.no_sync(trainer.objective) if index + 1 < len(parts) else nullcontext()
         with drawing, waiting, pass_errors_explained(trainer.name, part.stop - part.start):
@@ -206,7 +206,7 @@ def step(
 
 
 def _parts(trainer: Trainer, total: int) -> list[slice]:
-    """This process's rows of a batch, pass by pass; one pass at least, which has no rows where there are too few."""
+    """The rows of a batch that this process takes in each pass. There is at least one pass, which may be empty."""
     processes_there, mine = trainer.accelerator.num_processes, trainer.accelerator.process_index
     first, stop = (total * index // processes_there for index in (mine, mine + 1))
     count = max(min(trainer.run.config.passes, stop - first), 1)
@@ -215,13 +215,13 @@ def _parts(trainer: Trainer, total: int) -> list[slice]:
 
 
 def _pass(trainer: Trainer, images: Tensor, labels: Tensor, done: float, total: int) -> Terms:
-    """Adds the gradients of some examples, of a batch of `total`. Returns their terms."""
+    """Adds the gradients of some examples of a batch of `total` examples. Returns their terms."""
     images = as_images(crop_and_flip(images) if trainer.run.config.augmentation == "crop_flip" else images)
     if trainer.run.config.channels_last:
         images = images.contiguous(memory_format=torch.channels_last)
     with trainer.accelerator.autocast():
         terms = trainer.objective(images, labels, done)
-    # the processes' gradients are averaged: each is its part's share of the batch's mean
+    # gradients are averaged over the processes, so each process contributes its share of the batch mean
     trainer.accelerator.backward(terms["loss"].sum() * (trainer.accelerator.num_processes / total))
     return {term: values.detach() for term, values in terms.items()}
 
@@ -234,22 +234,22 @@ def _set_learning_rate(trainer: Trainer, epoch: float) -> None:
 
 
 def _text(trainer: Trainer, epoch: int, terms: Terms) -> str:
-    """The batch's means beside the bar. Raises `Diverged` when one is not finite."""
-    if not len(terms["loss"]):  # a last batch of fewer images than processes
+    """The text beside the progress bar: the means of the batch. Raises `Diverged` when one is not finite."""
+    if not len(terms["loss"]):  # the last batch may have fewer images than there are processes
         return ""
     means = dict(zip(terms, torch.stack([values.mean() for values in terms.values()]).tolist(), strict=True))
     for term, value in means.items():
         if not math.isfinite(value):
             raise Diverged(
                 f"{trainer.name}: {term} is {value} in epoch {epoch + 1}; the last whole epoch is kept in "
-                f"{trainer.run.path}. A lower learning rate or sigma, or gradient_of margin, keeps it finite"
+                f"{trainer.run.path}. Choose a lower learning rate or sigma, or gradient_of margin"
             )
     means_text = "  ".join(f"{term} {value:.3f}" for term, value in means.items())
     return f"epoch {epoch + 1}/{trainer.optimisation.epochs}  {means_text}"
 
 
 def _restore(trainer: Trainer) -> int:
-    """Loads the checkpoint, if there is one. Returns the number of finished epochs."""
+    """Loads the checkpoint where there is one. Returns the number of finished epochs."""
     if not is_there(trainer.checkpoint):
         return 0
     epochs = trainer.optimisation.epochs

@@ -1,4 +1,4 @@
-"""metrics.jsonl: a line for each epoch of each stage. Lines that cannot be read are kept, and stop nothing."""
+"""metrics.jsonl: one line for each epoch of each stage. Lines that cannot be read are kept and ignored."""
 
 import json
 from pathlib import Path
@@ -10,15 +10,16 @@ from grfd.runs import write_bytes
 METRICS_FILE = "metrics.jsonl"
 
 Epoch = dict[str, Any]
+"""One line: the stage, the epoch counted from 1, the mean of each term of the loss, and the seconds taken."""
 
 
 def read_epochs(file: Path) -> list[Epoch]:
-    """The lines that say stage and epoch. Raises `UserError` where the file cannot be read at all."""
+    """All lines that name a stage and an epoch. Raises `UserError` where the file itself cannot be read."""
     return [row for row in map(_row, _lines(file)) if row is not None]
 
 
 def append_epoch(file: Path, row: Epoch) -> None:
-    """Adds a row. Rows of this epoch or a later one, which a killed run has left, are dropped."""
+    """Adds a row. Rows of the same stage that a killed run has left, of this epoch or of later ones, are removed."""
     kept = [line for line in _lines(file) if not _is_replaced(_row(line), row)]
     write_bytes(file, b"".join(line + b"\n" for line in [*kept, json.dumps(row).encode()]))
 
