@@ -73,7 +73,7 @@ def refuse_unbounded(name: str, module: nn.Module, epoch: int, folder: Path) -> 
         if not largest <= _LARGEST_WEIGHT:
             raise Diverged(
                 f"{name}: a weight of {weight_name} is {largest:g} after epoch {epoch + 1}; the last whole epoch is "
-                f"kept in {folder}. Choose a lower learning rate"
+                f"kept in {folder}. A lower learning rate keeps it finite"
             )
 
 

@@ -242,7 +242,7 @@ def _text(trainer: Trainer, epoch: int, terms: Terms) -> str:
         if not math.isfinite(value):
             raise Diverged(
                 f"{trainer.name}: {term} is {value} in epoch {epoch + 1}; the last whole epoch is kept in "
-                f"{trainer.run.path}. Choose a lower learning rate or sigma, or gradient_of margin"
+                f"{trainer.run.path}. A lower learning rate or sigma, or gradient_of margin, keeps it finite"
             )
     means_text = "  ".join(f"{term} {value:.3f}" for term, value in means.items())
     return f"epoch {epoch + 1}/{trainer.optimisation.epochs}  {means_text}"
