@@ -198,7 +198,7 @@ IN_PACKAGE = re.compile(r"`((?:src/grfd|tests|benchmarks|docs|data|models|attack
 def test_every_name_of_the_code_on_a_page_exists(page: Path) -> None:
     text = FENCE.sub("", page.read_text())
     for name in DOTTED.findall(text):
-        if not name.endswith((".py", ".md")):
+        if not name.endswith((".py", ".md", ".json")):
             assert resolved(f"grfd.{name.removeprefix('grfd.')}"), f"{page.name} names {name}"
     for path in IN_PACKAGE.findall(text):
         places = [ROOT / path, ROOT / "src/grfd" / path]

@@ -79,9 +79,13 @@ def commands() -> str:
         "command was stopped, the same command continues it.",
     ]
     for name, (summary, _) in TRAINING.items():
-        parts += [f"## grfd {name}", f"`grfd {name} PRESET --out RUN [--FIELD VALUE …]`", summary]
+        parts += [f"## grfd {name}", f"`grfd {name} [PRESET] --out RUN [--config FILE] [--FIELD VALUE …]`", summary]
         parts += ["The presets and all fields are listed under [settings](settings.md)."]
-    parts += ["## grfd fit", "`grfd fit DEFENSE [PRESET] --out RUN [--recipe.FIELD VALUE …] [--FIELD VALUE …]`", FIT]
+    parts += [
+        "## grfd fit",
+        "`grfd fit DEFENSE [PRESET] --out RUN [--config FILE] [--recipe.FIELD VALUE …] [--FIELD VALUE …]`",
+        FIT,
+    ]
     parts += ["The defenses and the fields of their recipes are listed under [recipes](recipes.md)."]
     for name, function in COMMANDS.items():
         parts += [f"## grfd {name}", *command(name, function)]
@@ -111,14 +115,13 @@ def command(name: str, function: Callable[..., None]) -> list[str]:
 
 def settings() -> str:
     """Every field of a run's configuration, and what each preset changes."""
-    rows = field_rows(Config, "")
-    own = [["`--out`", "path", "required", attribute_docs(Training)["out"]]]
+    rows = field_rows(Training, "")
     parts = [
         "# Settings of a run",
         "Each field is an option of `grfd train`, `grfd fit` and the commands for single stages (`--learning-rate`), a "
         "keyword of `grfd.train` (`learning_rate=`), and a key of `config.json` in the run folder. "
         "The symbols are those of [the method](../method.md).",
-        table(["option", "type", "default", "meaning"], own + rows),
+        table(["option", "type", "default", "meaning"], rows),
         "## Presets",
         "A preset is a set of defaults; every field can be changed on top of it.",
     ]
@@ -157,10 +160,16 @@ def field_rows(record: type[Any], prefix: str) -> list[list[str]]:
 
 
 def attribute_docs(record: type[Any]) -> dict[str, str]:
-    """Field → its docstring, which stands below it in the source."""
-    analyzer = ModuleAnalyzer.for_module(record.__module__)
-    documented = analyzer.find_attr_docs()
-    return {name: " ".join(lines).strip() for (owner, name), lines in documented.items() if owner == record.__name__}
+    """Field → its docstring, which stands below it in the source, in the record or in one that it derives from."""
+    texts: dict[str, str] = {}
+    for owner_class in reversed(record.__mro__[:-1]):
+        documented = ModuleAnalyzer.for_module(owner_class.__module__).find_attr_docs()
+        texts |= {
+            name: " ".join(lines).strip()
+            for (owner, name), lines in documented.items()
+            if owner == owner_class.__name__
+        }
+    return texts
 
 
 # registries
