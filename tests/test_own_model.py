@@ -127,7 +127,7 @@ class Wide(nn.Module):
         (["--model", "mine", "--out", "o"], "expected package.module:factory"),
         (["--model", "none_such:build", "--out", "o"], "none_such"),
         (["--model", "mine:missing", "--out", "o"], "missing"),
-        (["--model", "mine:number", "--out", "o"], "makes a int: expected a torch.nn.Module"),
+        (["--model", "mine:number", "--out", "o"], "returns a int: expected a torch.nn.Module"),
         (["--model", "mine:Pair", "--out", "o"], "an adapter can make it so"),
         (["--model", "mine:adapt", "--out", "o"], "mine:adapt raised TypeError"),
         (["--model", "mine:build", "--weights", "gone.safetensors", "--out", "o"], "gone.safetensors is not there"),
@@ -165,14 +165,14 @@ def test_a_model_with_other_classes_is_refused(small: Data, tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("model", "message"),
     [
-        ("mine:number", "makes a int: expected a torch.nn.Module"),
+        ("mine:number", "returns a int: expected a torch.nn.Module"),
         ("mine:adapt", "raised TypeError"),
         ("mine:Pair", "answers with tuple"),
         ("mine:missing", "has no missing"),
         ("none_such:build", "none_such"),
         ("mine", "unknown model"),
         ("broken:build", "the import of broken raised ZeroDivisionError"),
-        ("os:getcwd", "makes a str"),
+        ("os:getcwd", "returns a str"),
     ],
 )
 @pytest.mark.parametrize("command", [["train", "quick"], ["standard", "quick"], ["fit", "pgd-at"]])

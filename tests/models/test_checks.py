@@ -158,7 +158,7 @@ def test_what_is_right_passes() -> None:
 def test_a_function_becomes_a_module_and_a_class_does_not() -> None:
     model = as_module(lambda images: images.flatten(1), "model")
     assert model(IMAGES).shape == (3, 16)
-    with pytest.raises(UserError, match=r"model is the class Bad: expected a network, say Bad\(\)"):
+    with pytest.raises(UserError, match=r"model is the class Bad: expected a network, for example Bad\(\)"):
         as_module(Bad, "model")
     with pytest.raises(UserError, match="model is a str"):
         as_module("lenet5", "model")

@@ -80,9 +80,12 @@ MADE = {
     "raises": (_raises, "net raised RuntimeError: no weights here"),
     "exits": (_exits, "net raised SystemExit: 1"),
     "wants an argument": (lambda size: nn.Flatten(), "missing 1 required positional argument: 'size'"),
-    "text": (lambda: "resnet", "net makes a str: expected a torch.nn.Module"),
-    "nothing": (lambda: None, "net makes a NoneType"),
-    "a class": (lambda: nn.Flatten, r"net makes the class Flatten itself: expected a torch.nn.Module, say Flatten\(\)"),
+    "text": (lambda: "resnet", "net returns a str: expected a torch.nn.Module"),
+    "nothing": (lambda: None, "net returns a NoneType"),
+    "a class": (
+        lambda: nn.Flatten,
+        r"net returns the class Flatten: expected a torch.nn.Module, for example Flatten\(\)",
+    ),
 }
 
 

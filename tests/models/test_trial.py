@@ -74,7 +74,7 @@ CASES: dict[str, tuple[Callable[[], nn.Module], str]] = {
     "lazy": (_lazy, "1.weight has no size yet"),
     "infinite": (_infinite, "not finite before any training"),
     "train returns nothing": (Forgetful, r"its train\(\) returns NoneType"),
-    "state of its own": (Extra, "keeps _extra_state, which is no plain tensor"),
+    "state of its own": (Extra, "has _extra_state in its state, which is not a plain tensor"),
     "raises in training": (_in_training(_raise), "in a training step of 4 images, raised RuntimeError: of my own"),
     "tuple in training": (_in_training(lambda logits: (logits,)), r"answers with tuple: expected logits of \(4, 3\)"),
     "integers in training": (_in_training(lambda logits: logits.long()), "torch.int64 numbers"),

@@ -45,8 +45,8 @@ def test_its_rate_may_be_named() -> None:
 
 @pytest.mark.parametrize(
     ("name", "side", "message"),
-    [("wrn-27-10", 32, "depth is 6n"), ("wrn-28-0", 32, "width is at least 1"), ("wrn-28-10", 30, "multiples of 4"),
-     ("wrn-28", 32, "unknown model"), ("wrn-10-1-dropout-1", 32, "dropout is below 1")],
+    [("wrn-27-10", 32, "must be 6n"), ("wrn-28-0", 32, "must be at least 1"), ("wrn-28-10", 30, "multiples of 4"),
+     ("wrn-28", 32, "unknown model"), ("wrn-10-1-dropout-1", 32, "dropout must be below 1")],
 )  # fmt: skip
 def test_mistakes_are_named(name: str, side: int, message: str) -> None:
     with pytest.raises(UserError, match=message):

@@ -1,4 +1,4 @@
-"""Target classifiers, images → logits. A model normalises in its own first layer: its caller deals in [0, 1] pixels."""
+"""Target classifiers, images → logits. Each normalises in its own first layer, so that callers use [0, 1] pixels."""
 
 from collections.abc import Callable
 from functools import partial
@@ -12,20 +12,20 @@ from grfd.models.resnet import SmallResNet
 from grfd.models.wide_resnet import WIDE_RESNET, wide_resnet_named
 
 Architecture = Callable[[], nn.Module]
-"""Makes the target model anew, with fresh weights from PyTorch's global generator."""
+"""Returns a new target model with fresh weights, drawn from PyTorch's global generator."""
 
 MODELS: dict[str, Callable[..., nn.Module]] = {
     "lenet5": LeNet5,
     "small-resnet": SmallResNet,
 }
-"""Name → constructor, called with `channels`, `classes`, `height` and `width`. `wrn-28-10` and its like besides."""
+"""Name → constructor, called with `channels`, `classes`, `height` and `width`. Wide residual networks have no entry."""
 
 
 def architecture(name: str, *, channels: int, classes: int, height: int, width: int) -> Architecture:
-    """The constructor of a registered model, of timm/NAME, or of `package.module:factory`, which takes no argument.
+    """The constructor of a registered model, of wrn-DEPTH-WIDTH, of timm/NAME, or of `package.module:factory`.
 
-    Raises `UserError` for an unknown name, a module that cannot be imported and a size that the model cannot take.
-    Call it only with a name that the user has asked for: it imports that code.
+    A factory is called without arguments. Raises `UserError` for an unknown name, a module that cannot be imported and
+    an image size that the model does not take. Call it only with a name that the user has given: it imports that code.
     """
     if ":" in name:
         return factory(name, imported(name))
@@ -46,12 +46,12 @@ def architecture(name: str, *, channels: int, classes: int, height: int, width: 
 
 
 def _from_timm(name: str, channels: int, classes: int) -> nn.Module:
-    """One of timm's architectures with fresh weights. Raises `UserError` where timm is not there or has none such."""
+    """An architecture of timm with fresh weights. Raises `UserError` where timm is missing or lacks the name."""
     try:
         import timm
     except ImportError as error:
         raise UserError(f'model {name!r} needs timm and torchvision ({error}): pip install "grfd[timm]"') from error
     try:
         return timm.create_model(name.removeprefix("timm/"), pretrained=False, in_chans=channels, num_classes=classes)
-    except Exception as error:  # its constructors refuse sizes, each in its own way
+    except Exception as error:  # each constructor refuses sizes in its own way
         raise UserError(f"model {name!r}: {described(error)}") from error

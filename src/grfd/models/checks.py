@@ -1,4 +1,4 @@
-"""What a model answers and says of itself, looked at before any work starts: each fault is one line."""
+"""Checks of what a model answers and declares, before any work starts. Each fault is reported in one line."""
 
 import re
 from collections.abc import Callable
@@ -14,17 +14,17 @@ from grfd.models.own import described
 from grfd.types import Images, Logits
 
 _SIZES = (2, 1, 3, 2)
-"""Batches that a model is asked with: one image and three find a fixed batch size, two twice a changing answer."""
+"""The batches that a model is tried with: 1 and 3 images reveal a fixed batch size, 2 images twice a changed state."""
 _UNDER_TRAINING = "more than 1 value per channel when training"
-"""What PyTorch's batch norm says to a batch of one."""
+"""The message of PyTorch's batch norm for a batch of one image."""
 
 
 _FOLDER_NAME = re.compile(r"(?![. ])[A-Za-z0-9 ._+=:-]{1,100}(?<! )")
-"""Names of models become names of folders."""
+"""What a model's name must look like, since it becomes the name of a folder."""
 
 
 class Function(nn.Module):
-    """A function images → logits, as a module. What it closes over keeps its mode and its device."""
+    """A function images → logits as a module. The networks that it refers to keep their mode and their device."""
 
     def __init__(self, function: Callable[[Any], Any]) -> None:
         super().__init__()
@@ -35,7 +35,7 @@ class Function(nn.Module):
 
 
 def check_folder_name(name: object) -> None:
-    """Raises `UserError` where a model's name is no name for a folder."""
+    """Raises `UserError` where a model's name cannot be the name of a folder."""
     if not isinstance(name, str) or not _FOLDER_NAME.fullmatch(name):
         raise UserError(
             f"the model's name {_short(name)} cannot name a folder: expected 1 to 100 letters (a to z), digits, spaces "
@@ -44,11 +44,11 @@ def check_folder_name(name: object) -> None:
 
 
 def as_module(model: object, name: str) -> nn.Module:
-    """A module, or a function images → logits wrapped as one. Raises `UserError` for a class and for all else."""
+    """The module itself, or a function images → logits as a module. Raises `UserError` for anything else."""
     if isinstance(model, nn.Module):
         return model
     if isinstance(model, type):
-        raise UserError(f"{name} is the class {model.__name__}: expected a network, say {model.__name__}()")
+        raise UserError(f"{name} is the class {model.__name__}: expected a network, for example {model.__name__}()")
     if not callable(model):
         kind = type(model).__name__
         raise UserError(f"{name} is a {kind}: expected a torch.nn.Module, or a function from images to logits")
@@ -56,13 +56,13 @@ def as_module(model: object, name: str) -> nn.Module:
 
 
 def answer_of(model: nn.Module, images: Images, who: str, classes: int, hint: str = "") -> Logits:
-    """The logits of some images, [n, classes]. Raises `UserError` for anything else. The model sees a copy.
+    """The logits of some images, [n, classes]. Raises `UserError` for any other answer. The model is given a copy.
 
-    `who`: the model's name in that line; `hint`: what may be done about it.
+    `who`: the model's name in the message; `hint`: what the user can do about it.
     """
     count = "1 image" if len(images) == 1 else f"{len(images)} images"
     with torch.no_grad():
-        logits = _told(lambda: model(images.clone()), f"{who} cannot take {_sizes(images)}")
+        logits = _answer_of_user_code(lambda: model(images.clone()), f"{who} cannot take {_sizes(images)}")
     if not isinstance(logits, Tensor) or tuple(logits.shape) != (len(images), classes):
         answer = tuple(logits.shape) if isinstance(logits, Tensor) else _kind(logits)
         one = " (one logit for two classes? give two: 0 and that logit)" if _is_one_column(logits) else ""
@@ -74,9 +74,9 @@ def answer_of(model: nn.Module, images: Images, who: str, classes: int, hint: st
 
 
 def check_answers(model: nn.Module, images: Images, who: str, classes: int, hint: str = "") -> None:
-    """Raises `UserError` where a model does not answer batches of every size, and each time, with logits.
+    """Raises `UserError` where a model does not answer with logits each time, for batches of every size.
 
-    `classes`: how many logits there must be for an image.
+    `classes`: the expected number of logits per image.
     """
     plenty = images[torch.arange(max(_SIZES)) % len(images)]
     answer_of(model, plenty[: _SIZES[0]], who, classes, hint)
@@ -88,9 +88,9 @@ def check_answers(model: nn.Module, images: Images, who: str, classes: int, hint
 
 
 def check_declarations(model: nn.Module, images: Images, who: str, classes: int) -> None:
-    """Raises `UserError` where what a model says of itself (`grfd.defenses`) is not what it must be.
+    """Raises `UserError` where an attribute that a model declares (`grfd.defenses` lists them) is not usable.
 
-    `classes`: of the data; a model that may reject answers with one logit more.
+    `classes`: the number of classes of the data. A model that can reject an image answers with one logit more.
     """
     check_numbers(model, who, classes)
     logits = classes + says(model, "rejection", who)
@@ -103,11 +103,11 @@ def check_declarations(model: nn.Module, images: Images, who: str, classes: int)
         _check_stand_ins(_call(model, "stand_ins", who), some, f"{who}'s stand_ins()", logits)
     for name in ("seen", "residual"):
         if says(model, name, who) and not isinstance(getattr(model, name), nn.Module):
-            _check_shown(_call(model, name, who, some.clone()), some, f"{who}'s {name}(images)")
+            _check_images(_call(model, name, who, some.clone()), some, f"{who}'s {name}(images)")
 
 
 def check_numbers(model: nn.Module, who: str, classes: int) -> None:
-    """`stochastic`, `votes` and `rejection` alone. Raises `UserError`."""
+    """Checks only `stochastic`, `votes` and `rejection`. Raises `UserError`."""
     if says(model, "stochastic", who) and not isinstance(model.stochastic, bool | np.bool_):
         raise UserError(f"{who}'s stochastic is {_short(model.stochastic)}: expected True or False")
     if says(model, "votes", who) and not (_is_count(model.votes) and int(model.votes) > 0):  # type: ignore[arg-type]
@@ -120,8 +120,8 @@ def check_numbers(model: nn.Module, who: str, classes: int) -> None:
 
 
 def says(model: nn.Module, name: str, who: str) -> bool:
-    """Whether a model has an attribute. Raises `UserError` where looking at it fails."""
-    return bool(_told(lambda: hasattr(model, name), f"{who}'s {name}"))
+    """Whether a model has an attribute. Raises `UserError` where reading it fails."""
+    return bool(_answer_of_user_code(lambda: hasattr(model, name), f"{who}'s {name}"))
 
 
 def _call(model: nn.Module, name: str, who: str, *arguments: Tensor) -> Any:
@@ -129,7 +129,7 @@ def _call(model: nn.Module, name: str, who: str, *arguments: Tensor) -> Any:
     if not callable(method):
         raise UserError(f"{who}'s {name} is {_short(method)}: expected a method")
     with torch.no_grad():
-        return _told(lambda: method(*arguments), f"{who}'s {name}()")
+        return _answer_of_user_code(lambda: method(*arguments), f"{who}'s {name}()")
 
 
 def _check_stand_ins(answer: object, images: Images, who: str, classes: int) -> None:
@@ -139,7 +139,7 @@ def _check_stand_ins(answer: object, images: Images, who: str, classes: int) -> 
         answer_of(_module(other, f"{who}[{name!r}]"), images, f"{who}[{name!r}]", classes)
 
 
-def _check_shown(answer: object, images: Images, who: str) -> None:
+def _check_images(answer: object, images: Images, who: str) -> None:
     if not isinstance(answer, Tensor) or not answer.is_floating_point() or answer.shape != images.shape:
         kind = f"{answer.dtype} {tuple(answer.shape)}" if isinstance(answer, Tensor) else _kind(answer)
         raise UserError(f"{who} gives {kind}: expected a floating-point tensor of {tuple(images.shape)}")
@@ -151,8 +151,8 @@ def _module(answer: object, who: str) -> nn.Module:
     return answer
 
 
-def _told(ask: Callable[[], Any], who: str) -> Any:
-    """What a user's code answers. Raises `UserError` for anything that it raises, but Ctrl-C."""
+def _answer_of_user_code(ask: Callable[[], Any], who: str) -> Any:
+    """What the user's code returns. Raises `UserError` for any exception in it except Ctrl-C."""
     try:
         return ask()
     except (KeyboardInterrupt, UserError):
@@ -166,7 +166,7 @@ def _sizes(images: Images) -> str:
 
 
 def _when(size: int) -> str:
-    """Two images together were right before."""
+    """Which batch failed. The first batch, of two images, was answered correctly."""
     return "asked a second time:" if size == _SIZES[0] else f"asked with {size} image{'s' * (size > 1)}, not with 2:"
 
 
@@ -175,7 +175,7 @@ def _cause(message: str) -> str:
 
 
 def _kind(answer: object) -> str:
-    """The type of an answer; of a tuple, list or dictionary also what it holds."""
+    """The type of an answer, and for a tuple, list or dictionary also the types in it."""
     if isinstance(answer, type):
         return f"the class {answer.__name__}"
     if isinstance(answer, tuple | list | dict):

@@ -1,4 +1,4 @@
-"""LeNet5 (LeCun et al. 1998, doi:10.1109/5.726791), with rectifiers and max pooling as in today's implementations."""
+"""LeNet5 (LeCun et al. 1998, doi:10.1109/5.726791), with rectifiers and max pooling as is usual today."""
 
 from typing import cast
 
@@ -10,13 +10,14 @@ from grfd.types import Features, Logits
 
 
 class ConvMaxPool(nn.Conv2d):
-    """5×5 convolution, then 2×2 max pooling: the same function and parameters as the two layers, computed by blocks.
+    """A 5×5 convolution and 2×2 max pooling. Function and parameters are those of the two layers; it is only faster.
 
-    The four outputs of a pooling window are four output channels of *one* 3×3 convolution over 2×2 blocks of pixels.
-    One input channel and six output channels leave most of a vector unit idle; four and twenty-four do not. A stage I
-    step, whose cost is the input gradient of the first layer, becomes faster (`benchmarks/stage_one.py`).
+    The four outputs in a pooling window are computed as four output channels of *one* 3×3 convolution over 2×2 blocks
+    of pixels. One input channel and six output channels leave most of a vector unit idle; four and twenty-four do not.
+    This makes the steps of stage I faster, in which the input gradient of the first layer is the most expensive part
+    (`benchmarks/stage_one.py`).
 
-    Raises `ValueError` for a padding that is odd, and from PyTorch for images of odd height or width.
+    Raises `ValueError` for an odd padding. PyTorch raises for images of odd height or width.
     """
 
     def __init__(self, in_channels: int, out_channels: int, padding: int = 0) -> None:
@@ -30,13 +31,13 @@ class ConvMaxPool(nn.Conv2d):
         blocks = F.pixel_unshuffle(torch.stack(shifted), 2).flatten(0, 1)
         windows = F.conv2d(F.pixel_unshuffle(input, 2), blocks, padding=cast(int, self.padding[0]) // 2)
         choices = windows.unflatten(1, (4, -1))
-        # the same values; which of the four it was is only needed by a gradient, and finding out takes far longer
+        # both give the same values, but max also finds the index, which only a gradient needs and which takes longer
         largest = choices.max(1).values if torch.is_grad_enabled() else choices.amax(1)
         return largest + cast(Tensor, self.bias)[:, None, None]
 
 
 def lenet_features(channels: int) -> nn.Sequential:
-    """The convolutional half of LeNet5: images → 16 maps of a quarter of the size, less one."""
+    """The convolutional half of LeNet5: images → 16 maps; `lenet_feature_size` gives their size."""
     return nn.Sequential(
         ConvMaxPool(channels, 6, padding=2),
         nn.ReLU(),
@@ -47,14 +48,14 @@ def lenet_features(channels: int) -> nn.Sequential:
 
 
 def lenet_feature_size(height: int, width: int) -> tuple[int, int]:
-    """Height and width of `lenet_features`' output. Raises `ValueError` where LeNet5 cannot take the size."""
+    """Height and width of the maps of `lenet_features`. Raises `ValueError` for a size that LeNet5 does not take."""
     if min(height, width) < 12 or height % 4 or width % 4:
         raise ValueError(f"LeNet5 takes images whose sides are multiples of 4 and at least 12, got {height}×{width}")
     return height // 4 - 2, width // 4 - 2
 
 
 class LeNet5(nn.Module):
-    """Images `[batch, channels, height, width]` in [0, 1] (or x_r in [−1, 1]) → logits; no normalisation."""
+    """Images `[batch, channels, height, width]` in [0, 1], or x_r in [−1, 1] → logits. It does not normalise."""
 
     def __init__(self, channels: int = 1, classes: int = 10, height: int = 28, width: int = 28) -> None:
         super().__init__()

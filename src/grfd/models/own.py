@@ -1,7 +1,7 @@
-"""A user's own network: the code that `package.module:factory` names is imported here, and nowhere else.
+"""A user's own network. Code that is named as `package.module:factory` is imported here, and nowhere else.
 
-Whoever calls these functions says that the user asked for that code. `opening.build_architecture` refuses a name that
-only a run folder says.
+These functions must only be called with names that the user has given. `grfd.api.job.build_architecture` refuses a name
+that comes from a run folder alone.
 """
 
 import importlib
@@ -20,11 +20,11 @@ from grfd.errors import UserError
 _WORD = r"[^\W\d]\w*"
 _IMPORTABLE = re.compile(rf"{_WORD}(\.{_WORD})*:{_WORD}(\.{_WORD})*")
 _LONGEST_REASON = 500
-"""Characters of another library's message that are repeated."""
+"""Number of characters of an exception's message that are repeated in ours."""
 
 
 def imported(name: str) -> Callable[..., Any]:
-    """What `package.module:attribute` names; the current folder is searched too. Raises `UserError`."""
+    """Imports what `package.module:attribute` names, also from the current folder. Raises `UserError`."""
     if not _IMPORTABLE.fullmatch(name):
         raise UserError(f"model {name!r}: expected package.module:factory, names that Python can import")
     module_name, _, attribute = name.partition(":")
@@ -40,20 +40,20 @@ def imported(name: str) -> Callable[..., Any]:
 
 
 def built_network(name: str, make: Callable[..., Any], *arguments: Any) -> nn.Module:
-    """The network that a user's function makes. Raises `UserError` for all that it raises, and for another result."""
+    """The network that a user's function returns. Raises `UserError` for any exception, and for another result."""
     with _current_folder_searched(), own_code_errors_explained(name):
         network = make(*arguments)
     if isinstance(network, type):
         raise UserError(
-            f"{name} makes the class {network.__name__} itself: expected a torch.nn.Module, say {network.__name__}()"
+            f"{name} returns the class {network.__name__}: expected a torch.nn.Module, for example {network.__name__}()"
         )
     if not isinstance(network, nn.Module):
-        raise UserError(f"{name} makes a {type(network).__name__}: expected a torch.nn.Module")
+        raise UserError(f"{name} returns a {type(network).__name__}: expected a torch.nn.Module")
     return network
 
 
 def factory(name: str, make: object) -> Callable[[], nn.Module]:
-    """`make`, as an architecture: called without arguments, it makes a network, or raises `UserError`."""
+    """`make` as an architecture: a function without arguments that returns a network, or raises `UserError`."""
     if isinstance(make, nn.Module):
         kind = type(make).__name__
         raise UserError(f"model {name} is one network ({kind}): expected a function or class that makes a new one")
@@ -63,7 +63,7 @@ def factory(name: str, make: object) -> Callable[[], nn.Module]:
 
 
 def importable_name(make: object) -> str:
-    """How a configuration names what makes a model: as it can be imported, where it can be."""
+    """The name of a factory in a configuration, as package.module:attribute."""
     while isinstance(make, partial):
         make = make.func
     kind = make if hasattr(make, "__qualname__") else type(make)
@@ -72,10 +72,10 @@ def importable_name(make: object) -> str:
 
 @contextmanager
 def _current_folder_searched() -> Iterator[None]:
-    """Imports also look into the current folder: an installed command does not look there, `python -m` does."""
+    """Imports also search the current folder, as they do under `python -m` but not in an installed command."""
     try:
         here = str(Path.cwd())
-    except OSError:  # a folder that was deleted
+    except OSError:  # the folder was deleted
         here = ""
     added = bool(here) and here not in sys.path
     if added:
@@ -90,7 +90,7 @@ def _current_folder_searched() -> Iterator[None]:
 
 @contextmanager
 def own_code_errors_explained(who: str) -> Iterator[None]:
-    """A user's own code may raise anything, SystemExit too: all but Ctrl-C becomes a `UserError` of one line."""
+    """Turns any exception of a user's code, even SystemExit, into a `UserError` of one line; Ctrl-C is left alone."""
     try:
         yield
     except KeyboardInterrupt:
@@ -100,7 +100,7 @@ def own_code_errors_explained(who: str) -> Iterator[None]:
 
 
 def described(error: BaseException) -> str:
-    """An exception in one line: its kind and the start of its message."""
+    """An exception in one line: its type and the beginning of its message."""
     text = " ".join(str(error).split())
     shortened = text if len(text) <= _LONGEST_REASON else text[:_LONGEST_REASON] + " …"
     return f"{type(error).__name__}: {shortened}" if shortened else type(error).__name__

@@ -1,4 +1,4 @@
-"""A small residual network (He et al. 2016, arXiv 1512.03385): the architecture of CIFAR nets at a toy's cost."""
+"""A small residual network (He et al. 2016, arXiv:1512.03385): a typical architecture for CIFAR, made inexpensive."""
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -7,7 +7,7 @@ from grfd.types import Features, Logits
 
 
 class ResidualBlock(nn.Module):
-    """Two 3×3 convolutions with batch norm, and around them the input, through a 1×1 convolution where it shrinks."""
+    """Two 3×3 convolutions with batch norm, plus the input, which a 1×1 convolution adapts where the size changes."""
 
     def __init__(self, inputs: int, outputs: int, stride: int) -> None:
         super().__init__()
@@ -21,14 +21,14 @@ class ResidualBlock(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         inner = F.relu(self.first_norm(self.first(features)))
-        # a 1×1 convolution of stride 2 over three channels-last channels: its backward pass corrupts memory on a CPU
-        # (PyTorch 2.13), so the stride is taken before it
+        # the stride is applied by indexing, because the backward pass of a 1×1 convolution of stride 2 over three
+        # channels in channels-last format corrupts memory on a CPU (PyTorch 2.13)
         around = self.around(features[..., :: self.stride, :: self.stride])
         return F.relu(self.second_norm(self.second(inner)) + around)
 
 
 class SmallResNet(nn.Module):
-    """Images `[batch, channels, height, width]` in [0, 1] → logits; three blocks, the maps halved in each."""
+    """Images `[batch, channels, height, width]` in [0, 1] → logits. Each of the three blocks halves the sides."""
 
     def __init__(self, channels: int = 3, classes: int = 10, height: int = 32, width: int = 32) -> None:
         super().__init__()

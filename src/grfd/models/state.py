@@ -1,4 +1,4 @@
-"""A caller's own networks: left as they were found, and told apart by what they hold."""
+"""A caller's own networks: their state is restored after use, and a fingerprint of the weights identifies them."""
 
 import hashlib
 from collections.abc import Iterator
@@ -36,7 +36,7 @@ def left_as_they_were(*models: nn.Module) -> Iterator[None]:
 
 @torch.no_grad()
 def _restore(module: nn.Module, name: str, buffer: Tensor, before: Tensor) -> None:
-    """A model may have written into a buffer, or put another tensor in its place."""
+    """Restores a buffer that the model has overwritten or replaced."""
     if not torch.equal(buffer.cpu(), before.cpu()):
         buffer.copy_(before)
     if dict(module.named_buffers(recurse=False)).get(name) is not buffer:
@@ -44,7 +44,7 @@ def _restore(module: nn.Module, name: str, buffer: Tensor, before: Tensor) -> No
 
 
 def identity_of(model: nn.Module) -> str:
-    """SHA-256 of a model's weights. Of a model without any, as a function is, only the kind is known."""
+    """SHA-256 of a model's weights. A model without weights, such as a function, is only identified by its type."""
     held = model.state_dict()
     if held and all(isinstance(each, Tensor) and not each.is_quantized for each in held.values()):
         return fingerprint(model)
@@ -56,7 +56,7 @@ def identity_of(model: nn.Module) -> str:
 
 
 def _add(digest: Any, value: object) -> None:
-    """A quantised layer keeps its weights in a tuple, beside numbers."""
+    """Adds a value to the digest. Quantised layers keep their weights in a tuple, together with numbers."""
     if isinstance(value, tuple | list):
         for part in value:
             _add(digest, part)
@@ -69,7 +69,7 @@ def _add(digest: Any, value: object) -> None:
 
 
 def is_quantised(model: nn.Module) -> bool:
-    """Whether weights are quantised: PyTorch computes no gradient through them."""
+    """Whether a model has quantised weights. PyTorch computes no gradient through them."""
     return any(_quantised(each) for each in model.state_dict().values())
 
 

@@ -1,4 +1,4 @@
-"""One step of training is tried on a fresh network, before a run folder is made."""
+"""Tries one training step on a fresh network, before the run folder is created."""
 
 import math
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from grfd.types import Images, Labels
 
 @dataclass(frozen=True, eq=False)
 class Trial:
-    """A batch for a step of training, of `classes` classes. `who`: the network's name in messages."""
+    """A batch for one training step, of `classes` classes. `who`: the network's name in messages."""
 
     images: Images
     labels: Labels
@@ -25,17 +25,17 @@ class Trial:
 
 
 def smallest_batch(examples: int, batch: int, parts: int) -> int:
-    """Images of the smallest batch that training sees, 2 at least: the last of an epoch, taken in so many parts."""
+    """The size of the smallest pass of a training, at least 2: the last batch of an epoch divided into `parts`."""
     last = examples % batch or min(batch, examples)
     return min(max(last // max(parts, 1), 2), examples)
 
 
 def check_answer(model: nn.Module, images: Images, who: str, classes: int) -> None:
-    """Raises `UserError` where a network, in eval mode, does not answer two images with finite logits."""
+    """Raises `UserError` where a network in eval mode does not answer two images with finite logits."""
     for name, tensor in (*model.named_parameters(), *model.named_buffers()):
         if isinstance(tensor, UninitializedParameter | UninitializedBuffer):
             raise UserError(
-                f"{who}: {name} has no size yet: expected a network that was called once, as lazy layers ask"
+                f"{who}: {name} has no size yet: expected a network that was called once, as lazy layers require"
             )
     with own_code_errors_explained(f"{who}: eval()"):
         same = model.eval()
@@ -46,9 +46,9 @@ def check_answer(model: nn.Module, images: Images, who: str, classes: int) -> No
 
 
 def check_trainable(first: nn.Module, second: nn.Module, trial: Trial) -> None:
-    """Raises `UserError` where a network of the user's cannot be trained. `first` takes gradients: discard it.
+    """Raises `UserError` where a user's network cannot be trained. `first` accumulates gradients: discard it.
 
-    `second`: what the same factory makes when it is called again. `trial`: the smallest batch of the training.
+    `second`: what the same factory returns when it is called again. `trial`: the smallest batch of the training.
     """
     who, mine = trial.who, {id(tensor) for tensor in first.parameters()}
     if first is second or any(id(tensor) in mine for tensor in second.parameters()):
@@ -57,7 +57,7 @@ def check_trainable(first: nn.Module, second: nn.Module, trial: Trial) -> None:
         raise UserError(f"{who} has no parameters to train: expected a network with parameters that require gradients")
     for name, tensor in first.state_dict().items():
         if not isinstance(tensor, Tensor) or tensor.is_quantized or tensor.layout != torch.strided:
-            raise UserError(f"{who} keeps {name}, which is no plain tensor, in its state: expected tensors alone")
+            raise UserError(f"{who} has {name} in its state, which is not a plain tensor: expected only tensors")
     _try_step(first, trial)
 
 

@@ -8,12 +8,15 @@ from torch import Tensor, nn
 from grfd.types import Features, Logits
 
 _DROPOUT = 0.3
-"""The paper's, as CD-VAE's (section 4.1)."""
+"""That of the paper and of CD-VAE (section 4.1)."""
 WIDE_RESNET = re.compile(r"wrn-(\d+)-(\d+)(?:-dropout-(\d+(?:\.\d+)?))?")
 
 
 class WideBlock(nn.Module):
-    """BN–ReLU–conv 3×3, dropout, BN–ReLU–conv 3×3; around them the input, through a 1×1 convolution where it widens."""
+    """BN–ReLU–conv 3×3, dropout, BN–ReLU–conv 3×3, plus the input, through a 1×1 convolution where the width changes.
+
+    BN: batch norm. ReLU: rectified linear unit.
+    """
 
     def __init__(self, inputs: int, outputs: int, stride: int, dropout: float) -> None:
         super().__init__()
@@ -32,17 +35,19 @@ class WideBlock(nn.Module):
 
 
 class WideResNet(nn.Module):
-    """Images `[batch, channels, height, width]`, sides multiples of 4 → logits. Depth 6n + 4: n blocks in each of three
-    groups, of 16, 32 and 64 times `width` maps; the second and third halve the sides.
+    """Images `[batch, channels, height, width]`, with sides that are multiples of 4 → logits.
+
+    The depth is 6n + 4: n blocks in each of three groups, with 16, 32 and 64 times `width` maps. The second and the
+    third group halve the sides.
     """
 
     def __init__(self, depth: int, width: int, channels: int = 3, classes: int = 10, dropout: float = _DROPOUT) -> None:
         super().__init__()
         blocks, rest = divmod(depth - 4, 6)
         if blocks < 1 or rest:
-            raise ValueError(f"a WRN's depth is 6n + 4 (10, 16, 22, 28, …), got {depth}")
+            raise ValueError(f"the depth of a WRN must be 6n + 4 (10, 16, 22, 28, …), got {depth}")
         if width < 1:
-            raise ValueError(f"a WRN's width is at least 1, got {width}")
+            raise ValueError(f"the width of a WRN must be at least 1, got {width}")
         maps = [16, 16 * width, 32 * width, 64 * width]
         self.stem = nn.Conv2d(channels, maps[0], 3, 1, 1, bias=False)
         self.blocks = nn.Sequential(
@@ -64,16 +69,16 @@ class WideResNet(nn.Module):
 
 
 def wide_resnet_named(name: str, *, channels: int, classes: int, height: int, width: int) -> WideResNet:
-    """`wrn-28-10` and its like; `wrn-10-1-dropout-0` has another dropout than the paper's 0.3.
+    """The network that a name such as wrn-28-10 stands for. wrn-10-1-dropout-0 replaces the paper's dropout of 0.3.
 
-    Raises `ValueError` for another depth than 6n + 4, a dropout of 1 or more, and sides that cannot be halved twice.
+    Raises `ValueError` for a depth other than 6n + 4, a dropout of 1 or more, and sides that cannot be halved twice.
     """
     parts = WIDE_RESNET.fullmatch(name)
     if parts is None:
-        raise ValueError(f"{name} is no WRN: expected wrn-DEPTH-WIDTH or wrn-DEPTH-WIDTH-dropout-RATE")
+        raise ValueError(f"{name} is not a WRN: expected wrn-DEPTH-WIDTH or wrn-DEPTH-WIDTH-dropout-RATE")
     if height % 4 or width % 4:
         raise ValueError(f"a WRN takes images whose sides are multiples of 4, got {height}×{width}")
     dropout = _DROPOUT if parts[3] is None else float(parts[3])
     if dropout >= 1:
-        raise ValueError(f"a dropout is below 1, got {parts[3]}")
+        raise ValueError(f"the dropout must be below 1, got {parts[3]}")
     return WideResNet(int(parts[1]), int(parts[2]), channels, classes, dropout)
