@@ -1,7 +1,6 @@
 """Writing in folders: files appear whole or not at all, one process writes, and nothing of the user's is touched."""
 
 import errno
-import fcntl
 import hashlib
 import json
 import os
@@ -12,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import filelock
+
 from grfd import processes
 from grfd.errors import Busy, UserError
 from grfd.files import is_there, reason
@@ -20,6 +21,9 @@ LOCK = ".lock"
 CONFIG = "config.json"
 PARTIAL = ".grfd-partial"
 """How the names of files end that are being written. Nobody else uses it, so that what a kill left can be removed."""
+
+_PLAIN_FILE = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+"""No link is followed, and a pipe is not waited for, on the systems that have them."""
 
 _LONGEST_NAME = 255
 """Bytes of a file's name that common file systems allow."""
@@ -130,7 +134,7 @@ def held(path: Path) -> Iterator[None]:
     finally:
         del _HELD[place]
         if made and _identity(place / LOCK) == lock:
-            with suppress(OSError):
+            with suppress(OSError):  # Windows removes no open file: the lock file then stays, which does no harm
                 (place / LOCK).unlink()
         os.close(handle)
         _remove_empty(missing)
@@ -143,13 +147,11 @@ def _locked(folder: Path) -> tuple[int, bool]:
     """
     while True:
         made = not os.path.lexists(folder / LOCK)
-        handle = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK, 0o644)
+        handle = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | _PLAIN_FILE, 0o644)
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            os.close(handle)
-            raise Busy from error
-        except OSError:
+            if not filelock.lock_descriptor(handle, blocking=False):
+                raise Busy
+        except (OSError, Busy):
             os.close(handle)
             raise
         status = os.fstat(handle)

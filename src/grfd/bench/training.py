@@ -6,7 +6,6 @@ convolutions, including those of the double backward pass, where a multiplicatio
 device's own speed is that of a product of two large matrices in the same precision.
 """
 
-import resource
 import statistics
 import sys
 import time
@@ -158,6 +157,8 @@ def _peak(device: torch.device) -> float:
     """Peak memory in bytes, of the accelerator or of the whole process."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
+    import resource  # there is none on Windows
+
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
