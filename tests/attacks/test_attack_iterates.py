@@ -148,25 +148,25 @@ def test_an_iterate_that_goes_in_circles_leaves_and_nothing_is_lost(
     attack: Callable[..., Tensor], victim: tuple[nn.Module, Tensor, Tensor], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     net, images, labels = victim
-    shown = 0
+    queries = 0
 
     def counted(x: Tensor) -> Tensor:
-        nonlocal shown
-        shown += len(x)
+        nonlocal queries
+        queries += len(x)
         return net(x)
 
     def run() -> tuple[Tensor, int]:
-        nonlocal shown
-        shown = 0
+        nonlocal queries
+        queries = 0
         stream = torch.Generator().manual_seed(0)
         keywords = {"eps": 0.01, "step_size": 0.004, "steps": 60, "generator": stream}
-        return attack(counted, images, labels, **keywords), shown
+        return attack(counted, images, labels, **keywords), queries
 
-    found, few = run()
+    adversarial, few = run()
     fresh = iter(range(10**9))
     monkeypatch.setattr(ascent, "image_hashes", lambda x: torch.tensor([next(fresh) for _ in x], dtype=torch.long))
     walked, many = run()
-    assert torch.equal(found, walked)
+    assert torch.equal(adversarial, walked)
     assert few < many / 2
 
 

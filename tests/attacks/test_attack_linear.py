@@ -107,5 +107,5 @@ def test_the_smallest_perturbation_itself_is_found(attack: str, norm: str) -> No
         lambda x: (x.flatten(1) - 0.5) @ weights.T, images, labels, eps=1.0, active_set=False, **keywords
     )
     change = (result - images).flatten(1)
-    found = change.abs().amax(1) if norm == "linf" else change.norm(dim=1)
-    assert bool((found >= MINIMUM * (1 - 1e-6)).all()) and bool((found <= 1.06 * MINIMUM).all())
+    sizes = change.abs().amax(1) if norm == "linf" else change.norm(dim=1)
+    assert bool((sizes >= MINIMUM * (1 - 1e-6)).all()) and bool((sizes <= 1.06 * MINIMUM).all())

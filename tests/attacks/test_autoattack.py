@@ -31,8 +31,9 @@ def test_rand_sees_through_noise_that_hides_the_gradient(victim: tuple[nn.Module
     def noisy(x: Tensor) -> Tensor:
         return net(x + 0.05 * torch.randn_like(x))
 
-    found = autoattack(noisy, images, labels, eps=0.1, version="rand", steps=10)
+    adversarial = autoattack(noisy, images, labels, eps=0.1, version="rand", steps=10)
     clean, attacked = (
-        torch.stack([noisy(each).argmax(1) == labels for _ in range(20)]).float().mean() for each in (images, found)
+        torch.stack([noisy(each).argmax(1) == labels for _ in range(20)]).float().mean()
+        for each in (images, adversarial)
     )
     assert attacked < 0.5 * clean

@@ -140,5 +140,5 @@ def _gradient_at(
     labels: Labels,
     targets: Labels,
 ) -> tuple[Images, PerExample, PerExample]:
-    seen = slope(model, repeat(iterates, samples), labels, climb(targets))
-    return total(seen.gradient, seen.log_scale)[0], seen.values.mean(0), seen.lead.mean(0)
+    slopes = slope(model, repeat(iterates, samples), labels, climb(targets))
+    return total(slopes.gradient, slopes.log_scale)[0], slopes.values.mean(0), slopes.lead.mean(0)

@@ -136,8 +136,8 @@ def _weighed(
         lacking = (confidence - margin(logits, labels)).clamp_min(0)
         return c * lacking, torch.zeros_like(lacking)
 
-    seen = slope(model, tried[None], labels, climb)
-    return seen.gradient[0], seen.lead[0], seen.values[0]
+    slopes = slope(model, tried[None], labels, climb)
+    return slopes.gradient[0], slopes.lead[0], slopes.values[0]
 
 
 def _adam(moments: _Moments, gradient: Images, step: int) -> tuple[_Moments, Images]:

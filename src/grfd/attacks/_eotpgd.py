@@ -51,11 +51,11 @@ def _mean_gradient(model: CheckedModel, loss: str, samples: int, deterministic: 
 
     def direction(iterates: Images, labels: Labels, state: State, last: bool) -> tuple[PerExample, Images, State]:
         nonlocal draws
-        seen = slope(model, repeat(iterates, draws), labels, partial(climbed, loss))
-        if deterministic and draws > 1 and (seen.gradient == seen.gradient[0]).all():
+        slopes = slope(model, repeat(iterates, draws), labels, partial(climbed, loss))
+        if deterministic and draws > 1 and (slopes.gradient == slopes.gradient[0]).all():
             draws = 1
         # The sum has the direction of the summed loss's gradient, because the common scale of an example is positive.
-        summed, _ = total(seen.gradient, seen.log_scale)
-        return seen.lead.mean(0), summed, state
+        summed, _ = total(slopes.gradient, slopes.log_scale)
+        return slopes.lead.mean(0), summed, state
 
     return direction

@@ -33,7 +33,7 @@ def fgsm(
     with attacking(model, images, labels, eps, bounds, norm) as (model, batch):
         if len(images) == 0:
             return finished(batch.images, batch)
-        seen = slope(model, batch.images[None], batch.labels, partial(climbed, loss))
-        stepped = project(batch.images + eps * steepest(seen.gradient[0], norm), batch)
-        fooled = (seen.lead[0] >= 0) & active_set
+        slopes = slope(model, batch.images[None], batch.labels, partial(climbed, loss))
+        stepped = project(batch.images + eps * steepest(slopes.gradient[0], norm), batch)
+        fooled = (slopes.lead[0] >= 0) & active_set
         return finished(torch.where(per_image(fooled), batch.images, stepped), batch)

@@ -89,8 +89,8 @@ def _link(
     rows = torch.arange(len(iterates), device=iterates.device)
     momentum, squares, largest = (torch.zeros_like(iterates) for _ in range(3))
     for step in range(1, leapfrog.steps + 1):
-        seen = slope(model, iterates[None], batch.labels, _climb)
-        gradient, leads = seen.gradient[0], seen.lead[0]
+        slopes = slope(model, iterates[None], batch.labels, _climb)
+        gradient, leads = slopes.gradient[0], slopes.lead[0]
         keep_better(kept, kept_lead, rows, iterates, leads)
         if step == 1:
             scale = gradient.abs().mean((1, 2, 3), keepdim=True)

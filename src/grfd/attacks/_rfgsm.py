@@ -50,7 +50,7 @@ def _random_signs(step: float, batch: Batch, generator: torch.Generator | None) 
 
 def _gradient(model: CheckedModel, loss: str) -> FindDirection:
     def direction(iterates: Images, labels: Labels, state: State, last: bool) -> tuple[PerExample, Images, State]:
-        seen = slope(model, iterates[None], labels, partial(climbed, loss))
-        return seen.lead[0], seen.gradient[0], state
+        slopes = slope(model, iterates[None], labels, partial(climbed, loss))
+        return slopes.lead[0], slopes.gradient[0], state
 
     return direction

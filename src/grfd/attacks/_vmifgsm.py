@@ -77,15 +77,15 @@ def _tuned(model: CheckedModel, loss: str, tuning: _Tuning) -> FindDirection:
         momentum, variance, variance_scale = state
         # After the last step, the variance is not used.
         points = iterates[None] if last else _around(iterates, tuning)
-        seen = slope(model, points, labels, partial(climbed, loss))
-        gradient, scale = seen.gradient[0], seen.log_scale[0]
+        slopes = slope(model, points, labels, partial(climbed, loss))
+        gradient, scale = slopes.gradient[0], slopes.log_scale[0]
         tuned, _ = total(torch.stack([gradient, variance]), torch.stack([scale, variance_scale]))
         size = tuned.abs().mean((1, 2, 3), keepdim=True).clamp_min(tuning.momentum_floor)
         momentum = tuning.decay * momentum + tuned / size
         if points.shape[0] > 1:
-            terms = torch.cat([-gradient[None], seen.gradient[1:] / tuning.neighbours])
-            variance, variance_scale = total(terms, seen.log_scale)
-        return seen.lead[0], momentum, (momentum, variance, variance_scale)
+            terms = torch.cat([-gradient[None], slopes.gradient[1:] / tuning.neighbours])
+            variance, variance_scale = total(terms, slopes.log_scale)
+        return slopes.lead[0], momentum, (momentum, variance, variance_scale)
 
     return direction
 
