@@ -10,6 +10,7 @@ from grfd.experiments import fig2, fig4a, fig4b, long_run, readings, table2
 from grfd.experiments import rsm_section as rsm
 from grfd.experiments.robust import section as robust_section
 from grfd.experiments.table3 import section as rivals
+from grfd.report.method_figure import draw_method
 
 _HEAD = (
     """# Reproduction: GRFD on MNIST, the paper's numbers beside ours
@@ -60,6 +61,7 @@ def write_page(results: Path, out: Path) -> None:
     runs.write_bytes(out, page(results).encode())
     for experiment in (fig2, fig4a, fig4b, robust_section):
         experiment.draw(results, out.parent)
+    draw_method(out.parent)
 
 
 def page(results: Path) -> str:
