@@ -175,7 +175,7 @@ def registries() -> str:
         "## Attacks",
         "Budgets are those of the paper's Table 1 where it names the attack (in bold), and ours where it does not. "
         "ε and step sizes are in units of 1/255 of a pixel's range; a Euclidean length is in pixels of [0, 1].",
-        table(["name", "what it is", "grey images", "colour images"], attack_rows()),
+        table(["name", "title", "what it is", "grey images", "colour images"], attack_rows()),
         "## Protocols",
         "What the attacker knows; [the explanation](../protocols.md) says more.",
         table(["name", "adversarial examples are"], [[f"`{name}`", text] for name, text in PROTOCOLS.items()]),
@@ -202,7 +202,7 @@ def attack_rows() -> list[list[str]]:
     for name, entry in ALL_ATTACKS.items():
         shown = f"**`{name}`**" if entry.table_1 else f"`{name}`"
         explained = first_line(inspect.getmodule(entry.function))
-        rows.append([shown, explained, budget(entry, entry.grey), budget(entry, entry.colour)])
+        rows.append([shown, entry.title, explained, budget(entry, entry.grey), budget(entry, entry.colour)])
     return rows
 
 
