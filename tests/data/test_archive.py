@@ -59,7 +59,7 @@ def test_a_member_above_the_limit_is_refused_unread(tmp_path: Path) -> None:
 def test_a_name_of_any_claimed_size_is_refused_unread(tmp_path: Path, kind: bytes) -> None:
     file = tmp_path / "a.tar.gz"
     file.write_bytes(gzip.compress(entry("name", 2**40, kind).tobuf(tarfile.GNU_FORMAT)))
-    with pytest.raises(UserError, match=r"is no whole archive \(it asks for \d+ bytes at once; expected at most"):
+    with pytest.raises(UserError, match=r"is not a complete archive \(it asks for \d+ bytes at once; expected at most"):
         members(file, {"one"})
 
 
@@ -67,7 +67,7 @@ def test_what_is_passed_over_is_limited_too(tmp_path: Path, monkeypatch: pytest.
     file = tmp_path / "a.tar.gz"
     file.write_bytes(packed(("unwanted", bytes(2**20)), ("one", b"1")))
     monkeypatch.setattr(archive, "ARCHIVE_LIMIT", 2**20)
-    with pytest.raises(UserError, match=r"is no whole archive \(it has more than 1,048,576 bytes unpacked"):
+    with pytest.raises(UserError, match=r"is not a complete archive \(it has more than 1,048,576 bytes unpacked"):
         members(file, {"one"})
 
 
@@ -82,7 +82,7 @@ def test_a_wrong_checksum_is_found(tmp_path: Path) -> None:
     content = bytearray(packed(("one", b"1")))
     content[-8] ^= 1
     (tmp_path / "a.tar.gz").write_bytes(content)
-    with pytest.raises(UserError, match=r"is no whole archive \(CRC check failed"):
+    with pytest.raises(UserError, match=r"is not a complete archive \(CRC check failed"):
         members(tmp_path / "a.tar.gz", {"one"})
 
 

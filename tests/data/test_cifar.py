@@ -104,7 +104,7 @@ class Harmful:
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (lambda file: file.write_bytes(pickle.dumps({"data": Harmful()}, 2)), r"asks for .*print"),
+        (lambda file: file.write_bytes(pickle.dumps({"data": Harmful()}, 2)), r"refers to .*print"),
         (lambda file: file.write_bytes(file.read_bytes()[:200]), "cannot be read"),
         (lambda file: file.write_bytes(pickle.dumps([1], 2)), "holds a list"),
         (lambda file: file.unlink(), "data_batch_3 is not there"),
@@ -185,7 +185,7 @@ def test_what_is_no_file_is_refused(folder: Path, tmp_path: Path) -> None:
 def test_half_an_archive_and_no_archive(folder: Path, tmp_path: Path) -> None:
     whole = packed(folder, tmp_path / "cifar-10-python.tar.gz")
     whole.write_bytes(whole.read_bytes()[:3000])
-    with pytest.raises(UserError, match="is no whole archive"):
+    with pytest.raises(UserError, match="is not a complete archive"):
         load("cifar10", tmp_path)
     with pytest.raises(UserError, match=r"holds neither cifar-100-python/ nor cifar-100-python.tar.gz"):
         load("cifar100", folder)
@@ -235,7 +235,9 @@ def server(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ite
 
 def test_it_is_downloaded_once_and_goes_on_where_it_broke_off(server: Server, tmp_path: Path) -> None:
     server.break_at = 70_000
-    with pytest.raises(UserError, match=r"cannot be had .*put it at .*cifar-10-python.tar.gz, or give --data-dir"):
+    with pytest.raises(
+        UserError, match=r"cannot be downloaded .*: put it at .*10-python.tar.gz, or give --data-dir"
+    ):
         load("cifar10")
     assert [file.name for file in (tmp_path / "cache").iterdir()] == ["cifar-10-python.tar.gz.part"]
     server.break_at = None
@@ -247,14 +249,14 @@ def test_it_is_downloaded_once_and_goes_on_where_it_broke_off(server: Server, tm
 
 def test_another_file_under_the_address_is_refused(server: Server, tmp_path: Path) -> None:
     server.content = server.content[:-1] + b"x"
-    with pytest.raises(UserError, match="has another checksum"):
+    with pytest.raises(UserError, match="does not have the checksum"):
         load("cifar10")
     assert not list((tmp_path / "cache").iterdir())
 
 
 def test_no_network_says_which_file_goes_where(tmp_path: Path) -> None:
     nobody = "http://127.0.0.1:9/cifar-10-python.tar.gz"
-    with pytest.raises(UserError, match=r"cannot be had \(ConnectionError\): put it at"):
+    with pytest.raises(UserError, match=r"cannot be downloaded \(ConnectionError\): put it at"):
         download.downloaded(nobody, "0" * 32, tmp_path / "file.tar.gz")
 
 

@@ -190,7 +190,7 @@ def test_sixteen_bits_become_eight(split: Path) -> None:
 
 def test_floats_are_refused(split: Path) -> None:
     Image.new("F", (6, 4)).save(split / "train/cat/1.tiff")
-    with pytest.raises(UserError, match=r"train/cat/1.tiff has pixels of kind 'F'; expected 8 or 16 bits a channel"):
+    with pytest.raises(UserError, match=r"train/cat/1.tiff has pixels of kind 'F'; expected 8 or 16 bits per channel"):
         load("folder", split)
 
 

@@ -113,7 +113,7 @@ def test_palette_alpha_and_cmyk(tmp_path: Path) -> None:
     ids=["float", "32 bits", "LAB"],
 )
 def test_other_kinds_of_pixels_are_refused(tmp_path: Path, image: Image.Image, mode: str) -> None:
-    with pytest.raises(UserError, match=rf"a.tif has pixels of kind '{mode}'; expected 8 or 16 bits a channel"):
+    with pytest.raises(UserError, match=rf"a.tif has pixels of kind '{mode}'; expected 8 or 16 bits per channel"):
         read_pixels(saved(image, tmp_path / "a.tif"))
 
 

@@ -121,5 +121,5 @@ def test_describe_sees_one_changed_label(labels_only: Path) -> None:
 def test_no_more_of_a_piece_is_unpacked_than_one_can_hold(labels_only: Path) -> None:
     path = labels_only / "t10k-labels-idx1-ubyte.0.xz"
     path.write_bytes(lzma.compress(bytes(mnist.LARGEST_PIECE + 1), preset=0))
-    with pytest.raises(UserError, match=r"t10k-labels-idx1-ubyte.0.xz: cannot be read \(it is no complete xz file"):
+    with pytest.raises(UserError, match=r"t10k-labels-idx1-ubyte.0.xz: cannot be read \(it is not a complete xz file"):
         load("mnist")

@@ -40,11 +40,11 @@ def called(module: bytes, name: bytes, arguments: bytes) -> bytes:
 
 
 HARMFUL = {
-    "a name": (b"\x80\x02cbuiltins\neval\n.", "asks for builtins.eval"),
-    "a call": (called(b"os", b"system", b"X\x04\0\0\0true\x85"), "asks for os.system"),
+    "a name": (b"\x80\x02cbuiltins\neval\n.", "refers to builtins.eval"),
+    "a call": (called(b"os", b"system", b"X\x04\0\0\0true\x85"), "refers to os.system"),
     "a large array": (called(b"numpy", b"ndarray", b"\x8a\x05\0\0\0\0\x10\x85\x85"), "not callable"),
     "array of objects": (called(b"numpy", b"dtype", b"X\x01\0\0\0O\x85"), "an array of object"),
-    "array of records": (called(b"numpy", b"dtype", b"X\x05\0\0\0u1,u1\x85"), "which are no numbers"),
+    "array of records": (called(b"numpy", b"dtype", b"X\x05\0\0\0u1,u1\x85"), "which are not numbers"),
     "state of a stand-in": (b"\x80\x02cnumpy\ndtype\n}X\x01\0\0\0aK\x01sb.", "sets the state of a _DType"),
     "bytearray": (b"\x80\x05\x96" + struct.pack("<Q", 2**40) + b".", "150"),
 }

@@ -110,7 +110,7 @@ def test_odd_classes_are_one_line(classes: object, message: str) -> None:
 
 @pytest.mark.parametrize("name", [None, "", 3])
 def test_an_odd_name_is_one_line(name: object) -> None:
-    with pytest.raises(UserError, match=r"the name of the dataset is .*; expected some letters"):
+    with pytest.raises(UserError, match=r"the name of the dataset is .*; expected a text that is not empty"):
         data(name=name)
 
 
@@ -137,14 +137,16 @@ def test_pixels_that_leave_the_range_by_rounding_are_brought_back(excess: float)
 @pytest.mark.parametrize(
     ("value", "message"),
     [
-        (1.000002, r"by 2e-06 and span \[0, 1.000002\]"),
-        (1.00001, r"by 1e-05 and span \[0, 1.00001\]"),
-        (-2e-6, r"by 2e-06 and span \[-0.000002, 1\]"),
-        (1e30, r"by 1e\+30 and span \[0, 1e\+30\]"),
+        (1.000002, r"2e-06 and span \[0, 1.000002\]"),
+        (1.00001, r"1e-05 and span \[0, 1.00001\]"),
+        (-2e-6, r"2e-06 and span \[-0.000002, 1\]"),
+        (1e30, r"1e\+30 and span \[0, 1e\+30\]"),
     ],
 )
 def test_the_excess_is_printed_with_enough_digits(value: float, message: str) -> None:
-    with pytest.raises(UserError, match=f"train image 2: pixels of this split leave the range {message}; expected"):
+    with pytest.raises(
+        UserError, match=f"train image 2: pixels of this split lie outside the range by up to {message}; expected"
+    ):
         data(train_images=spoilt(value))
 
 

@@ -1,4 +1,4 @@
-"""Datasets as tensors. A new dataset is one file with a loader, and one line in `DATASETS`."""
+"""Datasets as tensors. A new dataset is one file with a loader and one entry in `DATASETS`."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,9 +15,10 @@ from grfd.errors import UserError
 
 @dataclass(frozen=True)
 class Dataset:
-    """All that is known of a dataset: its title in tables, its loader, and what it says of itself.
+    """All that the package knows of a dataset.
 
-    `load`: from a directory, or without one. `describe`: where it can be had without a directory.
+    `title`: its name in tables. `load`: reads it from a directory, or without one. `describe`: says what is there; None
+    for a dataset that always needs a directory.
     """
 
     title: str
@@ -47,12 +48,12 @@ __all__ = [
 
 
 def load(name: str, directory: Path | None = None) -> Data:
-    """The checked dataset `name`, from `directory` where given. Raises UserError for an unknown name or bad data."""
+    """Loads and checks a dataset, from `directory` where given. Raises UserError for an unknown name or bad data."""
     if name not in DATASETS:
         raise UserError(f"unknown dataset '{name}'; expected one of: {', '.join(DATASETS)}")
     return checked_data(DATASETS[name].load(directory))
 
 
 def describe() -> list[Available]:
-    """One row a dataset that needs no directory. Reads and checks all files that are there: about a second each."""
+    """One row for each dataset that needs no directory. Reads and checks all files; each takes about a second."""
     return [entry.describe() for entry in DATASETS.values() if entry.describe is not None]

@@ -1,4 +1,4 @@
-"""The wanted members of a .tar.gz: the others are passed over unread, and no size is believed beyond a limit."""
+"""Reads chosen members of a .tar.gz file. Others are skipped, and sizes above a limit are refused."""
 
 import gzip
 import io
@@ -11,17 +11,17 @@ from grfd.errors import UserError
 from grfd.files import open_regular, reason
 
 MEMBER_LIMIT = 2**28
-"""Bytes of the largest member that is read; the largest of the official archives has 155 million."""
+"""Size in bytes of the largest member that is read. The largest in the official archives has 155 million."""
 ARCHIVE_LIMIT = 2**31
-"""Bytes of the largest archive, unpacked. What is passed over has to be unpacked, too, though it is not kept."""
+"""Size in bytes of the largest archive, unpacked. Skipped members count, because they must be unpacked too."""
 MOST_MEMBERS = 10_000
 _CHUNK = 2**20
 
 
 class _Stream(gzip.GzipFile):
-    """A gzipped file of which nothing is read in one piece above `MEMBER_LIMIT`, and nothing beyond `ARCHIVE_LIMIT`.
+    """A gzipped file that refuses to read more than `MEMBER_LIMIT` at once or to pass `ARCHIVE_LIMIT`.
 
-    `tarfile` reads a long name whole, whatever size the archive claims for it.
+    This is needed because `tarfile` reads a long name at once, whatever size the archive claims for it.
     """
 
     def __init__(self, handle: BinaryIO) -> None:
@@ -44,20 +44,22 @@ class _Stream(gzip.GzipFile):
 
 
 def members(file: Path, wanted: Set[str]) -> dict[str, bytes]:
-    """The contents of the members whose names, without their folders, are `wanted`.
+    """The contents of the members whose names, without folders, are in `wanted`.
 
-    Raises `UserError` where one is missing or too large, and where the archive is damaged.
+    Raises `UserError` where one is missing or too large, or where the archive is damaged.
     """
     try:
         with open_regular(file) as handle, _Stream(handle) as stream:
             with tarfile.open(fileobj=stream, mode="r:") as archive:
                 contents = _wanted(file, archive, wanted)
-            while stream.read(_CHUNK):  # to the end, where the checksum is
+            while stream.read(_CHUNK):  # to the end, where the checksum is verified
                 pass
     except UserError:
         raise
-    except Exception as error:  # damaged headers raise anything
-        raise UserError(f"{file} is no whole archive ({reason(error)}): delete it and download it again") from error
+    except Exception as error:  # damaged headers may raise any exception
+        raise UserError(
+            f"{file} is not a complete archive ({reason(error)}): delete it and download it again"
+        ) from error
     for name in sorted(wanted - contents.keys()):
         raise UserError(f"{file} holds no {name}: delete it and download it again")
     return contents

@@ -1,4 +1,4 @@
-"""Augmentation of a whole batch on its device, in one gather."""
+"""Augmentation of a whole batch at once, on its device."""
 
 import torch
 import torch.nn.functional as F
@@ -7,11 +7,11 @@ from torch import Tensor
 from grfd.seeds import drawn
 
 PADDING = 4
-"""Pixels by which a crop may be moved, the standard for CIFAR (He et al. 2016, arXiv:1512.03385, section 4.2)."""
+"""How far a crop is moved at most, in pixels: usual for CIFAR (He et al. 2016, arXiv:1512.03385, section 4.2)."""
 
 
 def crop_and_flip(images: Tensor, padding: int = PADDING) -> Tensor:
-    """Each image moved by up to `padding` pixels each way, zeros moving in, and mirrored with probability ½.
+    """Moves each image by up to `padding` pixels each way, filling with zeros, and mirrors it with probability ½.
 
     Images `[batch, channels, height, width]` of any dtype → the same shape.
     """
@@ -24,5 +24,5 @@ def crop_and_flip(images: Tensor, padding: int = PADDING) -> Tensor:
     mirrored = drawn(lambda n, stream: torch.randint(2, (n, 1), generator=stream, device=device), count) > 0
     columns = torch.where(mirrored, columns.flip(1), columns)
     which = torch.arange(count, device=device)[:, None, None]
-    # an index on both sides of the slice puts the channels last
+    # indices on both sides of a slice put the channels last
     return padded[which, :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)

@@ -1,4 +1,4 @@
-"""What can be loaded without a directory, whether it is there, and whether it is what it should be."""
+"""Says which datasets can be loaded without a directory, whether they are there, and whether they are undamaged."""
 
 import hashlib
 from collections.abc import Mapping
@@ -14,10 +14,10 @@ from grfd.files import is_there, open_regular
 
 @dataclass(frozen=True)
 class Available:
-    """A dataset: numbers of images, shape of one (channel, height, width), and its checksum's verdict.
+    """A dataset: its numbers of images, the shape of an image (channel, height, width), and whether it is undamaged.
 
-    `there` is false for what is downloaded where it is first asked for. `problem` is empty if the checksum, computed
-    anew, is right; else it is one line that says what is wrong, and the numbers are 0.
+    `there` is false for a dataset that has not been downloaded yet. `problem` is empty where the checksum, which is
+    computed each time, is right; otherwise it says in one line what is wrong, and the numbers of images are 0.
     """
 
     name: str
@@ -37,7 +37,7 @@ class Available:
 
 
 def available_mnist() -> Available:
-    """By unpacking the embedded files, whose checksums are computed anew."""
+    """MNIST, from the embedded files, which are unpacked and checked."""
     train, test, problem = 0, 0, ""
     shape: tuple[int, ...] = ()
     try:
@@ -45,7 +45,7 @@ def available_mnist() -> Available:
         _check_md5(contents)
         data = from_contents(contents)
         train, test, shape = len(data.train), len(data.test), tuple(data.train.images.shape[1:])
-    except UserError as error:  # a damaged installation is what this row is there to tell
+    except UserError as error:  # the row reports a damaged installation
         problem = str(error)
     return Available(
         "mnist", train, test, shape, len(DIGITS), MNIST_SOURCE, MNIST_LICENCE, str(EMBEDDED_FILES), problem
@@ -53,7 +53,7 @@ def available_mnist() -> Available:
 
 
 def available_cifar(name: str, archive: Archive) -> Available:
-    """By the official archive's numbers: the file is checked as a whole, not unpacked."""
+    """CIFAR, with the numbers of the official archive. The file is checked as a whole and not unpacked."""
     file, (train, test), problem = packed_at(archive), archive.official, ""
     there = is_there(file)
     try:

@@ -1,6 +1,6 @@
-"""Makes the embedded MNIST files from the four official ones: `python -m grfd.data.build_mnist IDX_DIR [TARGET_DIR]`.
+"""Builds the embedded MNIST files from the official ones: `python -m grfd.data.build_mnist IDX_DIR [TARGET_DIR]`.
 
-TARGET_DIR is by default the package's own `mnist_files/`. Takes about a minute.
+TARGET_DIR is by default the folder `mnist_files/` of the package. It takes about a minute.
 """
 
 import hashlib
@@ -13,8 +13,8 @@ from grfd.data.idx import find_idx, read_content
 from grfd.data.mnist import EMBEDDED_FILES, MNIST_MD5, MNIST_PIECES, piece_name
 from grfd.errors import UserError
 
-# All four literal-context bits, no position bits: a pixel tells most about the next one, and rows of 28 bytes have
-# no alignment to a power of two. Chosen by measurement (docs/decisions.md). The dictionary just holds a whole piece.
+# All four literal-context bits and no position bits, because a pixel predicts the next one best, and rows of 28 bytes
+# are not aligned to a power of two. Chosen by measurement (docs/decisions.md). The dictionary holds one whole piece.
 _DICTIONARY = 24 * 2**20
 _FILTERS = [
     {"id": lzma.FILTER_LZMA2, "preset": 9 | lzma.PRESET_EXTREME, "dict_size": _DICTIONARY, "lc": 4, "lp": 0, "pb": 0}
@@ -34,13 +34,13 @@ def build(source: Path, target: Path) -> None:
 
 
 def cut(content: bytes, count: int) -> list[bytes]:
-    """`content` in `count` pieces of nearly equal length, in order."""
+    """Cuts `content` into `count` pieces of nearly equal length, in order."""
     bounds = [len(content) * piece // count for piece in range(count + 1)]
     return [content[start:end] for start, end in pairwise(bounds)]
 
 
 def packed(part: bytes) -> bytes:
-    """`part` as an xz file."""
+    """Compresses `part` to an xz file."""
     return lzma.compress(part, format=lzma.FORMAT_XZ, check=lzma.CHECK_CRC32, filters=_FILTERS)
 
 

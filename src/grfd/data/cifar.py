@@ -1,7 +1,7 @@
 """CIFAR-10 and CIFAR-100 (Krizhevsky 2009, Learning Multiple Layers of Features from Tiny Images).
 
-The official archives: read from a user's folder in torchvision's layout (unpacked, or the .tar.gz itself), or
-downloaded once from the official address. They hold Python 2 pickles, which could run code: `pickles` reads them.
+The official archives are read from a user's folder in the layout of torchvision (unpacked, or the .tar.gz itself), or
+downloaded once from the official address. They contain Python 2 pickles, which could run code, so `pickles` reads them.
 """
 
 from collections.abc import Callable, Sequence
@@ -26,7 +26,7 @@ SHAPE = (3, 32, 32)
 
 @dataclass(frozen=True)
 class Archive:
-    """One official archive: what lies where in it."""
+    """An official archive, and where its parts are."""
 
     title: str
     url: str
@@ -39,7 +39,7 @@ class Archive:
     names: str
     classes: int
     official: tuple[int, int]
-    """Training and test images of the official archive."""
+    """Number of training and of test images."""
 
 
 CIFAR10 = Archive(
@@ -71,12 +71,12 @@ CIFAR100 = Archive(
 
 
 def load_cifar10(directory: Path | None) -> Data:
-    """CIFAR-10, uint8 [n, 3, 32, 32]. Raises `UserError` where it is not there and cannot be had, or is damaged."""
+    """CIFAR-10, uint8 [n, 3, 32, 32]. Raises `UserError` where it is damaged, or missing and cannot be downloaded."""
     return _load("cifar10", CIFAR10, directory)
 
 
 def load_cifar100(directory: Path | None) -> Data:
-    """CIFAR-100 with its 100 fine labels; else as `load_cifar10`."""
+    """CIFAR-100 with its 100 fine labels; otherwise as `load_cifar10`."""
     return _load("cifar100", CIFAR100, directory)
 
 
@@ -94,7 +94,7 @@ def _load(name: str, archive: Archive, directory: Path | None) -> Data:
 
 
 def packed_at(archive: Archive) -> Path:
-    """Where a downloaded archive lies, or will lie."""
+    """The path of a downloaded archive, whether or not it is there yet."""
     return cache() / archive.url.rsplit("/", 1)[1]
 
 
@@ -102,7 +102,7 @@ _Read = Callable[[str], dict[str, Any]]
 
 
 def _found(archive: Archive, directory: Path | None) -> tuple[_Read, Path]:
-    """How a member is read, and from where: the folder, the archive in it, or the archive downloaded."""
+    """A function that reads a member, and its source: the folder, the archive in it, or the downloaded archive."""
     file = packed_at(archive)
     packed = file.name
     if directory is None:
@@ -129,7 +129,7 @@ def _from_archive(file: Path, archive: Archive) -> _Read:
 def _batch(content: bytes, where: Path) -> dict[str, Any]:
     try:
         batch = unpickled(content)
-    except Exception as error:  # a damaged pickle may raise anything
+    except Exception as error:  # a damaged pickle may raise any exception
         raise UserError(f"{where} cannot be read: {reason(error)}") from error
     if not isinstance(batch, dict):
         raise UserError(f"{where} holds a {type(batch).__name__}: expected the dictionary of a CIFAR batch")
@@ -151,7 +151,7 @@ def _rows(batch: dict[str, Any], archive: Archive, member: str) -> Split:
     if not isinstance(labels, list | tuple | np.ndarray) or (isinstance(labels, np.ndarray) and labels.ndim != 1):
         raise UserError(f"{member}: {archive.labels} are {described_value(labels)}; expected a list of class numbers")
     if len(images) != len(labels):
-        raise UserError(f"{member}: {len(images)} images but {len(labels)} labels; expected as many")
+        raise UserError(f"{member}: {len(images)} images but {len(labels)} labels; expected the same number")
     return Split(torch.from_numpy(images.copy()).view(-1, *SHAPE), _labels(labels, archive.classes, member))
 
 

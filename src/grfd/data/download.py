@@ -1,4 +1,4 @@
-"""Files from the network: once, with checksum, progress and resume; a file is there whole, or not at all."""
+"""Downloads files once, with a checksum, progress and resuming. A file is there completely or not at all."""
 
 import logging
 from pathlib import Path
@@ -11,18 +11,18 @@ from grfd.progress import progress
 
 BYTES_AT_ONCE = 2**16
 _LONGEST_SILENCE = 30
-"""Without a byte for so long, a connection counts as broken."""
+"""A connection that sends nothing for this many seconds is treated as broken."""
 
 
 def cache() -> Path:
-    """Where downloaded files lie: the user's cache folder."""
+    """The folder of downloaded files, in the user's cache."""
     return Path(pooch.os_cache("grfd"))
 
 
 def downloaded(url: str, md5: str, file: Path) -> Path:
-    """`file`, downloaded if it is not there. Raises `UserError` where there is no network, or the checksum is wrong.
+    """Downloads `file` where it is missing. Raises `UserError` where that fails or the checksum is wrong.
 
-    What came is kept in FILE.part, so that a broken download goes on where it stopped.
+    Bytes that have arrived are kept in FILE.part, so that an interrupted download resumes.
     """
     if file.exists():
         return file
@@ -31,16 +31,20 @@ def downloaded(url: str, md5: str, file: Path) -> Path:
         pooch.retrieve(url, f"md5:{md5}", fname=file.name, path=file.parent, downloader=_Resuming(file))
     except (requests.RequestException, OSError) as error:
         reason = type(error).__name__
-        raise UserError(f"{url} cannot be had ({reason}): put it at {file}, or give --data-dir FOLDER") from error
+        raise UserError(
+            f"{url} cannot be downloaded ({reason}): put it at {file}, or give --data-dir FOLDER"
+        ) from error
     except ValueError as error:  # what pooch raises for a wrong checksum
         _part(file).unlink(missing_ok=True)
-        raise UserError(f"what came from {url} has another checksum than {md5}: it was deleted, try again") from error
+        raise UserError(
+            f"the download from {url} does not have the checksum {md5}: it was deleted, try again"
+        ) from error
     _part(file).unlink(missing_ok=True)
     return file
 
 
 class _Resuming:
-    """A downloader for pooch: fetches what FILE.part lacks, then gives pooch the whole."""
+    """A downloader for pooch: fetches what is missing in FILE.part, then gives pooch the complete file."""
 
     def __init__(self, file: Path) -> None:
         self.file = file
@@ -52,7 +56,7 @@ class _Resuming:
         with requests.get(
             url, headers={"Range": f"bytes={there}-"} if there else {}, stream=True, timeout=_LONGEST_SILENCE
         ) as answer:
-            if answer.status_code != requests.codes.requested_range_not_satisfiable:  # else it is whole already
+            if answer.status_code != requests.codes.requested_range_not_satisfiable:  # otherwise it is complete already
                 answer.raise_for_status()
                 _append(answer, part, there)
         Path(output_file).write_bytes(part.read_bytes())

@@ -1,11 +1,11 @@
-"""A folder of images, one folder a class, as tensors.
+"""A folder of images, with one folder for each class, as tensors.
 
     DIR/train/CLASS/*.png and DIR/test/CLASS/*.png, or
     DIR/CLASS/*.png: then every fifth image of each class, in the order of file names, is the test split.
 
 Classes are numbered in the order of their names. Files whose suffix is not in `image_file.IMAGE_SUFFIXES`, and names
-that start with a dot, are passed over. All images have one size, and are all grey (1 channel) or all colour (3
-channels); `image_file` says how a file becomes pixels.
+that start with a dot, are ignored. All images must have the same size, and all must be grey (1 channel) or all colour
+(3 channels). `image_file` says how a file becomes pixels.
 """
 
 from collections.abc import Sequence
@@ -23,14 +23,14 @@ from grfd.files import is_folder, listed
 _TEST_EVERY = 5
 
 Files = list[tuple[Path, int]]
-"""Image files, each with its label."""
+"""Image files with their labels."""
 
 
 def load_folder(directory: Path | None) -> Data:
     """The images in `directory`, uint8 [n, 1 or 3, h, w], named after it.
 
-    Raises UserError that names the folder or file: no directory, no class or only one, an empty class, a test class
-    that training lacks, an unreadable image, images of different size or mode.
+    Raises UserError, which names the folder or file: for no directory, fewer than two classes, an empty class, a test
+    class that is missing in training, an unreadable image, and images of different sizes or modes.
     """
     if directory is None:
         raise UserError("dataset 'folder' needs a directory; expected one with a folder for each class")
@@ -54,7 +54,7 @@ def load_folder(directory: Path | None) -> Data:
 
 
 def _holds_folders(folder: Path) -> bool:
-    """Whether this is a split: a folder called train or test that holds only files may be a class of that name."""
+    """Whether this is a split. A folder called train or test that holds only files may be a class of that name."""
     return is_folder(folder) and bool(_subfolders(folder))
 
 
@@ -71,7 +71,7 @@ def _class_names(folder: Path) -> list[str]:
 
 
 def _images(folder: Path) -> list[Path]:
-    """All of them, so that one that cannot be read (a link to nothing, a FIFO) is refused and not left out."""
+    """All image files. One that cannot be read, such as a broken link, is included, so that it is refused later."""
     named = (path for path in listed(folder) if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith("."))
     paths = [path for path in named if not path.is_dir()]
     if not paths:
@@ -106,7 +106,7 @@ def _every_fifth(folder: Path, classes: Sequence[str]) -> tuple[Files, Files]:
 
 def _read(files: Files, reference: Path) -> Split:
     """The images of `files`, each of which must have the shape of `reference`."""
-    with without_warnings(), ThreadPoolExecutor() as pool:  # Pillow decodes outside the interpreter's lock
+    with without_warnings(), ThreadPoolExecutor() as pool:  # Pillow releases the interpreter's lock while it decodes
         shape = decoded(reference).shape
         images = _room(len(files), shape)
         for index, pixels in enumerate(pool.map(decoded, (path for path, _ in files))):

@@ -1,4 +1,4 @@
-"""What a caller gives where a tensor is expected: made one where that is harmless, or refused in one line."""
+"""What a caller gives where a tensor is expected: converted where that is harmless, or else refused in one line."""
 
 import reprlib
 import warnings
@@ -14,9 +14,9 @@ _MOST_DIGITS = 40
 
 
 def as_tensor(value: object, what: str) -> Tensor:
-    """A tensor of its own values in this machine's memory: the same object where it is one already.
+    """A dense tensor on the CPU with the given values: the same object where it is one already.
 
-    Raises UserError for what holds no numbers, or rows of different lengths.
+    Raises UserError where there are no numbers, or rows of different lengths.
     """
     if isinstance(value, Tensor):
         return _plain(value, what)
@@ -33,7 +33,7 @@ def as_tensor(value: object, what: str) -> Tensor:
         with warnings.catch_warnings():
             warnings.simplefilter("error")  # older versions of numpy only warn of rows of different lengths
             array = np.array(value)
-        # Nobody chose the precision of Python's floats; that of an array is its owner's.
+        # Python's floats become float32, because nobody chose their precision; an array keeps its own
         single = array.dtype == np.float64 and not isinstance(value, np.ndarray)
         return torch.from_numpy(array.astype(np.float32) if single else array)
     except (TypeError, ValueError, OverflowError, RuntimeError, Warning) as error:
@@ -43,7 +43,7 @@ def as_tensor(value: object, what: str) -> Tensor:
 
 
 def _plain(tensor: Tensor, what: str) -> Tensor:
-    """Without a gradient, dense, in this machine's memory, and not made in inference mode: the same if it is so."""
+    """The tensor on the CPU, without a gradient and usable outside inference mode; the same object where it is so."""
     if tensor.layout != torch.strided or tensor.is_quantized or tensor.device.type == "meta":
         kind = "quantized" if tensor.is_quantized else f"{tensor.layout} on {tensor.device}"
         raise UserError(f"{what} are a tensor that is {kind}; expected a dense tensor with values")
@@ -51,15 +51,15 @@ def _plain(tensor: Tensor, what: str) -> Tensor:
         tensor = tensor.detach().cpu()
     if not tensor.is_inference():
         return tensor
-    with torch.inference_mode(False):  # a copy made in inference mode would be such a tensor again
+    with torch.inference_mode(False):  # or the copy would be an inference tensor again
         return tensor.clone()
 
 
 def described_value(value: object) -> str:
-    """A value in a few words, whatever it is and however large."""
+    """A short description of any value, whatever its type and size."""
     if isinstance(value, np.generic):
         value = value.item()
-    if isinstance(value, int) and abs(value) >= 10**_MOST_DIGITS:  # Python refuses to print the largest
+    if isinstance(value, int) and abs(value) >= 10**_MOST_DIGITS:  # Python refuses to print very large integers
         return f"an integer of {value.bit_length()} bits"
     if value is None or isinstance(value, int | float | complex | str | bytes):
         return reprlib.repr(value) if isinstance(value, str | bytes) else repr(value)

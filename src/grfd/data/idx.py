@@ -1,4 +1,4 @@
-"""The IDX format of the official MNIST files: bytes to tensors and back, and a user's own copy in a directory.
+"""The IDX format of the official MNIST files: conversion of bytes to tensors and back, and loading from a directory.
 
 Format (http://yann.lecun.com/exdb/mnist/): two zero bytes, 0x08 for unsigned bytes, the number of dimensions, each
 dimension as a big-endian 32-bit integer, then the bytes in C order.
@@ -22,7 +22,7 @@ from grfd.files import is_folder, is_there, read_regular, reason
 _CHUNK = 2**20
 GZIP_MAGIC = b"\x1f\x8b"
 LARGEST_IDX_FILE = 2**30
-"""Bytes of the largest IDX file, unpacked or not: twice the largest of EMNIST."""
+"""Size in bytes of the largest IDX file that is read, packed or not: twice the largest of EMNIST."""
 DIGITS = tuple("0123456789")
 IDX_FILES = {
     "train images": "train-images-idx3-ubyte",
@@ -34,9 +34,9 @@ _FOLDERS = (".", "raw", "MNIST/raw")  # the last two are where torchvision puts 
 
 
 def from_idx(content: bytes | bytearray, ndim: int, name: str) -> Tensor:
-    """The uint8 tensor of `ndim` dimensions that `content` holds; `name` is the file's, for errors.
+    """The uint8 tensor of `ndim` dimensions in the bytes of an IDX file. `name`: the file's name in messages.
 
-    The tensor shares the memory of a bytearray, and copies bytes.
+    The tensor shares the memory of a bytearray; bytes are copied.
     Raises UserError for a wrong magic number, a truncated header or body, and trailing bytes.
     """
     header, expected, shape = _claim(content, ndim, name)
@@ -44,13 +44,13 @@ def from_idx(content: bytes | bytearray, ndim: int, name: str) -> Tensor:
     if length != expected:
         problem = "truncated" if length < expected else "trailing bytes"
         raise UserError(f"{name}: {problem}, {length} bytes; expected {expected} for shape {list(shape)}")
-    # torch wants memory that can be written to; numpy, unlike torch, also accepts an empty buffer.
+    # PyTorch needs writable memory; numpy, unlike PyTorch, also accepts an empty buffer
     writable = content if isinstance(content, bytearray) else bytearray(content)
     return torch.from_numpy(np.frombuffer(writable, np.uint8, length - header, header).reshape(shape))
 
 
 def _claim(content: bytes | bytearray, ndim: int, name: str) -> tuple[int, int, tuple[int, ...]]:
-    """What the header says: its own length, the length of the whole file, and the shape of the tensor."""
+    """What the header claims: its own length, the length of the file, and the shape of the tensor."""
     magic = bytes((0, 0, 8, ndim))
     if content[:4] != magic:
         raise UserError(
@@ -60,7 +60,7 @@ def _claim(content: bytes | bytearray, ndim: int, name: str) -> tuple[int, int, 
     if len(content) < header:
         raise UserError(f"{name}: truncated, {len(content)} bytes; expected a header of {header}")
     shape = struct.unpack(f">{ndim}I", content[4:header])
-    # each of the sizes, too, even beside one that is 0
+    # max, because each size must be below the limit, even where another one is 0
     if math.prod(max(size, 1) for size in shape) > LARGEST_IDX_FILE:
         raise UserError(f"{name}: the header claims shape {list(shape)}; expected at most {LARGEST_IDX_FILE:,} bytes")
     return header, header + math.prod(shape), shape
@@ -75,7 +75,7 @@ def to_idx(values: Tensor) -> bytes:
 def read_idx(path: Path, ndim: int) -> Tensor:
     """The uint8 tensor in an IDX file, gzipped or not. Raises UserError as `read_content` and `from_idx` do.
 
-    Of a gzipped file no more is unpacked than its header claims, and one byte.
+    A gzipped file is unpacked only up to the length that its header claims, plus one byte.
     """
     content = read_regular(path, LARGEST_IDX_FILE)
     if not content.startswith(GZIP_MAGIC):
@@ -85,7 +85,7 @@ def read_idx(path: Path, ndim: int) -> Tensor:
 
 
 def read_content(path: Path) -> bytes:
-    """The bytes of a file, unpacked if it is gzipped (by its content). Raises UserError where it is too large."""
+    """The bytes of a file, unpacked where its content is gzipped. Raises UserError where it is too large."""
     content = read_regular(path, LARGEST_IDX_FILE)
     if not content.startswith(GZIP_MAGIC):
         return content
@@ -98,10 +98,10 @@ def read_content(path: Path) -> bytes:
 
 
 def _unzipped(path: Path, content: bytes, count: int) -> bytes:
-    """The first `count` bytes of a gzipped file, or all of them; then the checksum is verified, too."""
+    """The first `count` bytes of a gzipped file. Where that is all of it, the checksum is verified too."""
     try:
         with gzip.GzipFile(fileobj=io.BytesIO(content)) as stream:
-            # in parts, because one read would reserve the whole count first
+            # in parts, because a single read would reserve memory for all of it
             return b"".join(stream.read(min(_CHUNK, count - start)) for start in range(0, count, _CHUNK))
     except EOFError as error:
         raise UserError(f"{path}: truncated gzip file; expected a complete one") from error
@@ -111,19 +111,19 @@ def _unzipped(path: Path, content: bytes, count: int) -> bytes:
 
 
 def find_idx(directory: Path, what: str) -> Path:
-    """The path of one of `IDX_FILES` in `directory`, with '-' or '.' before "idx", gzipped or not. Else UserError."""
+    """The path of one of `IDX_FILES` below `directory`, also with ".idx" for "-idx" or gzipped. Raises UserError."""
     base = IDX_FILES[what]
     names = [name + suffix for name in (base, base.replace("-idx", ".idx")) for suffix in ("", ".gz")]
     for folder in _FOLDERS:
         for name in names:
             path = directory / folder / name
-            if is_there(path) and not is_folder(path):  # some unpack each file into a folder of its name
+            if is_there(path) and not is_folder(path):  # some tools unpack a file into a folder of the same name
                 return path
     raise UserError(f"no {what} in {directory}; expected {base} (or {base}.gz), there or in raw/ or MNIST/raw/")
 
 
 def load_idx(directory: Path, name: str = "mnist") -> Data:
-    """The dataset in the four official files of `directory`: images uint8 [n, 1, h, w], labels int64 [n] in 0…9."""
+    """The dataset in four IDX files below `directory`: images uint8 [n, 1, h, w], labels int64 [n] in 0…9."""
     if not is_folder(directory):
         raise UserError(f"{directory} is not a folder; expected one with {', '.join(IDX_FILES.values())}")
     train, test = (_load_split(directory, split) for split in ("train", "test"))
@@ -135,6 +135,6 @@ def _load_split(directory: Path, split: str) -> Split:
     images, labels = read_idx(image_path, 3), read_idx(label_path, 1)
     if len(images) != len(labels):
         raise UserError(
-            f"{label_path}: {len(labels)} labels; expected {len(images)}, as many as {image_path.name} images"
+            f"{label_path}: {len(labels)} labels; expected {len(images)}, the number of images in {image_path.name}"
         )
     return Split(images.unsqueeze(1), labels.to(torch.int64))

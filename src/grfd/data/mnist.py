@@ -1,7 +1,7 @@
-"""MNIST: the official files embedded in the package (`mnist_files/`), or a user's own copy of them.
+"""MNIST: the official files, which are embedded in the package (`mnist_files/`), or a user's own copy of them.
 
 The embedded files are the official IDX files, byte for byte, cut into `MNIST_PIECES` and compressed with xz by
-`grfd.data.build_mnist`. Pieces are unpacked side by side, which is what keeps loading under a second.
+`grfd.data.build_mnist`. The pieces are unpacked in parallel, so that loading takes less than a second.
 """
 
 import lzma
@@ -28,13 +28,13 @@ MNIST_MD5 = {
     "test images": "2646ac647ad5339dbf082846283269ea",
     "test labels": "27ae3e4e09519cfbb04c329615203637",
 }
-"""Of the four official files, uncompressed."""
+"""MD5 checksums of the four official files, uncompressed."""
 LARGEST_PIECE = 2**25
-"""Bytes to which a piece is unpacked at most; the largest has 24 million."""
+"""Size in bytes up to which a piece is unpacked. The largest has 24 million."""
 
 
 def load_mnist(directory: Path | None = None) -> Data:
-    """MNIST as it is embedded, or from the official files in `directory`: uint8 [60000 and 10000, 1, 28, 28].
+    """The embedded MNIST, or the official files in `directory`: uint8, [60000, 1, 28, 28] and [10000, 1, 28, 28].
 
     Raises UserError for a missing or damaged file.
     """
@@ -42,7 +42,7 @@ def load_mnist(directory: Path | None = None) -> Data:
 
 
 def from_contents(contents: Mapping[str, bytes | bytearray]) -> Data:
-    """The dataset in the four official IDX files, given their bytes by what they hold. Raises as `from_idx` does."""
+    """The dataset in the bytes of the four official IDX files. Raises as `from_idx` does."""
     train, test = (
         Split(
             from_idx(contents[f"{split} images"], 3, f"{split} images").unsqueeze(1),
@@ -54,7 +54,7 @@ def from_contents(contents: Mapping[str, bytes | bytearray]) -> Data:
 
 
 def embedded_contents() -> dict[str, bytearray]:
-    """The four official IDX files, uncompressed, by what they hold. Raises UserError for a damaged installation."""
+    """The bytes of the four official IDX files, uncompressed. Raises UserError for a damaged installation."""
     with ThreadPoolExecutor() as pool:
         pieces = {
             what: [pool.submit(_unpacked, piece_name(what, piece)) for piece in range(count)]
@@ -64,13 +64,13 @@ def embedded_contents() -> dict[str, bytearray]:
 
 
 def piece_name(what: str, piece: int) -> str:
-    """The file name in `EMBEDDED_FILES` of one piece of one official file."""
+    """The name of the embedded file that holds one piece of an official file."""
     return f"{IDX_FILES[what]}.{piece}.xz"
 
 
 def _unpacked(name: str) -> bytes:
-    """One piece, unpacked to at most `LARGEST_PIECE` bytes."""
-    problem = "it is no complete xz file of this size"
+    """Unpacks one piece, to at most `LARGEST_PIECE` bytes."""
+    problem = "it is not a complete xz file of this size"
     try:
         unpacking = lzma.LZMADecompressor(lzma.FORMAT_XZ)
         content = unpacking.decompress((EMBEDDED_FILES / name).read_bytes(), LARGEST_PIECE)

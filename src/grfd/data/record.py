@@ -1,4 +1,4 @@
-"""What every dataset becomes: two splits of tensors, class names, and the checks that run before any training."""
+"""The form of every dataset: two splits of tensors and class names, with the checks that run before any training."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -22,16 +22,16 @@ _INTEGERS = (
     torch.uint64,
 )
 MOST_CLASSES = 2**16
-"""Classes at most: one output of a network each. The largest set in use, ImageNet-21k, has 21,841."""
+"""The largest number of classes, each of which is an output of a network. ImageNet-21k has 21,841."""
 _ROUNDING = 1e-6
-"""By how much float32 pixels may leave [0, 1]: eight steps of float32 beside 1."""
+"""How far float32 pixels may lie outside [0, 1]: eight steps of float32 next to 1."""
 
 
 @dataclass(frozen=True, eq=False)
 class Split:
     """Images with their labels.
 
-    `images`: uint8 [n, c, h, w] in 0…255 as stored, or float32 [n, c, h, w] in [0, 1]. `labels`: int64 [n].
+    `images`: uint8 [n, c, h, w] in 0…255, as stored, or float32 [n, c, h, w] in [0, 1]. `labels`: int64 [n].
     """
 
     images: Tensor
@@ -41,7 +41,7 @@ class Split:
         return len(self.labels)
 
     def take(self, n: object) -> "Split":
-        """The first `n` examples (all of them if there are fewer). Raises UserError for no integer, and for n < 1."""
+        """The first `n` examples, or all where there are fewer. Raises UserError for no integer, and for n < 1."""
         if not isinstance(n, int | np.integer) or isinstance(n, bool):
             raise UserError(f"cannot take {described_value(n)} examples: expected an integer")
         if n < 1:
@@ -52,7 +52,7 @@ class Split:
 
 @dataclass(frozen=True, eq=False)
 class Data:
-    """A dataset: label i means `classes[i]`; `source` says in words where the images came from."""
+    """A dataset. Label i means `classes[i]`; `source` says where the images come from."""
 
     name: str
     train: Split
@@ -62,7 +62,7 @@ class Data:
 
 
 def as_images(pixels: Pixels) -> Images:
-    """uint8 [n, c, h, w] becomes float32 in [0, 1], divided by 255; float images are returned as they are."""
+    """Converts uint8 [n, c, h, w] to float32 in [0, 1], dividing by 255. Float images are returned unchanged."""
     if pixels.dtype == torch.uint8:
         return pixels.to(torch.float32).div_(255)
     return pixels
@@ -76,14 +76,14 @@ def from_tensors(
     classes: object = None,
     name: object = "tensors",
 ) -> Data:
-    """A user's own tensors (or numpy arrays, or nested lists) as a checked dataset.
+    """A user's own tensors, numpy arrays or nested lists as a checked dataset.
 
-    Images: uint8 [n, c, h, w], or float32 [n, c, h, w] in [0, 1]. Labels: [n], any integer dtype, in 0…k−1.
-    `classes` are the k names; by default "0"…"k−1", k being the largest *training* label plus one, so that a test
-    label that no training image has is an error. Raises UserError as `checked_data` does.
+    Images: uint8 [n, c, h, w], or float32 [n, c, h, w] in [0, 1]. Labels: [n], of any integer dtype, in 0…k−1.
+    `classes`: the k names; by default "0"…"k−1", where k is the largest *training* label plus one, so that a larger
+    test label is an error. Raises UserError as `checked_data` does.
     """
     if not isinstance(name, str) or not name:
-        raise UserError(f"the name of the dataset is {described_value(name)}; expected some letters")
+        raise UserError(f"the name of the dataset is {described_value(name)}; expected a text that is not empty")
     train, test = (
         Split(as_tensor(images, f"{where} images"), _as_int64(as_tensor(labels, f"{where} labels")))
         for images, labels, where in (
@@ -100,7 +100,7 @@ def _as_int64(labels: Tensor) -> Tensor:
 
 
 def _numbers(labels: Tensor, where: str) -> tuple[str, ...]:
-    """The classes' numbers as their names. Labels that are empty or not integers have none; `checked_data` says why."""
+    """The numbers of the classes as names. There are none for bad labels, about which `checked_data` reports."""
     if labels.dtype != torch.int64 or not labels.numel():
         return ()
     largest = int(labels.max())
@@ -120,14 +120,15 @@ def _names(classes: object, name: str) -> tuple[str, ...]:
 
 
 def checked_data(data: object) -> Data:
-    """The same record, once nothing is found wrong with it.
+    """Checks a dataset, and returns it.
 
-    A new one, where a tensor had to be copied: those made in inference mode, those that carry a gradient, and pixels
-    that leave [0, 1] by rounding, at most `_ROUNDING`. The caller's own tensors are never changed.
+    The result is a new record where a tensor had to be copied: inference tensors, tensors with a gradient, and pixels
+    that are outside [0, 1] by rounding, at most 1e-6. The caller's own tensors are never changed.
 
-    Raises UserError, one line that names split, index and what was expected: wrong dtype or number of dimensions,
-    channels last, lengths that differ, an empty split, pixels that are not finite or lie outside [0, 1], labels that
-    are not int64 or lie outside 0…classes−1, train and test images of different shape, fewer than two classes in train.
+    Raises UserError, one line that names the split, the index and what was expected: for a wrong dtype or number of
+    dimensions, channels last, different lengths, an empty split, pixels that are not finite or outside [0, 1], labels
+    that are not int64 or outside 0…classes−1, train and test images of different shapes, and fewer than two classes in
+    train.
     """
     if not isinstance(data, Data):
         raise UserError(f"data is {described_value(data)}; expected what grfd.from_tensors or grfd.load returns")
@@ -153,7 +154,7 @@ def checked_data(data: object) -> Data:
 
 
 def _checked_split(split: Split, classes: int, where: str) -> Split:
-    """The same split, or a new one where a tensor had to be copied."""
+    """Checks a split. Returns it, or a new one where a tensor had to be copied."""
     images, labels = as_tensor(split.images, f"{where} images"), as_tensor(split.labels, f"{where} labels")
     _check_shapes(images, labels, where)
     images = _within(images, where)
@@ -174,19 +175,19 @@ def _check_shapes(images: Tensor, labels: Tensor, where: str) -> None:
     if labels.dtype != torch.int64:
         raise UserError(f"{where} labels are {labels.dtype}; expected integers (torch.int64)")
     if labels.ndim != 1:
-        raise UserError(f"{where} labels have shape {tuple(labels.shape)}; expected [n], one class number an image")
+        raise UserError(f"{where} labels have shape {tuple(labels.shape)}; expected [n], one class number per image")
     if len(images) != len(labels):
-        raise UserError(f"{where}: {len(images)} images but {len(labels)} labels; expected as many")
+        raise UserError(f"{where}: {len(images)} images but {len(labels)} labels; expected the same number")
     if images.numel() == 0:
         raise UserError(f"{where} is empty (images have shape {tuple(images.shape)}); expected at least one image")
 
 
 def _within(images: Tensor, where: str) -> Tensor:
-    """The same images; where rounding left [0, 1], a copy that is brought back."""
+    """The images, or a clamped copy where they are outside [0, 1] by rounding."""
     if images.dtype == torch.uint8:
         return images
     low, high = (float(bound) for bound in images.aminmax())
-    if low >= 0 and high <= 1:  # False for NaN too, which aminmax passes on
+    if low >= 0 and high <= 1:  # false for NaN too, which aminmax returns
         return images
     if low >= -_ROUNDING and high <= 1 + _ROUNDING:
         return images.clamp(0, 1)
@@ -198,13 +199,13 @@ def _within(images: Tensor, where: str) -> Tensor:
     span = f"[{_digits(low)}, {_digits(high)}]"
     hint = " (images in [0, 255]? divide by 255)" if high > 2 else ""
     raise UserError(
-        f"{where} image {first}: pixels of this split leave the range by {max(-low, high - 1):.2g} and span {span};"
-        f" expected [0, 1]{hint}"
+        f"{where} image {first}: pixels of this split lie outside the range by up to {max(-low, high - 1):.2g} and span"
+        f" {span}; expected [0, 1]{hint}"
     )
 
 
 def _digits(value: float) -> str:
-    """As many digits as tell a float32 from its neighbours, so that no excess is rounded away."""
+    """The shortest text that identifies the float32, so that no excess disappears by rounding."""
     return np.format_float_positional(np.float32(value), trim="-") if abs(value) < 1e6 else f"{value:g}"
 
 
