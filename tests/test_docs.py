@@ -192,6 +192,7 @@ DOTTED = re.compile(
 )
 IN_PACKAGE = re.compile(r"`((?:src/grfd|tests|benchmarks|docs|data|models|attacks|method|defenses|evaluation|bench"
                         r"|experiments|commands)/[\w/]+\.(?:py|md|txt))`")  # fmt: skip
+IN_RESULTS = re.compile(r"[`\"](results/[\w/.-]*\w)[`\"]")
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
@@ -200,6 +201,8 @@ def test_every_name_of_the_code_on_a_page_exists(page: Path) -> None:
     for name in DOTTED.findall(text):
         if not name.endswith((".py", ".md", ".json")):
             assert resolved(f"grfd.{name.removeprefix('grfd.')}"), f"{page.name} names {name}"
+    for path in IN_RESULTS.findall(page.read_text()):
+        assert (ROOT / path).exists(), f"{page.name} names {path}"
     for path in IN_PACKAGE.findall(text):
         places = [ROOT / path, ROOT / "src/grfd" / path]
         assert "NAME" in path or any(place.exists() for place in places), f"{page.name} names {path}"
