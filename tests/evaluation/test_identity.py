@@ -234,7 +234,7 @@ def _broken(case: Case, change: Callable[[dict], dict]) -> None:
     [
         (lambda c: c | {"label": c["label"][:-1]}, "different lengths"),
         (lambda c: c | {"label": c["label"].astype(float) * np.nan}, "expected whole numbers"),
-        (lambda c: c | {"norm": c["norm"] * np.inf}, "something else than finite numbers"),
+        (lambda c: c | {"norm": c["norm"] * np.inf}, "does not contain finite numbers only"),
         (lambda c: {k: v if k == "settings" else np.concatenate([v, v]) for k, v in c.items()}, "count the images"),
         (lambda c: c | {"settings": np.array("[]")}, "name no attack"),
         (lambda c: {k: v for k, v in c.items() if k != "index"}, "index"),

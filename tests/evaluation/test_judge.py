@@ -236,7 +236,7 @@ def test_a_damaged_record_is_named(case: Case) -> None:
     attack_all(case, Request(["whitebox"], ["fgsm"], 40))
     path = records.path_of(case.folder, "grfd", "whitebox", "fgsm")
     path.write_bytes(path.read_bytes()[:-30])
-    with pytest.raises(UserError, match=r"fgsm\.npz is no whole record"):
+    with pytest.raises(UserError, match=r"fgsm\.npz is damaged"):
         attack_all(case, Request(["whitebox"], ["fgsm"], 40))
 
 

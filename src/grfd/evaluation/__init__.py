@@ -1,1 +1,1 @@
-"""Protocols, worst case, gradient-masking checks, per-example records."""
+"""The evaluation: protocols, the judge that attacks under them, checks for gradient masking, records per example."""

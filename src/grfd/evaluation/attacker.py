@@ -1,6 +1,6 @@
-"""The attacker: what is differentiated, in expectation over randomness, at what scale of the logits and at what cost.
+"""The attacker's view of a model: what it differentiates, how it handles randomness, and at what scale and cost.
 
-Every question that the judge asks a model goes through `answer`.
+Every forward pass of the judge goes through `answer`.
 """
 
 from collections.abc import Callable
@@ -17,35 +17,34 @@ from grfd.models.own import described
 from grfd.types import Features, Images, Labels, Logits
 
 VOTES = 11
-"""How often a random defense is asked; the majority is its answer, so one lucky draw fools nobody."""
+"""Forward passes of a random defense for each image. The majority counts, so that a single lucky draw does not."""
 
 EXPECTATION_SAMPLES = 16
-"""Draws of a random defense in each gradient of an adaptive attack."""
-
+"""Draws of a random defense that are averaged in each gradient of an attack."""
 
 Answer = TypeVar("Answer")
 
 FULL_MEMORY = "DefaultCPUAllocator"
-"""In PyTorch's message where a CPU's memory is full."""
+"""Part of PyTorch's message when the memory of the CPU is full."""
 
 OUTSIDE = 1e-5
-"""By how much an attack's output may lie outside the ball or the box: float32 rounds there."""
+"""How far an attack's output may lie outside the ball or the box, because float32 rounds."""
 
 
 class Attempt(NamedTuple):
-    """One attack as the judge runs it: its name, keywords and random stream, and how the model is scaled for it."""
+    """One attack as the judge runs it: its name, keywords and random stream, and the scale of the model's logits."""
 
     name: str
     settings: dict[str, Any]
     generator: torch.Generator
     scale: float = 1.0
-    """What the model's logits are multiplied by (`grfd.evaluation.scale`)."""
+    """The factor by which the model's logits are multiplied (`grfd.evaluation.scale`)."""
 
 
 def answer(model: nn.Module, images: Images) -> Logits:
-    """The model's logits. It is shown a copy, so that a model which changes its input changes no image of ours.
+    """The model's logits. The model receives a copy, so that it cannot change the judge's images in place.
 
-    Raises `UserError`, one line, for whatever the model raises and for an answer that is no logits.
+    Raises `UserError` for any exception of the model, and for an answer that is not a tensor of logits.
     """
     logits = asked(lambda: model(images.clone()), f"the model, for images {tuple(images.shape)},")
     check_logits(logits, len(images))
@@ -53,34 +52,34 @@ def answer(model: nn.Module, images: Images) -> Logits:
 
 
 def asked(ask: Callable[[], Answer], who: str) -> Answer:
-    """What a model's own code gives. Raises `UserError`, one line, for whatever it raises.
+    """The result of a call into a model's own code. Raises `UserError` for any exception of that code.
 
-    Only Ctrl-C and full memory go through.
+    Only Ctrl-C and errors about full memory are passed on. `who` begins the message.
     """
     try:
         return ask()
     except (KeyboardInterrupt, UserError, torch.OutOfMemoryError, MemoryError):
         raise
-    except BaseException as error:  # a user's own code may raise anything, SystemExit too
+    except BaseException as error:  # a user's own code may raise anything, even SystemExit
         if FULL_MEMORY in str(error):
             raise
         raise UserError(f"{who} raised {described(error)}") from error
 
 
 def residual_of(defense: nn.Module, images: Images) -> Features:
-    """x_r of a defense that classifies it, from a copy of the images."""
+    """The robust part x_r that the defense classifies, computed from a copy of the images."""
     return asked(lambda: defense.residual(images.clone()), "residual()")  # type: ignore[operator]
 
 
 def seen_of(defense: nn.Module, images: Images) -> Images:
-    """What a defense shows its classifier of some images; the images themselves where it says nothing."""
+    """The input of the defense's classifier for some images. By default it is the images themselves."""
     if not hasattr(defense, "seen"):
         return images
     return asked(lambda: defense.seen(images.clone()), "seen()")  # type: ignore[operator]
 
 
 class Scaled(nn.Module):
-    """A model whose logits are multiplied by a positive number: the same answers, another cross-entropy."""
+    """A model whose logits are multiplied by a positive number: the same predictions, another cross-entropy."""
 
     def __init__(self, model: nn.Module, factor: float) -> None:
         super().__init__()
@@ -89,14 +88,15 @@ class Scaled(nn.Module):
 
     def forward(self, images: Images) -> Logits:
         logits = answer(self.model, images)
-        # half precision ends at 65,504
+        # the largest number of half precision is 65,504
         return self.factor * logits.to(torch.promote_types(logits.dtype, torch.float32))
 
 
 class Expected(nn.Module):
-    """log E[softmax] of a random model over `samples` draws in one batch: EOT for any attack.
+    """log E[softmax] of a random model over `samples` draws, computed in one batch.
 
-    The draws are averaged as probabilities (SmoothAdv; Salman et al. 2019, arXiv:1906.04584).
+    This is EOT (expectation over transformation) for any attack. Probabilities are averaged, not logits, as in
+    SmoothAdv (Salman et al. 2019, arXiv:1906.04584).
     """
 
     def __init__(self, model: nn.Module, samples: int) -> None:
@@ -110,22 +110,22 @@ class Expected(nn.Module):
 
 
 class Counted(nn.Module):
-    """A model that counts the images it is shown."""
+    """A model that counts the images that it classifies."""
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
         self.model = model
-        self.shown = 0
+        self.count = 0
 
     def forward(self, images: Images) -> Logits:
-        self.shown += len(images)
+        self.count += len(images)
         return answer(self.model, images)
 
 
 class Excused(nn.Module):
-    """A detector as it is attacked at images of one class: logits of the classes, where rejection counts as that class.
+    """A detector as it is attacked on images of one class: its logits, with rejection counted as that class.
 
-    So an attack of any kind succeeds where the image is wrong *and* accepted.
+    An attack therefore succeeds only if the image is classified wrongly *and* accepted.
     """
 
     def __init__(self, detector: nn.Module, rejection: int, label: int) -> None:
@@ -141,13 +141,14 @@ class Excused(nn.Module):
 
 
 def may_reject(model: nn.Module) -> bool:
+    """Whether the model is a detector: it has a logit for "rejected"."""
     return hasattr(model, "rejection")
 
 
 def attacked_model(defense: nn.Module, scale: float = 1.0) -> nn.Module:
-    """What an attacker who knows the whole defense differentiates: its surrogate, in expectation if it is random.
+    """The model that an attacker who knows the whole defense differentiates: its surrogate, in expectation if random.
 
-    `scale`: what the logits are multiplied by (`grfd.evaluation.scale`).
+    `scale`: the factor by which its logits are multiplied (`grfd.evaluation.scale`).
     """
     model = surrogate_of(defense)
     model = model if scale == 1.0 else Scaled(model, scale)
@@ -155,14 +156,17 @@ def attacked_model(defense: nn.Module, scale: float = 1.0) -> nn.Module:
 
 
 def surrogate_of(defense: nn.Module) -> nn.Module:
-    """What a defense says is to be differentiated in its place, for BPDA; itself where it says nothing."""
+    """The model that is differentiated in place of the defense (BPDA, backward pass differentiable approximation).
+
+    It is the defense itself unless the defense has a `surrogate()`.
+    """
     if not hasattr(defense, "surrogate"):
         return defense
     return asked(defense.surrogate, "surrogate()").eval()  # type: ignore[arg-type]
 
 
 def stand_ins_of(defense: nn.Module) -> dict[str, nn.Module]:
-    """Other networks through which `adaptive` tries to attack a defense, by name."""
+    """Other networks, by name, on which the `adaptive` protocol also makes examples against this defense."""
     if not hasattr(defense, "stand_ins"):
         return {}
     networks = asked(defense.stand_ins, "stand_ins()")  # type: ignore[arg-type]
@@ -170,26 +174,26 @@ def stand_ins_of(defense: nn.Module) -> dict[str, nn.Module]:
 
 
 def without_randomness(defense: nn.Module) -> nn.Module:
-    """The defense of the `whitebox` protocol: z = μ."""
+    """The defense as the `whitebox` protocol attacks it, without its randomness (for GRFD: z = μ)."""
     if is_stochastic(defense) and hasattr(defense, "deterministic"):
         return asked(defense.deterministic, "deterministic()").eval()  # type: ignore[arg-type]
     return defense
 
 
 def attack(model: nn.Module, images: Images, labels: Labels, attempt: Attempt) -> tuple[Images, float]:
-    """Adversarial images, and the number of images that the model was shown for each example.
+    """Adversarial images, and the number of images that the model classified for each example.
 
-    Raises `UserError` where the attack's output is not finite, or outside ball or box: nothing else is ever judged.
+    Raises `UserError` if an image is not finite, or outside the ball or the box. Such images are never judged.
     """
     counted = Counted(model).eval()
     function = ALL_ATTACKS[attempt.name].function
     adversarial = function(counted, images, labels, **attempt.settings, generator=attempt.generator)
     check_output(adversarial, images, attempt)
-    return adversarial, counted.shown / max(len(images), 1)
+    return adversarial, counted.count / max(len(images), 1)
 
 
 def check_output(adversarial: Images, images: Images, attempt: Attempt) -> None:
-    """Raises `UserError` where adversarial images have another shape, are not finite, or leave ball or box."""
+    """Raises `UserError` if adversarial images have another shape, are not finite, or leave the ball or the box."""
     if adversarial.shape != images.shape:
         raise UserError(f"attack {attempt.name} returned {tuple(adversarial.shape)}: expected {tuple(images.shape)}")
     if adversarial.numel() == 0:
@@ -200,29 +204,29 @@ def check_output(adversarial: Images, images: Images, attempt: Attempt) -> None:
     if norm != "pixels":
         allowed[f"the {norm} ball of ε = {eps:g}"] = float(lengths(adversarial - images, norm).max()) - eps
     for where, excess in allowed.items():
-        if not excess <= OUTSIDE * max(1.0, eps):  # a NaN is no such number either
+        if not excess <= OUTSIDE * max(1.0, eps):  # written this way, NaN is refused as well
             raise UserError(f"attack {attempt.name} returned an image outside {where} (by {excess:.3g}): not judged")
 
 
 def threat_of(attempt: Attempt) -> str:
-    """What this attack's ε bounds: linf, l2, or pixels (nothing)."""
+    """The measure that this attack's ε bounds: "linf", "l2", or "pixels" (ε bounds nothing)."""
     return attempt.settings.get("norm", ALL_ATTACKS[attempt.name].threat)
 
 
 def lengths(change: Images, norm: str) -> Tensor:
-    """Of each perturbation: its Euclidean length for "l2", else the largest change of a pixel."""
+    """The size of each perturbation: its Euclidean length for "l2", otherwise its largest change of a pixel."""
     flat = change.flatten(1)
     return torch.linalg.vector_norm(flat, dim=1) if norm == "l2" else flat.abs().amax(1)
 
 
 def votes_of(model: nn.Module) -> int:
-    """How often a random defense is asked: as often as it says, else `VOTES` times."""
+    """Forward passes of a random defense for each image: its own number if it has one, otherwise `VOTES`."""
     return int(getattr(model, "votes", VOTES))
 
 
 @torch.no_grad()
 def predictions(model: nn.Module, images: Images) -> Tensor:
-    """Predicted classes; the majority of its votes for a random model. Not-a-number counts as no class: −1."""
+    """Predicted classes, by majority vote for a random model. −1, which is no class, where a logit is NaN."""
     if not is_stochastic(model):
         return _answer(answer(model, images))
     answers = torch.stack([_answer(answer(model, images)) for _ in range(votes_of(model))])
@@ -230,7 +234,7 @@ def predictions(model: nn.Module, images: Images) -> Tensor:
 
 
 def predictions_under_attack(model: nn.Module, images: Images, labels: Labels) -> Tensor:
-    """Predicted classes of attacked images; a rejected one counts as held, so its label stands for it."""
+    """Predicted classes of attacked images. A rejected image counts as correct, so it is given its label."""
     predicted = predictions(model, images)
     if not may_reject(model):
         return predicted

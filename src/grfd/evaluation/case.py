@@ -1,4 +1,4 @@
-"""What is judged: models, images and budgets; the cells that there are to do; and what each record says of itself."""
+"""What is judged: the request, the models, images and budgets, the cells of work, and the settings of each record."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
@@ -20,28 +20,28 @@ from grfd.evaluation.protocols import PROTOCOLS
 from grfd.seeds import seeded
 
 SOURCE = "standard"
-"""The model of a run on which transferred adversarial examples are made."""
+"""The model of a run on which `transfer` makes its adversarial examples."""
 CONTROL = "second-standard"
-"""The model of a run that is there for `transfer` alone: what it keeps is no defense."""
+"""The model of a run that is judged under `transfer` only. Its robust accuracy is not due to any defense."""
 
 
 @dataclass(frozen=True)
 class Request(schema.Record):
-    """What an evaluation is asked for. Raises `UserError` for unknown names and values out of range when it is made."""
+    """What an evaluation is asked for. Its constructor raises `UserError` for unknown names and values out of range."""
 
     protocols: tuple[str, ...] = ("transfer", "whitebox", "adaptive")
     attacks: tuple[str, ...] = TABLE_1_ATTACKS
     examples: schema.Examples = 1000
-    """The first images of the test split."""
+    """Number of test images to attack, counted from the first."""
     eps: schema.Pixels | None = None
-    """One ε for all attacks, in pixels of [0, 1], in place of Table 1's."""
+    """One ε for all attacks, in pixels of [0, 1], instead of the budgets of Table 1."""
 
     def conflict(self) -> str | None:
         return _unknown("protocol", self.protocols, PROTOCOLS) or _unknown("attack", self.attacks, ALL_ATTACKS)
 
 
 def _unknown(kind: str, names: Sequence[str], known: Iterable[str]) -> str | None:
-    """What is wrong with names that are to be some of those known; None where nothing is."""
+    """The mistake in a list of names, of which each must be known; None if there is none."""
     if not names:
         return f"no {kind} is named: expected at least one of {', '.join(known)}"
     wrong = [name for name in names if name not in known]
@@ -50,11 +50,11 @@ def _unknown(kind: str, names: Sequence[str], known: Iterable[str]) -> str | Non
 
 @dataclass(frozen=True)
 class Case:
-    """What is judged: models by name, images, and where the records go.
+    """What is judged: models by name, images and budgets, and the folder of the records.
 
-    `sources` are the models on which transferred examples are made. `identities` (what each model is known by) and
-    `scales` (what its logits are multiplied by before it is attacked) are found by `looked_at`, for the models of this
-    case; the identities go into the records, so that those of other models are made anew.
+    `sources`: the models on which transferred examples are made. `identities`: the facts by which each model is
+    recognised; they are stored in the records, so that records of another model are replaced. `scales`: the factor by
+    which each model's logits are multiplied before it is attacked. `looked_at` computes these two.
     """
 
     folder: Path
@@ -78,10 +78,10 @@ class Cell:
 
 
 def budgets_for(channels: int, eps: float | None = None) -> dict[str, dict[str, Any]]:
-    """Table 1's budgets, and ours for other attacks: MNIST's for grey images, CIFAR's for colour.
+    """The budgets of the registry: those for MNIST if images are grey, those for CIFAR if they have colours.
 
-    `eps`: one ε for all attacks in L∞, in pixels of [0, 1]; step sizes grow or shrink with it. Attacks of another
-    threat model then have no budget, since this ε says nothing of theirs.
+    `eps`: one ε for all attacks in L∞, in pixels of [0, 1]; step sizes are scaled with it. Attacks with another threat
+    model then have no budget, because this ε does not apply to them.
     """
     budgets = {name: entry.grey if channels == 1 else entry.colour for name, entry in ALL_ATTACKS.items()}
     if eps is None:
@@ -91,7 +91,7 @@ def budgets_for(channels: int, eps: float | None = None) -> dict[str, dict[str, 
 
 
 def check_budgets(budgets: dict[str, dict[str, Any]], attacks: Sequence[str]) -> None:
-    """Raises `UserError` where an attack has no budget under the ε that was asked for."""
+    """Raises `UserError` if one ε was given for all attacks and does not apply to one of them."""
     left = [name for name in attacks if name not in budgets]
     if left:
         kinds = {"l2": "the Euclidean length", "pixels": "which pixels are moved, not how far"}
@@ -113,13 +113,13 @@ NEEDED = {
     "whitebox": "it needs a model beside the control",
     "adaptive": "it needs a model beside the control",
 }
-"""Protocol → what it needs of the models."""
+"""Protocol → the models that it needs."""
 
 
 def check_applies(case: Case, wanted: Sequence[str]) -> None:
-    """Raises `UserError` for a protocol that none of the models can be attacked under.
+    """Raises `UserError` for a protocol that applies to none of the models.
 
-    Whoever names all of them means those that apply.
+    If all protocols are named, those that do not apply are left out instead.
     """
     for protocol in wanted if set(wanted) != set(PROTOCOLS) else ():
         if not any(_applies(case, model, protocol, defense) for model, defense in case.models.items()):
@@ -127,7 +127,7 @@ def check_applies(case: Case, wanted: Sequence[str]) -> None:
 
 
 def cells_of(case: Case, request: Request) -> list[Cell]:
-    """What there is to do, in order: whitebox and transfer come first, since adaptive builds on them."""
+    """The work of a request, in order: `whitebox` and `transfer` come first, because `adaptive` builds on them."""
     needed = {*request.protocols, *(("whitebox", "transfer") if "adaptive" in request.protocols else ())}
     order = [name for name in ("whitebox", "transfer", "residual", "adaptive") if name in needed]
     return [
@@ -146,12 +146,13 @@ def _applies(case: Case, model: str, protocol: str, defense: nn.Module) -> bool:
 
 
 def sources_for(case: Case, model: str) -> list[str]:
+    """The models on which examples against this one are made under `transfer`."""
     return [name for name in case.sources if name != model]
 
 
 @torch.no_grad()
 def looked_at(case: Case) -> Case:
-    """The case with what each of its models is known by, and with the scale of its logits."""
+    """The case with the identity of each model and the scale of its logits."""
     images = as_images(case.split.images[: scale.SCALE_EXAMPLES].to(case.device))
     identities, scales = {}, {}
     for name, model in case.models.items():
@@ -163,11 +164,11 @@ def looked_at(case: Case) -> Case:
 
 
 RANDOM_SCALE_EXAMPLES = 20
-"""Images from which a random model's scale is found: an answer of it may be a whole purification."""
+"""Images from which the scale of a random model is computed. Its forward pass may be a whole purification."""
 
 
 def settings_of(case: Case, cell: Cell) -> dict[str, Any]:
-    """What is recorded with the examples; a record of other settings is made anew."""
+    """The settings that are stored in the record. A record with other settings is replaced."""
     settings: dict[str, Any] = {"attack": case.budgets[cell.attack], "seed": case.seed, "judge": identity.VERSION}
     involved = [cell.model]
     if cell.protocol in ("transfer", "adaptive"):

@@ -1,6 +1,6 @@
-"""Gradient-masking checks: what must look right before a robust accuracy is believed (design: protocols).
+"""Checks for gradient masking: reasons not to believe a robust accuracy.
 
-Probes of each model on clean images (`probes`), and comparisons of what is recorded. Each check names what it saw.
+There are probes of each model (`grfd.evaluation.probes`) and comparisons of records. Each check says what it measured.
 """
 
 from dataclasses import dataclass
@@ -15,12 +15,12 @@ from grfd.progress import progress
 from grfd.seeds import seeded
 
 CHECKED_EXAMPLES = 200
-"""Images of the split that each check is made on."""
+"""Number of images for each check, counted from the first of the split."""
 
 
 @dataclass(frozen=True)
 class Check:
-    """What one check saw on one model."""
+    """The result of one check of one model. `detail`: the measured numbers, in words."""
 
     model: str
     name: str
@@ -29,23 +29,23 @@ class Check:
 
 
 def run_checks(case: Case) -> list[Check]:
-    """All checks, on the first images of the split and on what is recorded."""
+    """All checks of all models, on the first images of the split and on the records."""
     images = as_images(case.split.images[:CHECKED_EXAMPLES].to(case.device))
     labels = case.split.labels[:CHECKED_EXAMPLES].to(case.device)
-    found = []
+    checks = []
     judged = {name: model for name, model in case.models.items() if name != CONTROL}
     with progress("masking checks", len(judged) * len(PROBES)) as advance:
         for name, model in judged.items():
-            for check, look in PROBES.items():
-                with seeded(case.seed, "check", name, check):
-                    flagged, detail = look(case, model, images, labels)
-                found.append(Check(name, check, flagged, detail))
-                advance(1, f"{name}: {check}")
-    return found + [look for name in judged for look in on_records(case.folder, name)]
+            for check_name, probe in PROBES.items():
+                with seeded(case.seed, "check", name, check_name):
+                    flagged, detail = probe(case, model, images, labels)
+                checks.append(Check(name, check_name, flagged, detail))
+                advance(1, f"{name}: {check_name}")
+    return checks + [check for name in judged for check in on_records(case.folder, name)]
 
 
 def on_records(folder: Path, model: str) -> list[Check]:
-    """Whether attackers who know less got further: transferred attacks against white-box ones."""
+    """Comparisons of attackers: does one who knows less, under `transfer`, find more than one under `whitebox`?"""
     mine = {key[1:]: record for key, record in records.read_records(folder, model).items()}
     pairs = {attack: (mine.get(("whitebox", attack)), mine.get(("transfer", attack))) for _, attack in mine}
     return [

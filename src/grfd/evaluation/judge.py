@@ -1,4 +1,4 @@
-"""The judge: runs attacks on models under protocols, batch by batch, and keeps a record an example. It resumes."""
+"""The judge: it attacks models under protocols, batch by batch, and writes a record of each example. It can resume."""
 
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -21,13 +21,13 @@ from grfd.seeds import generator, seeded
 from grfd.types import Images, Labels
 
 IMAGES_AT_ONCE = 500
+"""Batch size of the judge."""
 
 
 def attack_all(case: Case, request: Request) -> None:
-    """Writes the records that are missing, up to the first `request.examples` images of the split.
+    """Writes the missing records of the first `request.examples` images of the split, with the budgets of the case.
 
-    The budgets are those of the case. Several processes take a batch each, side by side; the records are those of a
-    single one to the bit.
+    Each of several processes takes a batch; the records are bit-identical to those of a single process.
     """
     examples = min(request.examples, len(case.split))
     todo = cells_of(case, request)
@@ -41,7 +41,7 @@ def attack_all(case: Case, request: Request) -> None:
     if not total:
         return
     keep_freed_memory()
-    # batches outside, cells inside: a transferred batch is crafted once for all models
+    # the outer loop is over batches, so that a transferred batch is made once for all models
     with progress("attacks", total) as advance:
         for attack in request.attacks:
             mine = [cell for cell in todo if cell.attack == attack]
@@ -50,11 +50,11 @@ def attack_all(case: Case, request: Request) -> None:
 
 
 EXTRA_PASSES = {"fgsm": 6, "pgd": 1900}
-"""Forward passes an image of what `adaptive` adds to an attack, as `AttackEntry.passes` counts them."""
+"""Forward passes per image that `adaptive` adds to an attack, counted as in `AttackEntry.passes`."""
 
 
 def _cost(cell: Cell) -> int:
-    """Roughly, relative to the others."""
+    """Rough cost per image, relative to other cells."""
     if cell.protocol == "adaptive":
         return EXTRA_PASSES.get(cell.attack, 1)
     passes = ALL_ATTACKS[cell.attack].passes
@@ -62,7 +62,7 @@ def _cost(cell: Cell) -> int:
 
 
 def _ranges(done: dict[Cell, int], examples: int) -> list[range]:
-    """The images of the next batch of each process. None crosses a point at which another cell has stopped."""
+    """The images of the next batch of each process. A batch ends where the record of another cell ends."""
     ranges: list[range] = []
     start = min(done.values())
     while start < examples and len(ranges) < processes.count():
@@ -74,7 +74,7 @@ def _ranges(done: dict[Cell, int], examples: int) -> list[range]:
 
 @dataclass(frozen=True)
 class _Batch:
-    """Images of the split from `start` on, and what is crafted on them for other models, by the source's name."""
+    """Images of the split from `start` on, and adversarial images made of them for other models, by source."""
 
     start: int
     images: Images
@@ -87,7 +87,7 @@ class _Batch:
 
 @torch.no_grad()
 def _round(case: Case, done: dict[Cell, int], examples: int, advance: Advance) -> None:
-    """A batch in each process: cell by cell, since a cell may build on the records of those before it."""
+    """One batch in each process, cell by cell, because a cell may need the records of earlier ones."""
     ranges = _ranges(done, examples)
     here = ranges[processes.index()] if processes.index() < len(ranges) else range(0)
     part = slice(here.start, here.stop)
@@ -104,7 +104,7 @@ def _round(case: Case, done: dict[Cell, int], examples: int, advance: Advance) -
 
 
 def _record(case: Case, cell: Cell, batch: _Batch) -> Record:
-    """One attack on one batch, as it is recorded."""
+    """Attacks a batch. Returns its record."""
     victim, outcome = case.models[cell.model], _outcome(case, cell, batch)
     with seeded(case.seed, "clean", cell.model, batch.start):
         clean = _clean(victim, cell.protocol, batch.images)
@@ -147,7 +147,7 @@ def _attempt(case: Case, cell: Cell, start: int) -> Attempt:
 
 
 def _crafted(case: Case, source: str, attack: str, batch: _Batch) -> Crafted:
-    """Adversarial images that are meant for other models, made on a source once a batch for all of them."""
+    """Adversarial images made on a source, once per batch for all the other models."""
     if source not in batch.crafted:
         attempt = protocols.for_transfer(_attempt(case, Cell(source, "transfer", attack), batch.start))
         model = without_randomness(case.models[source])
@@ -156,7 +156,7 @@ def _crafted(case: Case, source: str, attack: str, batch: _Batch) -> Crafted:
 
 
 def _recorded(case: Case, cell: Cell, batch: _Batch) -> Outcome | None:
-    """What another protocol did to these images."""
+    """The outcome of another protocol for these images, if it is recorded."""
     record = records.read_record(_path(case, cell))
     if record is None:
         return None
@@ -175,13 +175,13 @@ def _done(case: Case, cell: Cell) -> int:
 
 
 STALE = "stale-records"
-"""Folder of a run for records that are of other settings, models or images than the newest evaluation."""
+"""Folder of a run for records of other settings, models or images than those of the last evaluation."""
 
 
 def _set_stale_aside(case: Case, todo: list[Cell]) -> None:
-    """Moves records of other settings, models or images out of the way: what is wanted of them is made anew.
+    """Moves records of other settings, models or images to another folder. Those that are needed are made again.
 
-    All records of this case's models are looked at, and not the wanted ones alone: a table is made of all of them.
+    All records of the case's models are compared, not only the requested ones, because a table shows all of them.
     """
     if not processes.is_main():
         return
@@ -197,12 +197,12 @@ def _set_stale_aside(case: Case, todo: list[Cell]) -> None:
         moved.parent.mkdir(parents=True, exist_ok=True)
         _path(case, cell).replace(moved)
     if stale:
-        side.print(f"{len(stale)} records are of other models, images or settings: moved to {case.folder / STALE}")
+        side.print(f"{len(stale)} records belong to other models, images or settings: moved to {case.folder / STALE}")
 
 
 def _is_right(case: Case, cell: Cell, record: Record, todo: list[Cell]) -> bool:
-    """Whether a record was made by these models and, where that can be said, under these settings."""
-    if cell.attack not in case.budgets:  # of another threat model than the one ε that is asked for
+    """Whether a record was made by these models and, if their budget is known, with these settings."""
+    if cell.attack not in case.budgets:  # its threat model is not that of the one ε for all attacks
         return identity.of_these_models(record.settings, case.identities)
     settings = settings_of(case, cell)
     if cell in todo:

@@ -1,4 +1,4 @@
-"""The numbers of a run folder, from its records alone: robust accuracy by model, protocol and attack."""
+"""The results of a run folder, computed from its records: accuracy by model, protocol and attack."""
 
 import statistics
 from dataclasses import asdict, dataclass, fields
@@ -44,7 +44,7 @@ def data_titles() -> dict[str, str]:
 
 @dataclass(frozen=True)
 class Row:
-    """One number. `attack` "none" is clean accuracy, "worst" the share right under every attack of one threat model."""
+    """One accuracy, in [0, 1]. `attack` "none": clean images; "worst": right under every attack of one threat model."""
 
     model: str
     protocol: str
@@ -55,7 +55,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Results:
-    """What an evaluation says: the numbers of a run folder in the order of its table, and the masking checks."""
+    """The result of an evaluation: accuracies, in the order of the printed table, and checks for gradient masking."""
 
     rows: tuple[Row, ...]
     checks: tuple[Check, ...]
@@ -77,7 +77,7 @@ class Results:
 
 
 def rows(folder: Path) -> list[Row]:
-    """All numbers of a run folder, in the order in which they are printed."""
+    """All accuracies of a run folder, in the order of the printed table."""
     groups: dict[tuple[str, str], dict[str, Record]] = {}
     for (model, protocol, attack), record in read_records(folder).items():
         groups.setdefault((model, protocol), {})[attack] = record
@@ -98,10 +98,9 @@ def _rows(model: str, protocol: str, group: dict[str, Record]) -> list[Row]:
 
 
 def of_one_threat(attacks: list[str]) -> list[str]:
-    """Those of the attacks that share a worst case: all in L∞, or where there is none, all of the first one's kind.
+    """The attacks that share a worst case: those in L∞ or, if there are none, those of the first one's threat model.
 
-    A perturbation that is bounded by its Euclidean length, or only by the pixels that it moves, says nothing about an
-    ε in L∞, nor that about it.
+    Budgets of different threat models cannot be compared.
     """
     threats = {name: ALL_ATTACKS[name].threat if name in ALL_ATTACKS else "linf" for name in attacks}
     shared = "linf" if "linf" in threats.values() else threats[attacks[0]]
@@ -109,18 +108,18 @@ def of_one_threat(attacks: list[str]) -> list[str]:
 
 
 def grid(numbers: list[Row]) -> dict[tuple[str, str], dict[str, Row]]:
-    """(protocol, model) → attack → number."""
-    found: dict[tuple[str, str], dict[str, Row]] = {}
+    """(protocol, model) → attack → row."""
+    lines: dict[tuple[str, str], dict[str, Row]] = {}
     for row in numbers:
-        found.setdefault((row.protocol, row.model), {})[row.attack] = row
-    return found
+        lines.setdefault((row.protocol, row.model), {})[row.attack] = row
+    return lines
 
 
 def columns(numbers: list[Row]) -> list[str]:
-    """The attacks that some row has, in the paper's order, between "none" and "worst"."""
+    """The attacks that occur, in the order of the registry, between "none" and "worst"."""
     return [name for name in column_titles() if any(row.attack == name for row in numbers)]
 
 
 def usual(cells: dict[str, Row]) -> int:
-    """How many images most numbers of a line are of."""
+    """The most frequent number of images in a line."""
     return statistics.mode(row.examples for row in cells.values())

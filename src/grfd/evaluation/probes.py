@@ -1,9 +1,9 @@
-"""What one model shows of itself on a batch of images, before a robust accuracy of it is believed.
+"""Probes of one model: properties of its answers and gradients that make a robust accuracy unbelievable.
 
-Sources: Athalye et al. 2018 (arXiv:1802.00420), Carlini et al. 2019 (arXiv:1902.06705), Croce & Hein 2020
-(arXiv:2003.01690), whose `checks.py` sees the first batch alone, misses gradients that vanish without being zero, and
-lets one model's result leak into the next through a global. Here a probe is a function of its arguments: it returns
-whether it raises a flag, and what it saw, with what that means.
+A probe is a function (case, model, images, labels) → (whether it raises a flag, the measured numbers in words).
+Sources: Athalye et al. 2018 (arXiv:1802.00420), Carlini et al. 2019 (arXiv:1902.06705), and `checks.py` of AutoAttack
+(Croce & Hein 2020, arXiv:2003.01690). The latter looks at the first batch only, misses gradients that vanish without
+being zero, and carries one model's result over to the next in a global variable.
 """
 
 from collections.abc import Callable
@@ -21,88 +21,92 @@ from grfd.evaluation.case import Case
 from grfd.seeds import generator
 from grfd.types import Images, Labels
 
-Seen = tuple[bool, str]
-Probe = Callable[[Case, nn.Module, Images, Labels], Seen]
+Finding = tuple[bool, str]
+"""Whether the probe raises a flag, and what it measured."""
+Probe = Callable[[Case, nn.Module, Images, Labels], Finding]
 
 TOLERANCE = 0.002
-"""Two tenths of a point, as in AutoAttack's own check; on few examples one of them weighs more than that."""
+"""0.2 percentage points, as in AutoAttack's own check. Among few examples, a single one weighs more."""
 UNDERFLOW = 88.0
-"""exp(−88) is the smallest normal float32: beyond it a softmax is saturated whatever is done."""
+"""exp(−88) is about the smallest normal float32. Beyond this gap a softmax is saturated."""
 STEP = 1 / 255
-"""How far the probe of the gradient goes, in pixels of [0, 1]."""
+"""Step of the probe of the gradient, in pixels of [0, 1]."""
 EXPLAINED = 0.5
-"""The share of the margin's changes that its gradient must predict over so small a step."""
+"""The share of the changes of the log-odds that their gradient must predict over this step."""
 BETTER_SCALE = 0.05
-"""By how much another scale of the inputs must be more accurate before it is named."""
+"""How much more accurate another scale of the inputs must be to raise a flag."""
 TWICE = "with a normalisation undone"
-LESS_SURPRISED = 0.8
-"""A second normalisation costs little accuracy, but a model is least surprised at the scale that it was trained on: if
-undoing one leaves at most this share of the cross-entropy, and the accuracy as it was, it was one too many. An honest
-LeNet5's cross-entropy is several times as high with a normalisation undone."""
+REDUCED = 0.8
+"""A second normalisation costs little accuracy, but the cross-entropy is lowest at the scale of the training. If it
+falls below this share when a normalisation is undone, and the accuracy stays, there was one too many. For a LeNet5
+without this mistake, undoing a normalisation raises the cross-entropy several times."""
 MANY = 1_000
+"""Images for the probe of the inputs' scale."""
 FEW, QUERIES = 100, 300
-"""What random search gets."""
+"""Images and queries of the random search."""
 FEW_RANDOM = 20
-"""Images on which a random model is attacked: a gradient is of many draws, and a draw may be a whole purification."""
+"""Images for probes of a random model. Each gradient needs many draws, and a draw may be a whole purification."""
 FURTHER = 0.1
-"""How much further it must get: a small honest net has a few images without any gradient, too."""
+"""How much lower the accuracy under random search must be. Even a sound small network has a few images without any
+gradient."""
 LUCK = 0.01
-"""A clean accuracy that guessing reaches more often than that is at chance."""
+"""A clean accuracy is at chance if guessing reaches it with a larger probability."""
 AS_ACCURATE = 0.01
-"""Accuracies that differ by no more are the same here."""
+"""Accuracies that differ by at most this much count as equal."""
 
 
-def vanishing_gradients(case: Case, model: nn.Module, images: Images, labels: Labels) -> Seen:
-    """Exactly zero, or so small that a loss which is not scale-free underflows."""
+def vanishing_gradients(case: Case, model: nn.Module, images: Images, labels: Labels) -> Finding:
+    """Gradients that are exactly zero, or so small that a loss which is not scale-free underflows."""
     images, labels = _affordable(model, images, labels)
     gradients = _gradients(attacked_model(model), images, labels)
     if gradients is None:
-        return True, "the logits have no gradient with respect to the images (a forward under no_grad, or detached)"
-    of_margin, of_cross_entropy = (gradient.flatten(1).norm(dim=1) for gradient in gradients)
-    none, vanished = _share(of_margin == 0), _share(of_cross_entropy < 1e-12)
-    detail = f"{none:.1%} of the images have a margin gradient of exactly 0; {vanished:.1%} a cross-entropy gradient "
-    return none > 0.01, detail + "below 1e-12 (our attacks do not use its scale)"
+        return True, "the logits have no gradient with respect to the images (computed under no_grad, or detached)"
+    of_log_odds, of_cross_entropy = (gradient.flatten(1).norm(dim=1) for gradient in gradients)
+    none, vanished = _share(of_log_odds == 0), _share(of_cross_entropy < 1e-12)
+    detail = f"the gradient of the log-odds is exactly 0 on {none:.1%} of the images (flagged above 1 %); that of the "
+    detail += f"cross-entropy is below 1e-12 on {vanished:.1%} (our attacks do not use its scale)"
+    return none > 0.01, detail
 
 
-def untrue_gradients(case: Case, model: nn.Module, images: Images, labels: Labels) -> Seen:
-    """Whether the margin moves as its gradient says, along that gradient's sign and along random signs."""
+def untrue_gradients(case: Case, model: nn.Module, images: Images, labels: Labels) -> Finding:
+    """Whether the log-odds change as their gradient predicts, along its sign and along random signs."""
     if is_stochastic(model):
-        return False, "not asked: the answers are random"
+        return False, "not tested: the answers are random"
     attacked = attacked_model(model)
     gradients = _gradients(attacked, images, labels)
     if gradients is None:
-        return True, "there is no gradient to predict how the margin moves"
+        return True, "there is no gradient to predict the log-odds"
     stream = generator(case.seed, "check", "directions", device=case.device)
     random = torch.rand(3, *images.shape, generator=stream, device=images.device) - 0.5
-    foretold, seen = [], []
+    predicted, measured = [], []
     with torch.no_grad():
         for direction in (gradients[0].sign(), *random.sign()):
-            moved = [log_odds(answer(attacked, images + side * STEP * direction), labels) for side in (1, -1)]
-            seen.append((moved[0] - moved[1]) / 2)
-            foretold.append(STEP * (gradients[0] * direction).flatten(1).sum(1))
-    changes, errors = torch.cat(seen), torch.cat(seen) - torch.cat(foretold)
+            ends = [log_odds(answer(attacked, images + side * STEP * direction), labels) for side in (1, -1)]
+            measured.append((ends[0] - ends[1]) / 2)
+            predicted.append(STEP * (gradients[0] * direction).flatten(1).sum(1))
+    changes, errors = torch.cat(measured), torch.cat(measured) - torch.cat(predicted)
     if changes.square().sum() == 0:
-        return True, "the margin does not change at all within 1/255 of the images: the answers are rounded"
-    # Each image counts the same, however steep the model is there.
-    size = torch.cat(seen).view(len(seen), -1).square().sum(0).clamp_min(torch.finfo(changes.dtype).tiny)
-    told = 1 - (errors.view(len(seen), -1).square().sum(0) / size).clamp_max(1).mean().item()
-    detail = f"the gradient predicts {told:.0%} of what the margin does over 1/255 (flagged below {EXPLAINED})"
-    return not told >= EXPLAINED, detail
+        return True, "the log-odds do not change at all within 1/255 of the images: the answers are rounded"
+    # all images count alike, however steep the model is there
+    size = changes.view(len(measured), -1).square().sum(0).clamp_min(torch.finfo(changes.dtype).tiny)
+    share = 1 - (errors.view(len(measured), -1).square().sum(0) / size).clamp_max(1).mean().item()
+    detail = f"the gradient predicts {share:.0%} of the changes of the log-odds over 1/255"
+    return not share >= EXPLAINED, detail + f" (flagged below {EXPLAINED:.0%})"
 
 
-def random_outputs(case: Case, model: nn.Module, images: Images, labels: Labels) -> Seen:
-    """Noise in the forward, dropout left on."""
+def random_outputs(case: Case, model: nn.Module, images: Images, labels: Labels) -> Finding:
+    """Noise in the forward pass, for example dropout in training mode."""
     with torch.no_grad():
         difference = (answer(model, images) - answer(model, images)).abs().max().item()
     if is_stochastic(model):
-        return False, f"random by its own account (logits differ by {difference:.2g}): attacked in expectation"
+        return False, f"declared as random (logits differ by {difference:.2g}): attacked in expectation"
     return difference != 0, f"two answers to the same images differ by {difference:.2g}"
 
 
-def company(case: Case, model: nn.Module, images: Images, labels: Labels) -> Seen:
-    """Whether an answer depends on the other images of the batch: batch norm left in training mode."""
+def batch_dependence(case: Case, model: nn.Module, images: Images, labels: Labels) -> Finding:
+    """Whether an answer depends on the other images of the batch, for example by batch norm in training mode."""
     if is_stochastic(model):
-        return False, "not asked: the answers are random"
+        return False, "not tested: the answers are random"
     half = max(len(images) // 2, 1)
     before = [buffer.clone() for buffer in model.buffers()]
     with torch.no_grad():
@@ -110,41 +114,41 @@ def company(case: Case, model: nn.Module, images: Images, labels: Labels) -> See
     changed = any(not torch.equal(a, b) for a, b in zip(before, model.buffers(), strict=True))
     difference = ((together - alone).abs().max() / together.abs().max().clamp_min(1e-12)).item()
     detail = f"logits differ by {difference:.1e} (relative) between a batch and half of it"
-    return changed or not difference < 1e-3, detail + ("; a buffer changed while it answered" if changed else "")
+    return changed or not difference < 1e-3, detail + ("; a buffer changed during the forward pass" if changed else "")
 
 
-def not_a_number(case: Case, model: nn.Module, images: Images, labels: Labels) -> Seen:
-    """Logits that are no finite numbers, on the images and on plain ones."""
+def not_a_number(case: Case, model: nn.Module, images: Images, labels: Labels) -> Finding:
+    """Logits that are not finite, for the images, for noise, and for black and white images."""
     stream = generator(case.seed, "check", "noise", device=case.device)
     noise = torch.rand(images.shape, generator=stream, device=images.device)
-    shown = {"the images": images, "noise": noise, "black": torch.zeros_like(images), "white": torch.ones_like(images)}
+    inputs = {"the images": images, "noise": noise, "black": torch.zeros_like(images), "white": torch.ones_like(images)}
     with torch.no_grad():
-        bad = {name: _share(~answer(model, each).isfinite().all(1)) for name, each in shown.items()}
+        bad = {name: _share(~answer(model, each).isfinite().all(1)) for name, each in inputs.items()}
     named = ", ".join(f"{share:.1%} of {name}" for name, share in bad.items() if share)
     return bool(named), f"logits are not finite for {named}" if named else "all logits are finite"
 
 
-def saturated_logits(case: Case, model: nn.Module, images: Images, labels: Labels) -> Seen:
-    """Logits so far apart that a softmax of them is 0 and 1, and its gradient nothing."""
+def saturated_logits(case: Case, model: nn.Module, images: Images, labels: Labels) -> Finding:
+    """Logits so far apart that their softmax is 0 or 1, with a gradient of 0."""
     with torch.no_grad():
         best = answer(model, images).topk(2, dim=1).values
     gap = (best[:, 0] - best[:, 1]).median().item()
     return not gap < UNDERFLOW, f"median gap between the two largest logits: {gap:.3g} (flagged from {UNDERFLOW:.0f})"
 
 
-def probabilities(case: Case, model: nn.Module, images: Images, labels: Labels) -> Seen:
-    """Answers that are probabilities already: a cross-entropy would take their softmax once more."""
+def probabilities(case: Case, model: nn.Module, images: Images, labels: Labels) -> Finding:
+    """Answers that are probabilities instead of logits. A cross-entropy would apply a second softmax."""
     with torch.no_grad():
         answers = answer(model, images)
     total = (answers.sum(1) - 1).abs().max().item()
-    found = bool((answers >= 0).all()) and total < 1e-3
-    return found, "answers lie in [0, 1] and sum to 1: give logits" if found else "answers are no probabilities"
+    flagged = bool((answers >= 0).all()) and total < 1e-3
+    return flagged, "answers lie in [0, 1] and sum to 1: give logits" if flagged else "answers are no probabilities"
 
 
-def input_scale(case: Case, model: nn.Module, images: Images, labels: Labels) -> Seen:
-    """Whether the model does better on inputs of another scale: [0, 255], [−1, 1], normalised once more, or less.
+def input_scale(case: Case, model: nn.Module, images: Images, labels: Labels) -> Finding:
+    """Whether the model is better on inputs of another scale: [0, 255], [−1, 1], or one normalisation more or less.
 
-    On more images than are given: a second normalisation shows in the few that are wrong.
+    It uses more images than it is given, because a second normalisation changes only few predictions.
     """
     images = as_images(case.split.images[:MANY].to(case.device))
     labels = case.split.labels[:MANY].to(case.device)
@@ -158,20 +162,22 @@ def input_scale(case: Case, model: nn.Module, images: Images, labels: Labels) ->
     with torch.no_grad():
         logits_of = {name: answer(model, each) for name, each in ({"plain": images} | scales).items()}
     right = {name: _share(logits.argmax(1) == labels) for name, logits in logits_of.items()}
-    surprise = {name: nn.functional.cross_entropy(logits, labels).item() for name, logits in logits_of.items()}
+    cross_entropy = {name: nn.functional.cross_entropy(logits, labels).item() for name, logits in logits_of.items()}
     best = max(scales, key=lambda name: right[name])
     if _at_chance((logits_of["plain"].argmax(1) == labels).sum().item(), len(labels), logits_of["plain"].shape[1]):
-        return False, "not asked: clean accuracy is at chance"
-    if right[TWICE] >= right["plain"] - AS_ACCURATE and surprise[TWICE] < LESS_SURPRISED * surprise["plain"]:
-        seen = f"the cross-entropy is {surprise['plain']:.2f} on [0, 1], but {surprise[TWICE]:.2f} on inputs {TWICE}"
-        return True, seen + ": the model may normalise twice"
+        return False, "not tested: clean accuracy is at chance"
+    if right[TWICE] >= right["plain"] - AS_ACCURATE and cross_entropy[TWICE] < REDUCED * cross_entropy["plain"]:
+        detail = (
+            f"the cross-entropy is {cross_entropy['plain']:.2f} on [0, 1], but {cross_entropy[TWICE]:.2f} on inputs "
+        )
+        return True, detail + f"{TWICE}: the model may normalise twice"
     if right[best] > right["plain"] + BETTER_SCALE:
         return True, f"{right['plain']:.1%} right on [0, 1], but {right[best]:.1%} on inputs {best}: wrap the model so"
     return False, f"{right['plain']:.1%} right on [0, 1], at most {right[best]:.1%} on other scales"
 
 
-def robust_at_half(case: Case, model: nn.Module, images: Images, labels: Labels) -> Seen:
-    """At ε = 0.5 every image can be made grey: who is right then was not attacked well."""
+def robust_at_half(case: Case, model: nn.Module, images: Images, labels: Labels) -> Finding:
+    """At ε = 0.5 every image can be made uniformly grey. Correct predictions then show that the attack failed."""
     images, labels = _affordable(model, images, labels)
     stream = generator(case.seed, "check", "half", device=case.device)
     adversarial = pgd(_attacked(case, model), images, labels, eps=0.5, step_size=0.05, steps=50, generator=stream)
@@ -182,8 +188,8 @@ def robust_at_half(case: Case, model: nn.Module, images: Images, labels: Labels)
     )
 
 
-def single_step_beats_iterative(case: Case, model: nn.Module, images: Images, labels: Labels) -> Seen:
-    """One step of ε that gets further than twenty small ones."""
+def single_step_beats_iterative(case: Case, model: nn.Module, images: Images, labels: Labels) -> Finding:
+    """One step of size ε that finds more adversarial examples than twenty small steps."""
     images, labels = _affordable(model, images, labels)
     budget, attacked = case.budgets["pgd"], _attacked(case, model)
     stream = generator(case.seed, "check", "single step", device=case.device)
@@ -194,22 +200,22 @@ def single_step_beats_iterative(case: Case, model: nn.Module, images: Images, la
     return single < iterative - TOLERANCE, detail
 
 
-def gradient_free_beats_white_box(case: Case, model: nn.Module, images: Images, labels: Labels) -> Seen:
-    """Random search (Square) that gets further than APGD-T at the same ε: the gradients lead nowhere."""
+def gradient_free_beats_white_box(case: Case, model: nn.Module, images: Images, labels: Labels) -> Finding:
+    """Random search (Square) that finds more than APGD-T at the same ε, so that gradients must be useless."""
     if is_stochastic(model):
-        return False, "not asked: the answers are random (`adaptive` searches at random, in expectation)"
+        return False, "not tested: the answers are random (`adaptive` includes a random search, in expectation)"
     images, labels, attacked = images[:FEW], labels[:FEW], _attacked(case, model)
     eps = case.budgets["pgd"]["eps"]
     stream = generator(case.seed, "check", "gradient-free", device=case.device)
-    climbed = apgd_t(attacked, images, labels, eps=eps, steps=40, targets=3, generator=stream)
+    ascended = apgd_t(attacked, images, labels, eps=eps, steps=40, targets=3, generator=stream)
     searched = square(attacked, images, labels, eps=eps, n_queries=QUERIES, generator=stream)
-    seeing, blind = (_share(predictions(model, found) == labels) for found in (climbed, searched))
-    detail = f"at the same ε, {blind:.1%} right under {QUERIES} random tries and {seeing:.1%} under APGD-T"
-    return blind < seeing - FURTHER, detail + f" (flagged {100 * FURTHER:.0f} points below)"
+    gradient, free = (_share(predictions(model, each) == labels) for each in (ascended, searched))
+    detail = f"at the same ε, {free:.1%} right under {QUERIES} random tries and {gradient:.1%} under APGD-T"
+    return free < gradient - FURTHER, detail + f" (flagged {100 * FURTHER:.0f} points below)"
 
 
-def at_chance(case: Case, model: nn.Module, images: Images, labels: Labels) -> Seen:
-    """Clean accuracy no better than guessing: labels shifted or shuffled, classes in another order, wrong weights."""
+def at_chance(case: Case, model: nn.Module, images: Images, labels: Labels) -> Finding:
+    """Clean accuracy no better than guessing: wrong labels, another order of the classes, or wrong weights."""
     images, labels = _affordable(model, images, labels)
     classes = answer(model, images[:1]).shape[1] - may_reject(model)
     right = (predictions(model, images) == labels).sum().item()
@@ -221,12 +227,12 @@ def at_chance(case: Case, model: nn.Module, images: Images, labels: Labels) -> S
 
 
 def _at_chance(right: float, count: int, classes: int) -> bool:
-    """Whether guessing gets at least so many right with a probability above `LUCK`. A perfect model never guesses."""
+    """Whether guessing gets at least as many images right with a probability above `LUCK`; never if all are right."""
     return right < count and float(binom.sf(right - 1, count, 1 / classes)) > LUCK
 
 
 def _attacked(case: Case, model: nn.Module) -> nn.Module:
-    """What is attacked of a model of this case, at the scale at which the judge attacks it."""
+    """The model as the judge attacks it, at the same scale of the logits."""
     scale = next(
         (case.scales[name] for name, each in case.models.items() if each is model and name in case.scales), 1.0
     )
@@ -238,7 +244,7 @@ PROBES: dict[str, Probe] = {
     "vanishing gradients": vanishing_gradients,
     "untrue gradients": untrue_gradients,
     "random outputs": random_outputs,
-    "answers depend on the batch": company,
+    "answers depend on the batch": batch_dependence,
     "not a number": not_a_number,
     "saturated logits": saturated_logits,
     "probabilities for logits": probabilities,
@@ -254,17 +260,17 @@ def _affordable(model: nn.Module, images: Images, labels: Labels) -> tuple[Image
 
 
 def _gradients(model: nn.Module, images: Images, labels: Labels) -> tuple[Tensor, Tensor] | None:
-    """Of the margin and of the cross-entropy, at the images; None where the graph does not lead there."""
+    """Gradients of the log-odds and of the cross-entropy with respect to the images; None if there are none."""
     point = images.clone().requires_grad_()
     with torch.enable_grad():
         logits = answer(model, point)
         if not logits.requires_grad:
             return None
         losses = log_odds(logits, labels).sum(), nn.functional.cross_entropy(logits, labels, reduction="sum")
-        found = [torch.autograd.grad(loss, point, retain_graph=True, allow_unused=True)[0] for loss in losses]
-    if found[0] is None or found[1] is None:
+        gradients = [torch.autograd.grad(loss, point, retain_graph=True, allow_unused=True)[0] for loss in losses]
+    if gradients[0] is None or gradients[1] is None:
         return None
-    return found[0].nan_to_num(), found[1].nan_to_num()
+    return gradients[0].nan_to_num(), gradients[1].nan_to_num()
 
 
 def _share(condition: Tensor) -> float:

@@ -1,4 +1,4 @@
-"""What the attacker knows. A protocol turns a batch of clean images into the outcome of one attack on one model."""
+"""Protocols: what the attacker knows. Each turns a batch of clean images into the outcome of an attack on a model."""
 
 from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple
@@ -34,8 +34,11 @@ PROTOCOLS: dict[Protocol, str] = {
     "residual": "made on x_r against the target model alone",
 }
 
+COMPARED: tuple[Protocol, ...] = ("transfer", "whitebox", "adaptive")
+"""The protocols under which every defense can be judged and compared with the others."""
+
 FINE = 1 / 9
-"""The small step of a restart, as a share of ε: MNIST's 2/255 for PGD's 18/255."""
+"""The small step size of a restart, as a fraction of ε (on MNIST: 2/255 at PGD's ε of 18/255)."""
 
 EXTRA: dict[str, tuple[tuple[str, dict[str, Any]], ...]] = {
     "fgsm": (("fgsm", {"loss": "dlr"}), ("fgsm", {"loss": "margin"})),
@@ -46,12 +49,12 @@ EXTRA: dict[str, tuple[tuple[str, dict[str, Any]], ...]] = {
         ("square", {"n_queries": 1000}),
     ),
 }
-"""What `adaptive` adds to an attack of Table 1, at that attack's ε, on the examples which still stand. A step size is
-a share of ε. AutoAttack brings its own losses, restarts and gradient-free part."""
+"""Attacks that `adaptive` adds to one of Table 1, with that attack's ε, on the examples that are still classified
+correctly. A step size is a fraction of ε. AutoAttack has its own losses, restarts and gradient-free part."""
 
 
 class Outcome(NamedTuple):
-    """Of one attack on a batch: predictions after it, L∞ norm of each perturbation, images shown to the model each."""
+    """The outcome of an attack on a batch: predictions, L∞ norms of perturbations, and images classified for each."""
 
     prediction: Tensor
     norm: Tensor
@@ -59,16 +62,16 @@ class Outcome(NamedTuple):
 
 
 class Crafted(NamedTuple):
-    """Adversarial images, and the images that the attacked model was shown an example."""
+    """Adversarial images, and the number of images that the attacked model classified for each."""
 
     images: Images
     queries: float
 
 
 def craft(source: nn.Module, images: Images, labels: Labels, attempt: Attempt) -> Crafted:
-    """Adversarial images on `source`; none of its examples leaves early where its answers are random.
+    """Adversarial images made on `source`. If its answers are random, no example leaves the attack early.
 
-    AutoAttack has a version of its own for random models, which draws its own samples.
+    AutoAttack has a version for random models, which draws its own samples.
     """
     if may_reject(source):
         return _at_detector(source, images, labels, attempt)
@@ -81,7 +84,7 @@ def craft(source: nn.Module, images: Images, labels: Labels, attempt: Attempt) -
 
 
 def _at_detector(detector: nn.Module, images: Images, labels: Labels, attempt: Attempt) -> Crafted:
-    """Class by class, since what counts as fooled depends on the label."""
+    """Attacks class by class, because success against a detector depends on the label."""
     if is_stochastic(detector):
         attempt = attempt._replace(settings=attempt.settings | {"active_set": False})
     adversarial, queries = images.clone(), 0.0
@@ -95,7 +98,7 @@ def _at_detector(detector: nn.Module, images: Images, labels: Labels, attempt: A
 
 
 def outcome_on(victim: nn.Module, images: Images, labels: Labels, crafted: Crafted) -> Outcome:
-    """What `victim` makes of adversarial images: exactly the tensors that are recorded are shown to it."""
+    """The victim's predictions of adversarial images, with the norms of their perturbations."""
     norm = (crafted.images - images).abs().flatten(1).amax(1)
     return Outcome(
         predictions_under_attack(victim, crafted.images, labels), norm, torch.full_like(norm, crafted.queries)
@@ -103,51 +106,51 @@ def outcome_on(victim: nn.Module, images: Images, labels: Labels, crafted: Craft
 
 
 def whitebox(defense: nn.Module, images: Images, labels: Labels, attempt: Attempt) -> Outcome:
-    """The examples are made on the whole defense, with z = μ, and given to that."""
+    """The examples are made on the whole defense, with z = μ, and classified by it."""
     known = without_randomness(defense)
     return outcome_on(known, images, labels, craft(known, images, labels, attempt))
 
 
 def for_transfer(attempt: Attempt) -> Attempt:
-    """The attack with the settings that make examples which are meant for another model than the source."""
+    """The attack with the settings for examples that are meant for other models than the source."""
     return attempt._replace(settings=attempt.settings | ALL_ATTACKS[attempt.name].transfer)
 
 
 def transfer(victim: nn.Module, images: Images, labels: Labels, crafted: Sequence[Crafted]) -> Outcome:
-    """Examples that were made on other models (`for_transfer`), the best of them image by image."""
+    """The outcome of examples that were made on other models (`for_transfer`): for each image, the best of them."""
     return best_outcome([outcome_on(victim, images, labels, each) for each in crafted], labels)
 
 
 def residual(defense: nn.Module, images: Images, labels: Labels, attempt: Attempt) -> Outcome:
-    """The target model is attacked on x_r. ε is in pixels of x_r, whose box is [−1, 1]."""
+    """The target model alone is attacked on x_r. ε is in pixels of x_r, which lie in [−1, 1]."""
     features = residual_of(defense, images)
     target: nn.Module = defense.target  # type: ignore[assignment]
-    # where no ε bounds an attack, it is the range of a pixel
+    # an attack without an ε may change a pixel over its whole range
     settings = {"eps": 2.0} | attempt.settings | {"bounds": (-1.0, 1.0)}
     crafted = craft(target, features, labels, attempt._replace(settings=settings))
     return outcome_on(target, features, labels, crafted)
 
 
 def adaptive(defense: nn.Module, images: Images, labels: Labels, attempt: Attempt, known: Sequence[Outcome]) -> Outcome:
-    """The best of `known` (other protocols' outcomes for these images), then of `EXTRA`, until an example falls."""
+    """The best of `known`, which are other protocols' outcomes for these images, and of `EXTRA` where none succeeds."""
     best, settings = best_outcome(known, labels), attempt.settings
     for source, extra, changes in _trials(defense, attempt.name):
-        standing = (best.prediction == labels).nonzero().squeeze(1)
-        if len(standing) == 0:
+        remaining = (best.prediction == labels).nonzero().squeeze(1)
+        if len(remaining) == 0:
             break
         chosen = settings | changes if extra == attempt.name else {"eps": settings["eps"]} | changes
         if "step_size" in changes:
             chosen["step_size"] = changes["step_size"] * settings["eps"]
-        part, wanted = images[standing], labels[standing]
+        part, wanted = images[remaining], labels[remaining]
         scale = attempt.scale if source is defense else logit_scale(source, images)
         crafted = craft(source, part, wanted, Attempt(extra, chosen, attempt.generator, scale))
         more = outcome_on(defense, part, wanted, crafted)
-        best = _merged(best, standing, more, labels)
+        best = _merged(best, remaining, more, labels)
     return best
 
 
 def _trials(defense: nn.Module, name: str) -> list[tuple[nn.Module, str, dict[str, Any]]]:
-    """What is attacked, by which attack, with which of its settings changed."""
+    """The models to attack, each with the name of the attack and the settings to change."""
     others = stand_ins_of(defense).values()
     again = [defense] if is_stochastic(defense) else []
     return [
@@ -157,7 +160,7 @@ def _trials(defense: nn.Module, name: str) -> list[tuple[nn.Module, str, dict[st
 
 
 def best_outcome(outcomes: Sequence[Outcome], labels: Labels) -> Outcome:
-    """Example by example the first outcome that fools; the queries of all add up."""
+    """For each example the first outcome in which the attack succeeds. Queries are added."""
     best = outcomes[0]
     for other in outcomes[1:]:
         best = _better(best, other, labels)
@@ -165,7 +168,7 @@ def best_outcome(outcomes: Sequence[Outcome], labels: Labels) -> Outcome:
 
 
 def _better(first: Outcome, second: Outcome, labels: Labels) -> Outcome:
-    """Example by example: the second where it fools and the first does not; the queries of both add up."""
+    """For each example the second outcome if only that one is a success, otherwise the first. Queries are added."""
     take = (first.prediction == labels) & (second.prediction != labels)
     return Outcome(
         second.prediction.where(take, first.prediction),
@@ -174,9 +177,9 @@ def _better(first: Outcome, second: Outcome, labels: Labels) -> Outcome:
     )
 
 
-def _merged(best: Outcome, standing: Tensor, more: Outcome, labels: Labels) -> Outcome:
+def _merged(best: Outcome, remaining: Tensor, more: Outcome, labels: Labels) -> Outcome:
     everything = Outcome(*(column.clone() for column in best))
-    part = _better(Outcome(*(column[standing] for column in best)), more, labels[standing])
+    part = _better(Outcome(*(column[remaining] for column in best)), more, labels[remaining])
     for whole, piece in zip(everything, part, strict=True):
-        whole[standing] = piece
+        whole[remaining] = piece
     return everything

@@ -1,10 +1,10 @@
-"""Per-example records of an evaluation, and the accuracies that follow from them.
+"""Per-example records of an evaluation.
 
-`records/<model>/<protocol>/<attack>.npz` holds, for the first images of the test split: `index`, `label`,
-`clean_prediction`, `adversarial_prediction`, `norm` (L∞ of the perturbation, in pixels of [0, 1]), `queries` (images
-that the attacked model was shown, an example, the mean of its batch), and `settings` (JSON: the attack's keywords, and
-for a random model how often it was asked). `image`: 64 bits of each image's content; records made before November 2026
-have no such column. A file holds whole batches only, so an evaluation resumes at its end.
+`records/<model>/<protocol>/<attack>.npz` contains one value per image in each column, for the first images of the test
+split: `index`, `label`, `clean_prediction`, `adversarial_prediction`, `norm` (L∞ of the perturbation, in pixels of
+[0, 1]), `queries` (images that the attacked model classified per example, averaged over the batch) and `image` (a hash
+of 64 bits; records made before November 2026 lack it). `settings` is JSON: the attack's keywords and all else that
+determines the result. A file contains whole batches only, so an evaluation resumes at its end.
 """
 
 import io
@@ -21,18 +21,16 @@ from grfd.runs import write_bytes
 
 COLUMNS = ("index", "label", "clean_prediction", "adversarial_prediction", "norm", "queries")
 LATER = ("image",)
-"""Columns that older records lack."""
+"""Columns that older records do not have."""
 WHOLE_NUMBERS = ("index", "label", "clean_prediction", "adversarial_prediction", "image")
-"""Columns of whole numbers; the others hold finite ones."""
-
-
+"""Columns of whole numbers. The other columns contain finite floating-point numbers."""
 LARGEST_FILE = 2**30
-"""Bytes: a record of ten million images is smaller."""
+"""Size limit in bytes. A record of ten million images is smaller."""
 
 
 @dataclass(frozen=True, eq=False)
 class Record:
-    """What one attack did to one model under one protocol, a value an example in each column."""
+    """The outcome of one attack on one model under one protocol, with one value per example in each column."""
 
     columns: dict[str, np.ndarray]
     settings: dict[str, Any]
@@ -42,12 +40,12 @@ class Record:
 
     @property
     def clean(self) -> np.ndarray:
-        """Whether each clean image is classified right."""
+        """Whether each clean image is classified correctly."""
         return self.columns["clean_prediction"] == self.columns["label"]
 
     @property
     def robust(self) -> np.ndarray:
-        """Whether each example is right on the clean image and still right after the attack."""
+        """Whether each example is classified correctly both before and after the attack."""
         return self.clean & (self.columns["adversarial_prediction"] == self.columns["label"])
 
     def rows(self, start: int, stop: int) -> "Record":
@@ -59,7 +57,7 @@ def path_of(folder: Path, model: str, protocol: str, attack: str) -> Path:
 
 
 def read_record(path: Path) -> Record | None:
-    """The record, or None where there is none yet. Raises `UserError` where the file is damaged."""
+    """The record, or None if there is no file yet. Raises `UserError` if the file is damaged."""
     if not path.exists():
         return None
     try:
@@ -72,24 +70,24 @@ def read_record(path: Path) -> Record | None:
     except Exception as error:  # a damaged archive may raise anything
         wrong = f"{type(error).__name__}: {' '.join(str(error).split())}"
     if wrong:
-        raise UserError(f"{path} is no whole record ({wrong}): delete it to make it anew")
+        raise UserError(f"{path} is damaged ({wrong}): delete it, and run the evaluation again")
     return record
 
 
 def read_settings(path: Path) -> dict[str, Any]:
-    """The settings of a record alone. Raises `UserError` where the file is damaged."""
+    """Only the settings of a record. Raises `UserError` if the file is damaged."""
     try:
         with np.load(io.BytesIO(read_regular(path, LARGEST_FILE)), allow_pickle=False) as stored:
             settings = json.loads(str(stored["settings"]))
     except UserError:
         raise
     except Exception as error:  # a damaged archive may raise anything
-        raise UserError(f"{path} is no whole record ({type(error).__name__}): delete it to make it anew") from error
+        raise UserError(f"{path} is damaged ({type(error).__name__}): delete it, and run the evaluation again") from error
     return dict(settings) if isinstance(settings, dict) else {}
 
 
 def _wrong_with(record: Record) -> str:
-    """What no record that grfd wrote can have; empty where nothing is wrong."""
+    """What shows that grfd did not write this record; empty if nothing does."""
     if not isinstance(record.settings, dict) or not isinstance(record.settings.get("attack"), dict):
         return "its settings name no attack"
     shapes = {values.shape for values in record.columns.values()}
@@ -97,9 +95,9 @@ def _wrong_with(record: Record) -> str:
         return "its columns have different lengths"
     for name, values in record.columns.items():
         if name in WHOLE_NUMBERS and values.dtype.kind not in "iu":
-            return f"column {name} holds {values.dtype}, expected whole numbers"
+            return f"column {name} contains {values.dtype}, expected whole numbers"
         if name not in WHOLE_NUMBERS and (values.dtype.kind != "f" or not np.isfinite(values).all()):
-            return f"column {name} holds something else than finite numbers"
+            return f"column {name} does not contain finite numbers only"
     if not np.array_equal(record.columns["index"], np.arange(len(record))):
         return "column index does not count the images from 0"
     return "" if len(record) == 0 or record.columns["label"].min() >= 0 else "a label is negative"
@@ -112,7 +110,7 @@ def write_record(path: Path, record: Record) -> None:
 
 
 def append_record(path: Path, more: Record) -> None:
-    """Adds a batch at the end of a record file."""
+    """Appends a batch to a record file."""
     old = read_record(path)
     columns = (
         more.columns
@@ -124,16 +122,16 @@ def append_record(path: Path, more: Record) -> None:
 
 def read_records(folder: Path, model: str | None = None) -> dict[tuple[str, str, str], Record]:
     """All records of a run folder, or those of one model: (model, protocol, attack) → record."""
-    found = {}
+    by_cell = {}
     paths = (folder / "records" / model).glob("*/*.npz") if model else (folder / "records").glob("*/*/*.npz")
     for path in sorted(paths):
         record = read_record(path)
         assert record is not None
-        found[path.parent.parent.name, path.parent.name, path.stem] = record
-    return found
+        by_cell[path.parent.parent.name, path.parent.name, path.stem] = record
+    return by_cell
 
 
 def worst_case(records: list[Record]) -> np.ndarray:
-    """Whether each example is right under *every* attack, over the examples that all records have."""
+    """Whether each example is classified correctly under *every* attack, over the examples in all records."""
     shared = min(len(record) for record in records)
     return np.logical_and.reduce([record.robust[:shared] for record in records])

@@ -1,4 +1,4 @@
-"""What an evaluation has left in its folder, read with every field looked at: results.json and evaluation.json."""
+"""Reads results.json and evaluation.json from the folder of an evaluation, and checks every field."""
 
 import json
 import math
@@ -13,12 +13,12 @@ from grfd.files import read_regular
 
 Kind = TypeVar("Kind", Row, Check)
 EVALUATION: dict[str, type] = {"protocols": list, "attacks": list, "examples": int, "images": str}
-"""Of evaluation.json what is read; there is more in it."""
-WAY_OUT = "delete it and run grfd evaluate again, which keeps the records"
+"""The fields of evaluation.json that are read, with their types. The file has more."""
+_WAY_OUT = "delete it and run grfd evaluate again, which keeps the records"
 
 
 def read_results(folder: Path) -> Results:
-    """The content of results.json. Raises `UserError` where it is damaged."""
+    """The content of results.json. Raises `UserError` if it is damaged."""
     file = folder / "results.json"
     content = _object(file)
     if set(content) != {field.name for field in fields(Results)}:
@@ -27,22 +27,22 @@ def read_results(folder: Path) -> Results:
 
 
 def read_checks(folder: Path) -> tuple[Check, ...]:
-    """The masking checks of results.json. Raises `UserError` where it is damaged."""
+    """The checks for gradient masking in results.json. Raises `UserError` if it is damaged."""
     file = folder / "results.json"
     return _part(file, _object(file), "checks", Check)
 
 
 def read_evaluation(folder: Path, *needed: str) -> dict[str, Any]:
-    """The content of evaluation.json: what was asked, of which images. `needed`: some of `EVALUATION`.
+    """The content of evaluation.json: the request and the images. `needed`: some of the fields in `EVALUATION`.
 
-    Raises `UserError` where it is damaged, or has not what is needed.
+    Raises `UserError` if it is damaged, or lacks a field that is needed.
     """
     file = folder / "evaluation.json"
-    found = _object(file)
+    content = _object(file)
     for name in needed:
-        if type(found.get(name)) is not EVALUATION[name]:
-            raise _damaged(file, f"{name} is {_short(found.get(name))}")
-    return found
+        if type(content.get(name)) is not EVALUATION[name]:
+            raise _damaged(file, f"{name} is {_short(content.get(name))}")
+    return content
 
 
 def _part(file: Path, content: dict[str, Any], part: str, kind: type[Kind]) -> tuple[Kind, ...]:
@@ -57,16 +57,16 @@ def _part(file: Path, content: dict[str, Any], part: str, kind: type[Kind]) -> t
 
 def _object(file: Path) -> dict[str, Any]:
     try:
-        found = json.loads(read_regular(file))
+        content = json.loads(read_regular(file))
     except (UserError, ValueError, RecursionError) as error:  # UnicodeDecodeError is a ValueError
         raise _damaged(file, str(error) or type(error).__name__) from error
-    if not isinstance(found, dict):
-        raise _damaged(file, f"it holds a {type(found).__name__}")
-    return found
+    if not isinstance(content, dict):
+        raise _damaged(file, f"it contains a {type(content).__name__}")
+    return content
 
 
 def _problem(row: object, kind: type[Kind]) -> str:
-    """What is wrong with a row, if anything."""
+    """What is wrong with a row; empty if nothing is."""
     if not isinstance(row, dict) or set(row) != {field.name for field in fields(kind)}:
         return f"expected the fields {', '.join(field.name for field in fields(kind))}"
     for field in fields(kind):
@@ -79,7 +79,7 @@ def _problem(row: object, kind: type[Kind]) -> str:
 
 
 def _damaged(file: Path, reason: str) -> UserError:
-    return UserError(f"{file} is damaged ({reason}): {WAY_OUT}")
+    return UserError(f"{file} is damaged ({reason}): {_WAY_OUT}")
 
 
 def _short(value: object) -> str:
