@@ -120,10 +120,10 @@ _SMALL: dict[str, Any] = {
     "augmentation": "crop_flip",
     "channels_last": True,
 }
-"""What two cores do in an hour, all attacks included (docs/decisions.md says how it was chosen)."""
+"""What two cores do in an hour, all attacks included (docs/measured.md says how it was chosen)."""
 
 PRESETS: dict[str, Config] = {
-    # the paper's ε, γ, δ, β and latent are the defaults; at a higher learning rate L_rb relapses (docs/decisions.md)
+    # the paper's ε, γ, δ, β and latent are the defaults; at a higher learning rate L_rb relapses (docs/measured.md)
     "mnist-lenet5": Config(epochs=150, classifier_epochs=20, learning_rate=1.5e-4),
     "quick": Config(epochs=3, classifier_epochs=2),
     # for grfd-robust, which kept most with the larger of the two LVCVAEs

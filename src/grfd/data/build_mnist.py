@@ -14,7 +14,7 @@ from grfd.data.mnist import EMBEDDED_FILES, MNIST_MD5, MNIST_PIECES, piece_name
 from grfd.errors import UserError
 
 # All four literal-context bits and no position bits, because a pixel predicts the next one best, and rows of 28 bytes
-# are not aligned to a power of two. Chosen by measurement (docs/decisions.md). The dictionary holds one whole piece.
+# are not aligned to a power of two. Chosen by measurement (docs/measured.md). The dictionary holds one whole piece.
 _DICTIONARY = 24 * 2**20
 _FILTERS = [
     {"id": lzma.FILTER_LZMA2, "preset": 9 | lzma.PRESET_EXTREME, "dict_size": _DICTIONARY, "lc": 4, "lp": 0, "pb": 0}

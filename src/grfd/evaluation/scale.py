@@ -20,7 +20,7 @@ LARGEST_GAP = 1e30
 
 GAP = 10.0
 """The median difference between the two largest logits at which every model is attacked. It is about that of a LeNet5
-trained on MNIST (docs/decisions.md compares FGSM at other values)."""
+trained on MNIST (docs/measured.md compares FGSM at other values)."""
 
 
 @torch.no_grad()
