@@ -52,7 +52,7 @@ def _experiment() -> ModuleType:
     module = ModuleType("nothing", "A dummy experiment.\n\nClaim: there is one more experiment. Cost: none.")
 
     def cells(out: Path, scale: str, seeds: int) -> list[Cell]:
-        return [Cell("a file", None, (out / "file").exists, lambda: _write(out / "file"))]
+        return [Cell("a file", (out / "file").exists, lambda: _write(out / "file"))]
 
     def show(out: Path, scale: str, seeds: int) -> list[Table | str]:
         return [f"{scale}: {(out / 'file').read_text()}"]

@@ -1,6 +1,8 @@
 """The paper's tables and figures, and the pages that set them beside ours."""
 
+from collections.abc import Mapping
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -12,6 +14,7 @@ from grfd.bench.page import write_attacks_page
 from grfd.commands.arguments import Mode
 from grfd.errors import UserError
 from grfd.experiments import EXPERIMENTS, cells
+from grfd.experiments.minutes import measured_minutes, store_minutes
 from grfd.experiments.page import write_page
 from grfd.progress import answer_alone, console, print_json
 
@@ -66,10 +69,10 @@ def reproduce_command(
     cells.check(experiment, scale, seeds)
     todo = experiment.cells(folder, scale, seeds, **({} if data_dir is None else {"data_dir": data_dir}))
     if dry_run:
-        _print_plan(todo, json)
+        _print_plan(todo, measured_minutes(folder, scale), json)
         return
     with answer_alone(json):
-        cells.run(todo)
+        cells.run(todo, partial(store_minutes, folder, scale))
         parts = experiment.show(folder, scale, seeds)
     if json:
         print_json([as_json(part) for part in parts if isinstance(part, Table)])
@@ -87,11 +90,11 @@ def _print_states(experiments: dict[str, cells.Experiment], scale: str, seeds: i
         console.print(cells.paragraph(state))
 
 
-def _print_plan(todo: list[cells.Cell], json: bool) -> None:
+def _print_plan(todo: list[cells.Cell], minutes: Mapping[str, float], json: bool) -> None:
     if json:
-        print_json([{"cell": cell.name, "minutes": cell.minutes, "done": cell.done()} for cell in todo])
+        print_json([{"cell": cell.name, "minutes": minutes.get(cell.name), "done": cell.done()} for cell in todo])
     else:
-        console.print(cells.plan(todo))
+        console.print(cells.plan(todo, minutes))
 
 
 def as_json(table: Table) -> dict[str, Any]:

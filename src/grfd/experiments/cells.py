@@ -1,7 +1,7 @@
 """An experiment is a list of cells: what is done is never done again, so a stopped experiment continues."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, runtime_checkable
@@ -11,15 +11,15 @@ from rich.table import Table
 from rich.text import Text
 
 from grfd.errors import UserError
+from grfd.experiments.minutes import measured_minutes
 from grfd.progress import side, titled
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One piece of work. `minutes`: what it took on two cores without a GPU; None where it was not measured."""
+    """One piece of work."""
 
     name: str
-    minutes: float | None
     done: Callable[[], bool]
     do: Callable[[], object]
     check: Callable[[], None] = lambda: None
@@ -58,8 +58,8 @@ class DrawsFigures(Protocol):
         """Draws them beside the page, from the records that are committed. Returns the files that were written."""
 
 
-def run(cells: list[Cell]) -> None:
-    """Does what is not done, in order."""
+def run(cells: list[Cell], store: Callable[[str, float], object] = lambda cell, minutes: None) -> None:
+    """Does what is not done, in order. `store` is given the name of each cell and the minutes that it took."""
     todo = [cell for cell in cells if not cell.done()]
     for cell in todo:
         cell.check()
@@ -67,14 +67,16 @@ def run(cells: list[Cell]) -> None:
         side.print(titled(f"{index}/{len(todo)}", f" {cell.name}"))
         started = time.monotonic()
         cell.do()
-        side.print(f"{(time.monotonic() - started) / 60:.1f} minutes")
+        minutes = (time.monotonic() - started) / 60
+        store(cell.name, minutes)
+        side.print(f"{minutes:.1f} minutes")
 
 
-def plan(cells: list[Cell]) -> Table:
-    """What there is to do, and what it costs."""
-    table = Table("cell", "minutes on two cores", "state", box=box.SIMPLE_HEAD)
+def plan(cells: list[Cell], minutes: Mapping[str, float]) -> Table:
+    """What there is to do, and what it costs. `minutes`: cell → minutes, for the cells that were measured."""
+    table = Table("cell", "minutes, measured", "state", box=box.SIMPLE_HEAD)
     for cell in cells:
-        cost = "not measured" if cell.minutes is None else f"{cell.minutes:.1f}"
+        cost = f"{minutes[cell.name]:.1f}" if cell.name in minutes else "not measured"
         table.add_row(cell.name, cost, "done" if cell.done() else "to do")
     return table
 
@@ -115,7 +117,8 @@ def states(experiments: dict[str, Experiment], scale: str, seeds: int) -> list[S
         folder = Path("runs") / experiment.FOLDER
         todo = experiment.cells(folder, chosen, seeds)
         done = sum(cell.done() for cell in todo)
-        measured = [cell.minutes for cell in todo if cell.minutes is not None]
+        known_minutes = measured_minutes(folder, chosen)
+        measured = [known_minutes[cell.name] for cell in todo if cell.name in known_minutes]
         minutes = sum(measured) if measured else None
         missing = len(todo) - len(measured)
         listed.append(State(name, chosen, folder.as_posix(), len(todo), done, missing, minutes, claim(experiment)))
@@ -132,11 +135,15 @@ def _cost(state: State) -> str:
     if state.minutes is None:
         return "cost not measured"
     minutes = max(round(state.minutes), 1)
-    cost = f"{minutes} minute{'s' if minutes > 1 else ''} on two cores"
-    return f"{cost}, without {state.cells_not_measured} cells never timed" if state.cells_not_measured else cost
+    cost = f"{minutes} minute{'s' if minutes > 1 else ''}"
+    return (
+        f"{cost} without the {state.cells_not_measured} cells that were not measured"
+        if state.cells_not_measured
+        else cost
+    )
 
 
 def claim(experiment: Experiment) -> str:
     """The first sentence of what the docstring claims."""
-    told = " ".join((experiment.__doc__ or "").split())
-    return told.partition("Claim: ")[2].partition(" Cost: ")[0].partition(". ")[0].rstrip(".") + "."
+    text = " ".join((experiment.__doc__ or "").split())
+    return text.partition("Claim: ")[2].partition(" Cost: ")[0].partition(". ")[0].rstrip(".") + "."

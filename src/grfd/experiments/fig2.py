@@ -50,10 +50,9 @@ def cells(out: Path, scale: str, seeds: int, data_dir: Path | None = None) -> li
         for kind, variant in _COMPARED.items():
             path, config = folder / names[kind], variant_config(schedule, seed, variant)
             done, do = partial(_is_done_with, path, measured), partial(variants.train_variant, path, config)
-            todo.append(Cell(f"seed {seed}: train {names[kind]}", schedule.training, done, do))
-        todo.append(
-            Cell(f"seed {seed}: latent variables", 0.3, measured.exists, partial(_measure, folder, names, seed))
-        )
+            todo.append(Cell(f"seed {seed}: train {names[kind]}", done, do))
+        do = partial(_measure, folder, names, seed)
+        todo.append(Cell(f"seed {seed}: latent variables", measured.exists, do))
     return todo
 
 

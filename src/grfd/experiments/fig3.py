@@ -41,9 +41,9 @@ def cells(out: Path, scale: str, seeds: int, data_dir: Path | None = None) -> li
         run = folder / variant_name(schedule, Variant())
         todo += [
             variants.standard_cell(folder, schedule, seed),
-            Cell(f"seed {seed}: train default", schedule.training, partial(variants.is_trained, run),
+            Cell(f"seed {seed}: train default", partial(variants.is_trained, run),
                  partial(variants.train_variant, run, config)),
-            Cell(f"seed {seed}: examples", 0.1, (run / "examples.npz").exists, partial(_examples, folder, run)),
+            Cell(f"seed {seed}: examples", (run / "examples.npz").exists, partial(_examples, folder, run)),
         ]  # fmt: skip
     return todo
 

@@ -15,12 +15,11 @@ from rich.table import Table
 
 from grfd.evaluation.case import CONTROL
 from grfd.evaluation.numbers import column_titles
-from grfd.evaluation.protocols import Protocol
+from grfd.evaluation.protocols import COMPARED, Protocol
 from grfd.evaluation.spread import spread
 from grfd.experiments import variants
 from grfd.experiments.cells import Cell
 from grfd.experiments.variant_records import (
-    VARIANT_PROTOCOLS,
     VariantRecords,
     accuracies,
     accuracy_titles,
@@ -95,7 +94,7 @@ def _cases(records: VariantRecords) -> dict[Protocol, dict[str, list[list[float]
     named = {case: find_variant(records, changes) for case, changes in _CASES.items()}
     return {
         protocol: {case: accuracies(records, protocol, _judged(name, protocol)) for case, name in named.items() if name}
-        for protocol in VARIANT_PROTOCOLS
+        for protocol in COMPARED
     }
 
 

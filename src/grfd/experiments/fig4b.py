@@ -12,14 +12,13 @@ from pathlib import Path
 from matplotlib.figure import Figure
 from rich.table import Table
 
-from grfd.evaluation.protocols import Protocol
+from grfd.evaluation.protocols import COMPARED, Protocol
 from grfd.evaluation.spread import averages, spread, values
 from grfd.experiments import variants
 from grfd.experiments.cells import Cell
 from grfd.experiments.paper import FIGURE_4B
 from grfd.experiments.records import config_of
 from grfd.experiments.variant_records import (
-    VARIANT_PROTOCOLS,
     VariantRecords,
     attacks_of,
     committed_variants,
@@ -95,7 +94,7 @@ def _shares(records: VariantRecords) -> dict[Protocol, dict[int, dict[str, list[
     """Protocol → per cent of the training images → clean, average and worst case, one value for each seed."""
     attacks, config = attacks_of(records), config_of(records.folders[0])
     numbers: dict[Protocol, dict[int, dict[str, list[float]]]] = {}
-    for protocol in VARIANT_PROTOCOLS:
+    for protocol in COMPARED:
         for share in _SHARES:
             name = find_variant(records, _changes(share, config["train_examples"], config["data"]))
             if name:
@@ -107,7 +106,7 @@ def _shares(records: VariantRecords) -> dict[Protocol, dict[int, dict[str, list[
 
 
 def _published(records: VariantRecords) -> dict[int, dict[str, float]]:
-    """The paper's numbers; it has none for other data sets than MNIST."""
+    """The paper's numbers, which it has for MNIST only."""
     return FIGURE_4B if config_of(records.folders[0])["data"] == "mnist" else {}
 
 

@@ -6,10 +6,9 @@ from grfd import runs
 from grfd.errors import UserError
 from grfd.evaluation.protocols import PROTOCOLS
 from grfd.evaluation.records import read_settings
-from grfd.experiments import fig2, fig4a, fig4b, long_run, readings, table2
-from grfd.experiments import rsm_section as rsm
-from grfd.experiments.robust import section as robust_section
-from grfd.experiments.table3 import section as rivals
+from grfd.experiments import EXPERIMENTS, long_run
+from grfd.experiments.cells import DrawsFigures
+from grfd.experiments.records import left_early
 from grfd.report.method_figure import draw_method
 
 _HEAD = (
@@ -59,20 +58,18 @@ The [glossary](glossary.md) explains all other terms, and [the protocols](protoc
 def write_page(results: Path, out: Path) -> None:
     """Writes the page and, into the same folder, its figures. Raises `UserError` if there are no records."""
     runs.write_bytes(out, page(results).encode())
-    for experiment in (fig2, fig4a, fig4b, robust_section):
-        experiment.draw(results, out.parent)
+    for experiment in EXPERIMENTS.values():
+        if isinstance(experiment, DrawsFigures):
+            experiment.draw(results, out.parent)
     draw_method(out.parent)
 
 
 def page(results: Path) -> str:
     """The text of the page. Raises `UserError` if `results` holds no records that the page is made of."""
     parts = long_run.section(results)
-    parts += rivals.section(results)
-    parts += rivals.small_section(results, "cifar10") + rivals.small_section(results, "cifar100")
-    for experiment in (table2, fig2, fig4a, fig4b, readings):
+    for experiment in EXPERIMENTS.values():
         section = experiment.section(results)
         parts += section[1:] if section and section[0] in parts else section  # a shared opening is printed once
-    parts += rsm.section(results) + robust_section.section(results)
     parts += long_run.stopped_section(results)
     if not parts:
         raise UserError(f"{results} holds no evaluated run")
@@ -84,7 +81,13 @@ def _early_exit(results: Path) -> str:
 
     The records show it: those of examples that took all steps contain the settings of the transfer.
     """
-    old = sorted({_run_of(results, path) for path in results.rglob("records/*/transfer/*.npz") if _left_early(path)})
+    old = sorted(
+        {
+            _run_of(results, path)
+            for path in results.rglob("records/*/transfer/*.npz")
+            if left_early(read_settings(path))
+        }
+    )
     if not old:
         return ""
     names = ", ".join(f"`{name}`" for name in old)
@@ -99,7 +102,3 @@ def _early_exit(results: Path) -> str:
 
 def _run_of(results: Path, path: Path) -> str:
     return path.relative_to(results).parents[3].as_posix()
-
-
-def _left_early(path: Path) -> bool:
-    return "transfer" not in read_settings(path)

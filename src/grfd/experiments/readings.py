@@ -11,11 +11,11 @@ from typing import Any
 from rich.table import Table
 
 from grfd.evaluation.paired import compared, probability
+from grfd.evaluation.protocols import COMPARED
 from grfd.evaluation.spread import spread, values
 from grfd.experiments import variants
 from grfd.experiments.cells import Cell
 from grfd.experiments.variant_records import (
-    VARIANT_PROTOCOLS,
     VariantRecords,
     committed_variants,
     find_variant,
@@ -89,7 +89,7 @@ def readings_sheet(records: VariantRecords) -> Sheet:
         if name:
             last_losses = [spread(_last_losses(records, name, term), 2) for term in ("cl", "rb")]
             lines.append([label, *_compared(records, name), *last_losses, _diverged(records, name)])
-    judged = [title for protocol in VARIANT_PROTOCOLS for title in (f"`{protocol}`, worst case", "p")]
+    judged = [title for protocol in COMPARED for title in (f"`{protocol}`, worst case", "p")]
     return Sheet(
         ["reading", "clean", *judged, "L_cl", "L_rb", "diverged"], lines, "Readings of what the paper leaves open"
     )
@@ -101,7 +101,7 @@ def _compared(records: VariantRecords, name: str) -> list[str]:
     folders = [
         folder for folder, each in zip(records.folders, records.grids, strict=True) if ("adaptive", name) in each
     ]
-    for protocol in VARIANT_PROTOCOLS:
+    for protocol in COMPARED:
         texts.append(spread(values(records.grids, protocol, name, "worst")))
         if default is None or name == default or not folders:
             texts.append("")

@@ -1,9 +1,11 @@
-"""What the experiments read of a run folder: its configuration and its metrics."""
+"""What the experiments read of a run folder: its configuration, its metrics, and whether its records are complete."""
 
 import json
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from grfd.evaluation import records
 from grfd.training import metrics
 
 
@@ -27,3 +29,27 @@ def metrics_of(folder: Path) -> list[dict[str, Any]]:
 def stage_one_of(folder: Path) -> list[dict[str, Any]]:
     """The lines of metrics.jsonl that are of stage I, epoch by epoch."""
     return [line for line in metrics_of(folder) if line["stage"] == "stage-one"]
+
+
+def are_complete(folder: Path, model: str, protocol: str, attacks: Iterable[str], examples: int) -> bool:
+    """Whether the record of each attack has enough images, and its transferred examples took all steps."""
+    stored = [records.read_record(records.path_of(folder, model, protocol, attack)) for attack in attacks]
+    return all(
+        record is not None
+        and len(record) >= examples
+        and not (protocol in ("transfer", "adaptive") and left_early(record.settings))
+        for record in stored
+    )
+
+
+def left_early(settings: Mapping[str, Any]) -> bool:
+    """Whether transferred examples left their attack at the first success, as they did before November 2026.
+
+    `settings` of a record under `transfer` or `adaptive`. Later ones contain the settings of the transfer.
+    """
+    return "transfer" not in settings
+
+
+def kept_name(folder: Path) -> str:
+    """The name of a kept folder of records below results/: EXPERIMENT/SCALE-seed-N/judged."""
+    return "/".join(folder.parts[-3:])

@@ -1,12 +1,13 @@
-"""What a transferred attack leaves of GRFD and of no defense, by the undefended model that it was made on, on MNIST.
+"""How the source of transferred attacks decides what they leave of GRFD and of an undefended model, on MNIST.
 
-Claim: GRFD keeps 93.69 % on average over the five attacks. The paper names no protocol; its None row is what is known
-of the model that its attacks may have been made on. Here that model is trained by the preset's recipe, and by the one
-that comes nearest to the paper's None row (`grfd reproduce none-row`).
-Cost: `grfd reproduce sources --scale paper --dry-run` says it, cell by cell.
+Claim: GRFD keeps 93.69 % on average over the five attacks. The paper names no protocol. All that is known of the model
+on which its attacks may have been made is the None row. Here that model is trained by the preset's recipe, and by the
+recipe that comes nearest to the paper's None row (`grfd reproduce none-row`).
+Cost: `grfd reproduce sources --scale paper --dry-run` prints the cost of each cell.
 Command: `grfd reproduce sources --scale paper`.
 """
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -15,26 +16,33 @@ from rich.table import Table
 from torch import nn
 
 from grfd import runs
-from grfd.api import evaluating as judgement
-from grfd.api import fitting as api
+from grfd.api import evaluating, fitting
 from grfd.api.job import open_job
+from grfd.attacks import TABLE_1_ATTACKS
 from grfd.config import PRESETS, Config
 from grfd.defenses import DEFENSES, is_fitted, standard
-from grfd.evaluation import records
 from grfd.evaluation.case import CONTROL, Request
+from grfd.evaluation.numbers import column_titles, grid, rows
+from grfd.evaluation.spread import averages, spread, values
 from grfd.experiments.cells import Cell
-from grfd.experiments.none_row import RECIPES
-from grfd.experiments.paper import PAPER_ATTACKS
-from grfd.experiments.sources_section import VICTIMS, folder_of, sources_sheet
-from grfd.report.sheets import printed, write
+from grfd.experiments.none_row import RECIPES, recipe_of_slug, recipe_slug
+from grfd.experiments.paper import PAPER_ATTACKS, TABLE_3
+from grfd.experiments.records import are_complete
+from grfd.report.sheets import Sheet, markdown, printed, write
 
 FOLDER = "sources"
-SOURCE = "source"
+
+_COMMITTED = "paper"
+"""The scale of the records that the page is made of."""
+
+_SOURCE = "source"
+_VICTIMS = {"undefended": "no defense", "grfd": "GRFD"}
+"""Model that is attacked → its title."""
 
 
 @dataclass(frozen=True)
-class Scale:
-    """The victims' configuration, the recipes of the sources, and the test images that are attacked."""
+class _Scale:
+    """The configuration of the attacked models, the recipes of the sources, and the number of attacked images."""
 
     config: Config
     recipes: tuple[str, ...]
@@ -42,33 +50,31 @@ class Scale:
 
 
 _SCALES = {
-    "quick": Scale(PRESETS["quick"], ("the preset's", "learning rate 0.01"), 100),
-    "paper": Scale(PRESETS["mnist-lenet5"], ("the preset's", "60 epochs at 0.01 in batches of 64"), 1000),
+    "quick": _Scale(PRESETS["quick"], ("the preset's", "learning rate 0.01"), 100),
+    "paper": _Scale(PRESETS["mnist-lenet5"], ("the preset's", "60 epochs at 0.01 in batches of 64"), 1000),
 }
 SCALES = tuple(_SCALES)
-MINUTES = {
-    "quick": {"victims": 1.0, "source": 0.1, "attack": 0.5},
-    "paper": {"victims": 85.0, "source": 10.0, "attack": 4.0},
-}
-"""As measured: at the scale "paper" on one core (GRFD's 150 epochs on two), at "quick" on two."""
+
+
+def _judged_folder(out: Path, scale: str, seed: int, recipe: str) -> Path:
+    return out / f"{scale}-seed-{seed}" / f"from-{recipe_slug(recipe)}"
 
 
 def cells(out: Path, scale: str, seeds: int) -> list[Cell]:
-    """The victims, the sources and the attacks from each source, seed by seed."""
-    chosen, minutes, todo = _SCALES[scale], MINUTES[scale], []
+    """The attacked models, the sources, and the attacks from each source, for each seed."""
+    chosen, todo = _SCALES[scale], []
     for seed in range(seeds):
         folder, config = out / f"{scale}-seed-{seed}", replace(chosen.config, seed=seed)
         victims = folder / "victims"
-        todo.append(Cell(f"seed {seed}: train the victims", minutes["victims"], partial(_has_victims, victims),
-                         partial(api.train_run, victims, config)))  # fmt: skip
+        todo.append(Cell(f"seed {seed}: train the attacked models", partial(_has_victims, victims),
+                         partial(fitting.train_run, victims, config)))  # fmt: skip
         for index, recipe in enumerate(chosen.recipes):
-            # a seed of its own, or the first source would be the victims' standard model
+            # with another seed, or the first source would be the standard model of the attacked ones
             path, settings = folder / f"source-{index}", replace(config, seed=seed + 100, **RECIPES[recipe])
-            done = partial(_has_source, path)
-            todo.append(Cell(f"seed {seed}: train the source, {recipe}", minutes["source"], done,
+            todo.append(Cell(f"seed {seed}: train the source, {recipe}", partial(_has_source, path),
                              partial(_train, path, settings)))  # fmt: skip
-            judged = folder_of(out, scale, seed, recipe)
-            todo.append(Cell(f"seed {seed}: attacks from it", minutes["attack"],
+            judged = _judged_folder(out, scale, seed, recipe)
+            todo.append(Cell(f"seed {seed}: attacks from the source, {recipe}",
                              partial(_is_judged, judged, chosen.examples),
                              partial(_judge, victims, path, judged, chosen.examples)))  # fmt: skip
     return todo
@@ -87,27 +93,21 @@ def _has_source(path: Path) -> bool:
 
 def _train(path: Path, config: Config) -> None:
     with runs.locked(path):
-        job = api.prepare(path, config)
+        job = fitting.prepare(path, config)
         standard.fit(job)
 
 
 def _is_judged(folder: Path, examples: int) -> bool:
-    paths = [records.path_of(folder, victim, "transfer", attack) for victim in VICTIMS for attack in PAPER_ATTACKS]
-    found = [records.read_record(path) for path in paths]
-    return all(record is not None and len(record) >= examples for record in found)
+    return all(are_complete(folder, victim, "transfer", PAPER_ATTACKS, examples) for victim in _VICTIMS)
 
 
 def _judge(victims: Path, source: Path, out: Path, examples: int) -> None:
-    """The source is attacked white-box besides: that row is to be beside the paper's None."""
-    models = {SOURCE: _load(source, "standard")} | {name: _load(victims, name) for name in VICTIMS}
+    """The source is also attacked under `whitebox`, since that row is compared with the paper's None."""
+    models = {_SOURCE: _load(source, "standard")} | {name: _load(victims, name) for name in _VICTIMS}
     config = runs.load(victims).config
-    judgement.evaluate_models(
-        models, out, Request(("transfer",), PAPER_ATTACKS, examples), sources=(SOURCE,), config=config
-    )
-    alone = {SOURCE: models[SOURCE]}
-    judgement.evaluate_models(
-        alone, out, Request(("whitebox",), PAPER_ATTACKS, examples), sources=(SOURCE,), config=config
-    )
+    for protocol, attacked in (("transfer", models), ("whitebox", {_SOURCE: models[_SOURCE]})):
+        request = Request((protocol,), PAPER_ATTACKS, examples)
+        evaluating.evaluate_models(attacked, out, request, sources=(_SOURCE,), config=config)
 
 
 def _load(path: Path, name: str) -> nn.Module:
@@ -116,10 +116,46 @@ def _load(path: Path, name: str) -> nn.Module:
 
 
 def show(out: Path, scale: str, seeds: int) -> list[Table | str]:
-    """Source by source what its attacks leave, beside the paper; the same in sources.md, .tex and .csv."""
-    found = {
-        recipe: [folder_of(out, scale, seed, recipe) for seed in range(seeds)] for recipe in _SCALES[scale].recipes
+    """What the attacks from each source leave, beside the paper; also written to sources.md, .tex and .csv."""
+    folders = {
+        recipe: [_judged_folder(out, scale, seed, recipe) for seed in range(seeds)] for recipe in _SCALES[scale].recipes
     }
-    sheet = sources_sheet(found)
+    sheet = sources_sheet(folders)
     write(sheet, out / "sources")
     return [printed(sheet), f"written {out / 'sources.md'}, .tex and .csv"]
+
+
+def sources_sheet(folders_of: Mapping[str, Sequence[Path]]) -> Sheet:
+    """A row for each source under `whitebox`, and one for each attacked model. Recipe → one folder for each seed."""
+    lines = []
+    for recipe, folders in folders_of.items():
+        grids = [grid(rows(folder)) for folder in folders]
+        for protocol, model, title in (
+            ("whitebox", _SOURCE, "itself, white-box"),
+            *(("transfer", victim, title) for victim, title in _VICTIMS.items()),
+        ):
+            numbers = [spread(values(grids, protocol, model, name)) for name in ("none", *PAPER_ATTACKS)]
+            lines.append([recipe, title, *numbers, spread(averages(grids, protocol, model, PAPER_ATTACKS))])
+    for model, title in (("standard", "None"), ("grfd", "GRFD")):
+        row = TABLE_3["mnist"][model]
+        mean = sum(row[name] for name in TABLE_1_ATTACKS) / len(TABLE_1_ATTACKS)
+        lines.append(["paper", title, *(f"{row[name]:.1f}" for name in ("none", *TABLE_1_ATTACKS)), f"{mean:.1f}"])
+    header = ["attacks made on", "and given to", "clean", *(column_titles()[name] for name in PAPER_ATTACKS), "average"]
+    return Sheet(header, lines, "What a transferred attack leaves", left=2)
+
+
+def section(results: Path) -> list[str]:
+    """A heading and the table, if such records are committed."""
+    seeds = sorted((results / FOLDER).glob(f"{_COMMITTED}-seed-*"))
+    if not seeds:
+        return []
+    names = sorted(path.name for path in seeds[0].glob("from-*"))
+    folders_of = {recipe_of_slug(name.removeprefix("from-")): [seed / name for seed in seeds] for name in names}
+    return [
+        "## What a transferred attack leaves, by the model on which it was made",
+        "`grfd reproduce sources --scale paper`, 1,000 images. The attacks of Table 1 are made on an undefended "
+        "LeNet5, whose seed differs from that of the attacked models. The first column says by which recipe it was "
+        "trained. The examples are then given to GRFD (150 epochs of stage I) and to an undefended LeNet5 of the "
+        "preset's recipe.",
+        markdown(sources_sheet(folders_of)),
+    ]

@@ -238,7 +238,7 @@ def _judged(sweep: Sweep, trial: optuna.Trial, run: Path) -> dict[str, dict[str,
     attacks = sorted(sweep.schedule.attacks, key=lambda name: ALL_ATTACKS[name].passes)
     for step, attack in enumerate(attacks):
         with runs.locked(folder, run=False):
-            attack_all(case, Request(variants.VARIANT_PROTOCOLS, (attack,), sweep.schedule.examples))
+            attack_all(case, Request(variants.COMPARED, (attack,), sweep.schedule.examples))
         if sweep.pruner != "none":
             trial.report(_numbers(folder)["adaptive"]["worst"], step)
             if trial.should_prune():

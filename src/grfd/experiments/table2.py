@@ -12,14 +12,13 @@ from pathlib import Path
 from rich.table import Table
 from scipy.stats import spearmanr
 
-from grfd.evaluation.protocols import Protocol
+from grfd.evaluation.protocols import COMPARED, Protocol
 from grfd.evaluation.spread import averages, spread
 from grfd.experiments import variants
 from grfd.experiments.cells import Cell
 from grfd.experiments.paper import TABLE_2, TABLE_3
 from grfd.experiments.records import config_of
 from grfd.experiments.variant_records import (
-    VARIANT_PROTOCOLS,
     VariantRecords,
     accuracies,
     accuracy_titles,
@@ -49,7 +48,7 @@ def cells(out: Path, scale: str, seeds: int, data_dir: Path | None = None) -> li
 def show(out: Path, scale: str, seeds: int) -> list[Table | str]:
     """One table for each protocol, ours / the paper's; also written to table2-PROTOCOL.md, .tex and .csv."""
     records = read_judged(out, scale, seeds)
-    sheets = {protocol: _sheet(records, protocol) for protocol in VARIANT_PROTOCOLS}
+    sheets = {protocol: _sheet(records, protocol) for protocol in COMPARED}
     for protocol, sheet in sheets.items():
         write(sheet, out / f"table2-{protocol}")
     return [*(printed(sheet) for sheet in sheets.values()), f"written {out / 'table2-*.md'}, .tex and .csv"]
@@ -60,7 +59,7 @@ def section(results: Path) -> list[str]:
     records = committed_variants(results)
     if records is None:
         return []
-    sheets = {protocol: _sheet(records, protocol) for protocol in VARIANT_PROTOCOLS}
+    sheets = {protocol: _sheet(records, protocol) for protocol in COMPARED}
     if not any(len(sheet.rows) > 1 for sheet in sheets.values()):
         return []
     parts = [
@@ -74,7 +73,7 @@ def section(results: Path) -> list[str]:
 
 
 def _sheet(records: VariantRecords, protocol: Protocol) -> Sheet:
-    """The rows of Table 2, ours / the paper's; ours alone on other data sets than MNIST, which the paper has not."""
+    """The rows of Table 2, ours / the paper's. The paper has numbers for MNIST only."""
     attacks, on_mnist = attacks_of(records), _is_on_mnist(records)
     published_standard = TABLE_3["mnist"]["standard"] if on_mnist else {}
     standard = _beside(accuracies(records, protocol, "standard"), published_standard, attacks)

@@ -14,15 +14,12 @@ from typing import Any
 
 from grfd.attacks import TABLE_1_ATTACKS
 from grfd.evaluation.numbers import column_titles, grid, rows
-from grfd.evaluation.protocols import Protocol
 from grfd.evaluation.spread import Grid, averages, values
 from grfd.evaluation.stored import read_evaluation
-from grfd.experiments.records import config_of
+from grfd.experiments.records import config_of, kept_name
 
 VARIANTS_FILE = "variants.json"
 """Variant → changed fields of the configuration, deployed model, last epoch of stage I, seconds, how it diverged."""
-VARIANT_PROTOCOLS: tuple[Protocol, ...] = ("transfer", "whitebox", "adaptive")
-"""The protocols that every variant is judged under."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +39,11 @@ def read_variants(folders: Sequence[Path]) -> VariantRecords:
 
 def committed_folders(results: Path) -> list[Path]:
     """The folders in results/ that the page is made of, one for each seed."""
-    return [folder for folder in sorted(results.glob("variants-short-seed-*")) if (folder / VARIANTS_FILE).exists()]
+    return [
+        folder
+        for folder in sorted((results / "variants").glob("short-seed-*/judged"))
+        if (folder / VARIANTS_FILE).exists()
+    ]
 
 
 def committed_variants(results: Path) -> VariantRecords | None:
@@ -114,5 +115,5 @@ def opening(records: VariantRecords) -> str:
         f"Every model was attacked on {evaluated['examples']} test images with {attacks}; AA is the standard "
         "AutoAttack. *Average* is the mean over these attacks. The paper trains stage I for 150 epochs, so its numbers "
         "belong to another schedule, but all rows here share one. Records: "
-        f"`results/{records.folders[0].name}` and the folders of the other seeds."
+        f"`results/{kept_name(records.folders[0])}` and the folders of the other seeds."
     )

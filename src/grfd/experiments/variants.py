@@ -22,11 +22,11 @@ from grfd.config import PRESETS, Config
 from grfd.defenses import grfd as grfd_defense
 from grfd.defenses import standard
 from grfd.errors import Diverged
-from grfd.evaluation import records
 from grfd.evaluation.case import CONTROL, SOURCE, Request
+from grfd.evaluation.protocols import COMPARED
 from grfd.experiments.cells import Cell
-from grfd.experiments.records import metrics_of
-from grfd.experiments.variant_records import VARIANT_PROTOCOLS, VARIANTS_FILE, VariantRecords, read_variants
+from grfd.experiments.records import are_complete, metrics_of
+from grfd.experiments.variant_records import VARIANTS_FILE, VariantRecords, read_variants
 from grfd.method.stages import load_generator
 from grfd.runs import Run
 from grfd.training.classification import load_classifier
@@ -51,19 +51,11 @@ class Schedule:
     config: Config
     examples: int
     attacks: tuple[str, ...] = TABLE_1_ATTACKS
-    training: float | None = None
-    """Minutes a variant on two cores, as measured."""
-    judging: float | None = None
-    """The same."""
-    standard: float | None = None
-    """Minutes for the two undefended models."""
 
 
 SCHEDULES: dict[str, Schedule] = {
-    "quick": Schedule(
-        Config(epochs=1, classifier_epochs=1, train_examples=12_000), 50, ("fgsm", "pgd"), 0.07, 0.12, 0.1
-    ),
-    "short": Schedule(Config(epochs=3, classifier_epochs=3), 200, training=0.8, judging=0.8, standard=0.3),
+    "quick": Schedule(Config(epochs=1, classifier_epochs=1, train_examples=12_000), 50, ("fgsm", "pgd")),
+    "short": Schedule(Config(epochs=3, classifier_epochs=3), 200),
     "paper": Schedule(PRESETS["mnist-lenet5"], 1000),
     "cifar10-small": Schedule(PRESETS["cifar10-small"], 100),
     "cifar100-small": Schedule(PRESETS["cifar100-small"], 100),
@@ -112,12 +104,11 @@ def _of_seed(folder: Path, schedule: Schedule, seed: int, variants: Sequence[Var
     for name, config in _trainings(schedule, seed, variants).items():
         done = partial(_is_done_with, folder, schedule, variants, name)
         do = partial(train_variant, folder / name, config)
-        todo.append(Cell(f"seed {seed}: train {name}", schedule.training, done, do))
+        todo.append(Cell(f"seed {seed}: train {name}", done, do))
     title = f"seed {seed}: judge {len(variants)} variants, {schedule.examples} images"
-    cost = None if schedule.judging is None else schedule.judging * len(variants)
     do = partial(_judge, folder, schedule, seed, variants)
     check = partial(runs.refuse_another, folder / _JUDGED, variant_config(schedule, seed, Variant()))
-    return [*todo, Cell(title, cost, lambda: not waiting(), do, check)]
+    return [*todo, Cell(title, lambda: not waiting(), do, check)]
 
 
 def _is_done_with(folder: Path, schedule: Schedule, variants: Sequence[Variant], name: str) -> bool:
@@ -128,7 +119,7 @@ def _is_done_with(folder: Path, schedule: Schedule, variants: Sequence[Variant],
 def standard_cell(folder: Path, schedule: Schedule, seed: int) -> Cell:
     """The training of the two undefended models of a seed."""
     do = partial(train_standard_models, folder / SOURCE, variant_config(schedule, seed, Variant()))
-    return Cell(f"seed {seed}: standard models", schedule.standard, partial(_has_standard, folder), do)
+    return Cell(f"seed {seed}: standard models", partial(_has_standard, folder), do)
 
 
 def _trainings(schedule: Schedule, seed: int, variants: Sequence[Variant]) -> dict[str, Config]:
@@ -202,8 +193,7 @@ def _is_judged(folder: Path, schedule: Schedule, name: str) -> bool:
     about = json.loads((folder / VARIANTS_FILE).read_text()).get(name) if (folder / VARIANTS_FILE).exists() else None
     if about is None or "said" in about:
         return about is not None
-    stored = [records.read_record(records.path_of(folder, name, "adaptive", attack)) for attack in schedule.attacks]
-    return all(record is not None and len(record) >= schedule.examples for record in stored)
+    return are_complete(folder, name, "adaptive", schedule.attacks, schedule.examples)
 
 
 def _judge(folder: Path, schedule: Schedule, seed: int, variants: Sequence[Variant]) -> None:
@@ -216,7 +206,7 @@ def _judge(folder: Path, schedule: Schedule, seed: int, variants: Sequence[Varia
     evaluating.evaluate_models(
         models,
         folder / _JUDGED,
-        Request(VARIANT_PROTOCOLS, schedule.attacks, schedule.examples),
+        Request(COMPARED, schedule.attacks, schedule.examples),
         named_data(config),
         sources=(SOURCE,),
         config=config,

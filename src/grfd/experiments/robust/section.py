@@ -6,68 +6,73 @@ from pathlib import Path
 from grfd.evaluation.numbers import column_titles, data_titles, rows
 from grfd.evaluation.records import path_of, read_record
 from grfd.evaluation.stored import read_checks
+from grfd.experiments.records import config_of
 from grfd.experiments.robust.numbers import (
-    LARGEST,
+    JUDGED,
+    LARGEST_EPSILON,
     OURS,
     PUBLISHED,
-    best_of,
-    config_of,
     contenders,
     decided_by_largest,
     draw_curve,
     paired_sheet,
+    representative,
     robust_sheet,
     short_sheet,
-    verdict,
+    verdict_lines,
     with_most_attacks,
 )
 from grfd.report.sheets import markdown
 
-FOLDERS = {"robust": "robust-short-seed", "robust-cifar10": "robust-cifar10-small-seed"}
-"""Figure → beginning of the folder names in results/: MNIST's, and CIFAR-10's."""
-SEARCH = {"robust-search": "robust-search-seed"}
-"""The same of the search."""
-CHOSEN = {
-    "robust": "What is deployed was chosen by a search on training images (below).",
-    "robust-cifar10": "No search preceded it: ε is 8/255 for all, β TRADES' own, the learning rate the small preset's.",
+_FINAL = {"robust": "short", "robust-cifar10": "cifar10-small"}
+"""Figure → the scale whose records it shows: on MNIST and on CIFAR-10."""
+_SEARCH = {"robust-search": "search"}
+"""The same for the search."""
+_CHOICE = {
+    "robust": "The contenders were chosen by a search on training images (below).",
+    "robust-cifar10": "No search preceded it: ε is 8/255 for all, β is that of TRADES, the learning rate that of the "
+    "small preset.",
 }
 """Figure → how its contenders were chosen."""
-TOLD = ("robust at ε = 0.5", "gradient-free beats white-box")
-"""Checks of which the page says what they saw on the finalist of ours, flagged or not."""
-CURVE = "![Clean accuracy against the worst case]({figure}.png)"
+_ALWAYS_REPORTED = ("robust at ε = 0.5", "gradient-free beats white-box")
+"""Checks whose detail the page gives for our finalist even if they are not flagged."""
+_CURVE = "![Clean accuracy against the worst case]({figure}.png)"
 
 
-def draw(results: Path, out: Path) -> list[Path]:
-    """The page's figures; none where no such records are committed."""
-    found = {name: _folders(results, beginning) for name, beginning in (FOLDERS | SEARCH).items()}
-    return [path for name, folders in found.items() if folders for path in draw_curve(folders, out / name)]
+def draw(results: Path, docs: Path) -> list[Path]:
+    """Draws the curves of the sections beside the page. Returns the files that were written."""
+    files = []
+    for figure, scale in (_FINAL | _SEARCH).items():
+        if folders := _folders(results, scale):
+            files += draw_curve(folders, docs / figure)
+    return files
 
 
 def section(results: Path) -> list[str]:
-    """The page's section; nothing where no such records are committed."""
-    parts = [line for name, beginning in FOLDERS.items() for line in _final(_folders(results, beginning), name)]
-    parts += [line for name, beginning in SEARCH.items() for line in _search(_folders(results, beginning), name)]
+    """The tables and curves of all scales of which records are committed."""
+    parts = [line for figure, scale in _FINAL.items() for line in _final(_folders(results, scale), figure)]
+    parts += [line for figure, scale in _SEARCH.items() for line in _search(_folders(results, scale), figure)]
     return ["## Trained against its attacker: GRFD robust beside PGD-AT and TRADES", *parts] if parts else []
 
 
-def _folders(results: Path, beginning: str) -> list[Path]:
-    return sorted(results.glob(f"{beginning}-*"))
+def _folders(results: Path, scale: str) -> list[Path]:
+    return sorted((results / "robust").glob(f"{scale}-seed-*/{JUDGED}"))
 
 
 def _final(folders: Sequence[Path], figure: str) -> list[str]:
-    """All seeds by the attacks that every seed has met; where some seeds have met more, those by themselves too."""
+    """All seeds with the attacks that every seed has, then the seeds with more attacks alone."""
     if not folders:
         return []
     most = with_most_attacks(folders)
-    title = "By all attacks, some of which the other seeds have not met:"
+    title = "The same with all attacks, some of which were not run for the other seeds:"
     more = [title, *_tables(most)] if len(most) < len(folders) else []
     return [
-        f"`grfd reproduce robust`, {_told(folders)}. *Gradients*: of the whole network, that training took "
-        "for each image of an epoch, all epochs together. The control is the same two networks, adversarially trained, "
-        f"without any term of GRFD's. {CHOSEN[figure]}",
+        f"`grfd reproduce robust`, {_about(folders)}. *Gradients* is the number of gradients of the whole network for "
+        "each image over the whole training. The control is the same two networks, adversarially trained without any "
+        f"term of GRFD's. {_CHOICE[figure]}",
         *_tables(folders),
-        CURVE.format(figure=figure),
-        f"{PUBLISHED}, far below the others, is not drawn.",
+        _CURVE.format(figure=figure),
+        f"{PUBLISHED} is far below the others and is not drawn.",
         *more,
         _flags(folders),
     ]
@@ -78,28 +83,30 @@ def _tables(folders: Sequence[Path]) -> list[str]:
     return [
         f"{short.title}, {_seeds(folders)}:",
         markdown(short),
-        *verdict(folders),
-        "All contenders, under `adaptive`:",
+        *verdict_lines(folders),
+        "All contenders under `adaptive`:",
         markdown(robust_sheet(folders)),
         *_largest(folders),
-        "Example by example, all seeds together; p is McNemar's exact test.",
+        "A comparison example by example, all seeds together; p belongs to McNemar's exact test:",
         markdown(paired_sheet(folders)),
     ]
 
 
 def _largest(folders: Sequence[Path]) -> list[str]:
-    """Whose worst case hangs on the budget of one attack."""
+    """Which worst cases depend on the budget of one attack."""
     names = decided_by_largest(folders)
     if not names:
         return []
-    record = read_record(path_of(folders[0], names[0], "adaptive", LARGEST))
+    record = read_record(path_of(folders[0], names[0], "adaptive", LARGEST_EPSILON))
     assert record is not None
     eps = f"{255 * record.settings['attack']['eps']:.0f}/255"
     others = ", ".join(name for name in contenders(folders) if name not in names)
     whose = f"every contender but {others}" if others else "every contender"
-    title = column_titles()[LARGEST]
-    told = f"{title} has the largest ε of Table 1, {eps}, and alone decides the worst case of {whose}."
-    return [f"{told} The last two columns below do without it."]
+    title = column_titles()[LARGEST_EPSILON]
+    return [
+        f"{title} alone determines the worst case of {whose}, because Table 1 gives it the largest ε ({eps}). The last "
+        "two columns below are without it."
+    ]
 
 
 def _search(folders: Sequence[Path], figure: str) -> list[str]:
@@ -107,18 +114,18 @@ def _search(folders: Sequence[Path], figure: str) -> list[str]:
         return []
     return [
         "### The search",
-        f"`grfd reproduce robust --scale search`, {_told(folders)}. {len(contenders(folders))} trials, judged on "
-        "training images that none of them had seen; the test images chose nothing.",
+        f"`grfd reproduce robust --scale search`, {_about(folders)}. {len(contenders(folders))} trials were judged on "
+        "training images that none of them had seen, so that the test images chose nothing.",
         markdown(robust_sheet(folders)),
-        CURVE.format(figure=figure),
+        _CURVE.format(figure=figure),
     ]
 
 
-def _told(folders: Sequence[Path]) -> str:
-    """Data set, seeds, images, schedule of stage I."""
-    config = config_of(folders)
+def _about(folders: Sequence[Path]) -> str:
+    """The data set, the seeds, the number of images and the schedule of stage I."""
+    config = config_of(folders[0])
     images = max(row.examples for row in rows(folders[0]))
-    epochs = f"stage I of {config['epochs']} epochs where one starts from it"
+    epochs = f"{config['epochs']} epochs of stage I for contenders that start from it"
     return f"{data_titles()[config['data']]}, {_seeds(folders)}, {images:,} images, {epochs}"
 
 
@@ -133,8 +140,10 @@ def _flags(folders: Sequence[Path]) -> str:
         for check in read_checks(folder)
     ]
     flagged = [(seed, check) for seed, check in checks if check.flagged]
-    ours = best_of(folders, OURS)
-    told = [each for each in checks if each[1].model == ours and each[1].name in TOLD and each not in flagged]
+    ours = representative(folders, OURS)
+    reported = [
+        each for each in checks if each[1].model == ours and each[1].name in _ALWAYS_REPORTED and each not in flagged
+    ]
     lines = [f"- {seed}{check.model}: {check.name}: {check.detail}" for seed, check in flagged]
-    lines += [f"- {seed}{check.model}, not flagged: {check.detail}" for seed, check in told]
+    lines += [f"- {seed}{check.model}, not flagged: {check.detail}" for seed, check in reported]
     return "\n".join([f"Masking checks: {len(checks)} made, {len(flagged)} flagged.", *lines])

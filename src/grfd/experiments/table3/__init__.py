@@ -1,9 +1,9 @@
 """Table 3: GRFD beside its seven rivals, and beside the adversarial training that the paper leaves out.
 
 Claim: on MNIST GRFD keeps 93.69 % on average over the five attacks, more than any rival, at 98.82 % clean. The paper
-names no protocol; here every defense is judged under each of them. On CIFAR (77.21 and 58.91 % of the paper's
-WRN-28-10) the scale "small" takes a small network and two rivals.
-Cost: `grfd reproduce table3 --scale paper --dry-run` says it, cell by cell.
+names no protocol, so every defense is judged under each of ours. On CIFAR-10 and CIFAR-100 (77.21 and 58.91 % with the
+paper's WRN-28-10) the scale "small" uses a small network and three rivals.
+Cost: `grfd reproduce table3 --scale paper --dry-run` prints the cost of each cell.
 Command: `grfd reproduce table3 --scale paper --seeds 3`; `grfd reproduce table3 --dataset cifar10 --scale small`.
 """
 
@@ -13,7 +13,6 @@ import time
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -21,46 +20,42 @@ from rich import box
 from rich.table import Table
 
 from grfd import runs
-from grfd.api import evaluating as judgement
-from grfd.api import fitting as api
-from grfd.api import using
+from grfd.api import evaluating, fitting, using
 from grfd.api.job import load_data, write_npz
 from grfd.config import Config
 from grfd.data.record import Split, as_images
 from grfd.defenses import DEFENSES, is_fitted, smoothing
-from grfd.evaluation import records
 from grfd.evaluation.attacker import Attempt, predictions
+from grfd.evaluation.case import SOURCE
 from grfd.evaluation.numbers import model_titles, rows
-from grfd.evaluation.protocols import craft
+from grfd.evaluation.protocols import COMPARED, craft
 from grfd.experiments.cells import Cell
 from grfd.experiments.paper import published_rows
-from grfd.experiments.table3 import scales as table3_scales
-from grfd.experiments.table3.certificates import RADII, certified_accuracy
-from grfd.experiments.table3.scales import PROTOCOLS, Part, Scale
+from grfd.experiments.records import are_complete, metrics_of
+from grfd.experiments.table3.certificates import RADII, certified_accuracy, certified_text
+from grfd.experiments.table3.scales import TABLE_3_SCALES, Part, TableScale, seed_folder
+from grfd.experiments.table3.section import section
 from grfd.progress import progress
 from grfd.report.figures import certified_curve
 from grfd.report.table import results_table
 from grfd.seeds import generator, seeded
 
+__all__ = ["FOLDER", "SCALES", "cells", "section", "show"]
+
 FOLDER = "table3"
-_SCALES = table3_scales.SCALES
-SCALES = tuple(_SCALES)
-TIMED = 500
-"""Images on which the time of an answer is taken."""
+SCALES = tuple(TABLE_3_SCALES)
 
-
-def folder_of(out: Path, scale: str, seed: int) -> Path:
-    data = _SCALES[scale].config.data
-    return out / f"{data}-{scale.removeprefix(f'{data}-')}-seed-{seed}"
+_TIMED = 500
+"""Number of images on which the time of an answer is measured."""
 
 
 def cells(out: Path, scale: str, seeds: int, data_dir: Path | None = None) -> list[Cell]:
-    """Fits, judgements, certificates and times, seed by seed."""
-    chosen = replace(_SCALES[scale], config=replace(_SCALES[scale].config, data_dir=data_dir))
-    return [cell for seed in range(seeds) for cell in _of_seed(folder_of(out, scale, seed), chosen, seed)]
+    """The fits, evaluations, certificates and times, for each seed."""
+    chosen = replace(TABLE_3_SCALES[scale], config=replace(TABLE_3_SCALES[scale].config, data_dir=data_dir))
+    return [cell for seed in range(seeds) for cell in _of_seed(seed_folder(out, scale, seed), chosen, seed)]
 
 
-def _of_seed(folder: Path, scale: Scale, seed: int) -> list[Cell]:
+def _of_seed(folder: Path, scale: TableScale, seed: int) -> list[Cell]:
     config = replace(scale.config, seed=seed)
     todo: list[Cell] = []
     fitted: list[str] = []
@@ -73,46 +68,45 @@ def _of_seed(folder: Path, scale: Scale, seed: int) -> list[Cell]:
             examples = (part.later or part.examples) if seed else part.examples
             todo.append(_judgement(folder, scale, names, part, examples))
     if scale.certified and "randomized-smoothing" in fitted:
-        todo.append(_cell(scale, "certify", (folder / "certified.npz").exists, partial(_certify, folder, scale)))
-    todo.append(_cell(scale, "time", (folder / "times.json").exists, partial(_time, folder, fitted)))
+        todo.append(Cell("certify", (folder / "certified.npz").exists, partial(_certify, folder, scale)))
+    todo.append(Cell("time", (folder / "times.json").exists, partial(_time, folder, fitted)))
     return [replace(cell, name=f"seed {seed}: {cell.name}") for cell in todo]
 
 
-def _cell(scale: Scale, name: str, done: Any, do: Any) -> Cell:
-    return Cell(name, scale.minutes.get(name), done, do)
-
-
-def _fit_cell(folder: Path, config: Config, name: str, scale: Scale) -> Cell:
-    return _cell(scale, f"fit {name}", partial(_is_fitted, folder, name), partial(_fit, folder, config, name, scale))
+def _fit_cell(folder: Path, config: Config, name: str, scale: TableScale) -> Cell:
+    return Cell(f"fit {name}", partial(_is_fitted, folder, name), partial(_fit, folder, config, name, scale))
 
 
 def _is_fitted(folder: Path, name: str) -> bool:
     return (folder / "config.json").exists() and is_fitted(runs.load(folder), name)
 
 
-def _fit(folder: Path, config: Config, name: str, scale: Scale) -> None:
-    api.fit_run(name, folder, config, DEFENSES[name].Recipe(**scale.recipes.get(name, {})))
+def _fit(folder: Path, config: Config, name: str, scale: TableScale) -> None:
+    fitting.fit_run(name, folder, config, DEFENSES[name].Recipe(**scale.recipes.get(name, {})))
 
 
-def _judgement(folder: Path, scale: Scale, names: list[str], part: Part, examples: int) -> Cell:
+def _judgement(folder: Path, scale: TableScale, names: list[str], part: Part, examples: int) -> Cell:
     def done() -> bool:
-        found = (records.read_record(records.path_of(folder, name, part.protocols[-1], attack)) for name in names
-                 for attack in part.attacks)  # fmt: skip
-        return all(record is not None and len(record) >= examples for record in found)
+        return all(
+            are_complete(folder, name, protocol, part.attacks, examples)
+            for name in names
+            for protocol in part.protocols
+            if (name, protocol) != (SOURCE, "transfer")  # what is made on it is not transferred to it
+        )
 
     def do() -> None:
-        judgement.evaluate(folder, part.protocols, part.attacks, examples, defenses=names)
+        evaluating.evaluate(folder, part.protocols, part.attacks, examples, defenses=names)
 
     title = names[0] if len(names) == 1 else f"{len(names)} defenses"
     what = part.attacks[0] if len(part.attacks) == 1 else f"{len(part.attacks)} attacks"
-    less = "" if part.protocols == PROTOCOLS else f", {' and '.join(part.protocols)} alone"
-    return _cell(scale, f"{what} on {title}, {examples:,} images{less}", done, do)
+    restriction = "" if part.protocols == COMPARED else f", {' and '.join(part.protocols)} only"
+    return Cell(f"{what} on {title}, {examples:,} images{restriction}", done, do)
 
 
-def _certify(folder: Path, scale: Scale) -> None:
-    """certified.npz: label, prediction and certified radius of the first test images under randomized smoothing.
+def _certify(folder: Path, scale: TableScale) -> None:
+    """Writes certified.npz: label, prediction and certified radius of the first test images.
 
-    Beside them `held`, [radii, images]: whether the defense is still right after an L2 attack of each of `RADII`.
+    `held` [radii, images] in it says whether the defense is still right after an L2 attack of each of `RADII`.
     """
     run = runs.load(folder)
     data = load_data(run)
@@ -120,12 +114,12 @@ def _certify(folder: Path, scale: Scale) -> None:
     assert isinstance(defense, smoothing.Smoothed)
     noisy = smoothing.NoisyClassifier(defense.classifier, defense.sigma, len(data.classes))
     test = data.test.take(scale.certified)
-    found = []
+    certificates = []
     with progress("certify", len(test)) as advance, seeded(run.config.seed, "certify"):
         for image in as_images(test.images):
-            found.append(smoothing.certify(noisy, image, n=scale.noises))
+            certificates.append(smoothing.certify(noisy, image, n=scale.noises))
             advance(1, "")
-    labels, radii = zip(*found, strict=True)
+    labels, radii = zip(*certificates, strict=True)
     columns = {"label": test.labels.numpy(), "prediction": np.array(labels), "radius": np.array(radii)}
     about = {"noises": np.array(scale.noises), "sigma": np.array(defense.sigma)}
     write_npz(folder / "certified.npz", columns | about | {"held": _attacked(defense, test, run.config.seed)})
@@ -133,67 +127,61 @@ def _certify(folder: Path, scale: Scale) -> None:
 
 
 def _attacked(defense: torch.nn.Module, test: Split, seed: int) -> np.ndarray:
-    """Right or not, [radii, images], after PGD within each Euclidean radius, in expectation over the noise."""
+    """[radii, images]: whether each image is right after PGD within each Euclidean radius, in expectation."""
     images = as_images(test.images)
-    found = []
+    is_right = []
     with progress("attack smoothing, L2", len(RADII)) as advance:
         for radius in RADII:
             budget = {"eps": radius, "step_size": 0.1 * radius, "steps": 40, "norm": "l2"}
             with seeded(seed, "certify", "attack", radius):
                 attempt = Attempt("pgd", budget, generator(seed, "certify", radius))
                 crafted = craft(defense, images, test.labels, attempt)
-                found.append((predictions(defense, crafted.images) == test.labels).numpy())
+                is_right.append((predictions(defense, crafted.images) == test.labels).numpy())
             advance(1, f"radius {radius:g}")
-    return np.stack(found)
+    return np.stack(is_right)
 
 
 def _time(folder: Path, names: list[str]) -> None:
-    """times.json: seconds that fitting took, and milliseconds an answer."""
+    """Writes times.json: the seconds that fitting took, and the milliseconds of an answer."""
     run = runs.load(folder)
-    images = as_images(load_data(run).test.images[:TIMED])
-    log = [json.loads(line) for line in run.file("metrics.jsonl").read_text().splitlines()]
-    found = {}
+    images = as_images(load_data(run).test.images[:_TIMED])
+    times = {}
     for name in names:
         stages = ("stage-one", "stage-three") if name == "grfd" else (name, f"{name}-stage-one")
-        spent = sum(row["seconds"] for row in log if row["stage"] in stages)
-        found[name] = {
-            "fit_seconds": spent,
-            "answer_milliseconds": _answer(using.load_defense(run, defense=name), images),
+        times[name] = {
+            "fit_seconds": sum(line["seconds"] for line in metrics_of(folder) if line["stage"] in stages),
+            "answer_milliseconds": _answer_milliseconds(using.load_defense(run, defense=name), images),
         }
-    runs.write_json(folder / "times.json", found)
+    runs.write_json(folder / "times.json", times)
 
 
 @torch.no_grad()
-def _answer(model: torch.nn.Module, images: torch.Tensor) -> float:
-    """Milliseconds an image, median of five passes; of one vote, where a defense takes a majority."""
+def _answer_milliseconds(model: torch.nn.Module, images: torch.Tensor) -> float:
+    """The time of an image, median of five passes. For a defense that takes a majority it is the time of one vote."""
     model(images)
-    taken = []
+    times = []
     for _ in range(5):
         started = time.perf_counter()
         model(images)
-        taken.append(1000 * (time.perf_counter() - started) / len(images))
-    return statistics.median(taken)
+        times.append(1000 * (time.perf_counter() - started) / len(images))
+    return statistics.median(times)
 
 
 def show(out: Path, scale: str, seeds: int) -> list[Table | str]:
-    """Each seed's table beside the paper's, what randomized smoothing certifies, and times."""
-    shown: list[Table | str] = []
+    """For each seed its table beside the paper's, what randomized smoothing certifies, and the times."""
+    parts: list[Table | str] = []
     for seed in range(seeds):
-        folder = folder_of(out, scale, seed)
+        folder = seed_folder(out, scale, seed)
         numbers = rows(folder)
-        shown += [f"Seed {seed}", results_table(numbers, published_rows(numbers, _SCALES[scale].config.data))]
+        parts += [f"Seed {seed}", results_table(numbers, published_rows(numbers, TABLE_3_SCALES[scale].config.data))]
         if (folder / "certified.npz").exists():
-            shown.append(
-                f"R.S., per cent certified (and left by an attack) within a Euclidean radius of {told(folder)}"
+            parts.append(
+                "Randomized smoothing, per cent certified (and left by an attack) within a Euclidean radius of "
+                + certified_text(folder)
             )
-        titles = model_titles()
         table = Table("defense", "fit, minutes", "answer, ms an image", box=box.SIMPLE_HEAD)
-        for name, taken in json.loads((folder / "times.json").read_text()).items():
-            table.add_row(titles[name], f"{taken['fit_seconds'] / 60:.1f}", f"{taken['answer_milliseconds']:.2f}")
-        shown.append(table)
-    return shown
-
-
-def told(folder: Path) -> str:
-    certified, held = certified_accuracy(folder)
-    return ", ".join(f"{radius:g}: {100 * certified[radius]:.1f} ({100 * held[radius]:.1f})" for radius in RADII)
+        for name, cost in json.loads((folder / "times.json").read_text()).items():
+            minutes, milliseconds = cost["fit_seconds"] / 60, cost["answer_milliseconds"]
+            table.add_row(model_titles()[name], f"{minutes:.1f}", f"{milliseconds:.2f}")
+        parts.append(table)
+    return parts

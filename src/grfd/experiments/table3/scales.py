@@ -1,28 +1,28 @@
-"""How much of Table 3 is run at each scale: which defenses under which attacks on how many images, at what cost."""
+"""How much of Table 3 is run at each scale: which defenses, under which attacks, on how many images."""
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from grfd.attacks import TABLE_1_ATTACKS
 from grfd.config import PRESETS, Config
-
-PROTOCOLS = ("transfer", "whitebox", "adaptive")
+from grfd.evaluation.protocols import COMPARED, Protocol
 
 
 @dataclass(frozen=True)
 class Part:
-    """Some defenses under some attacks, on the first so many test images. `later`: on how many for the later seeds."""
+    """Some defenses under some attacks on the first `examples` test images, for later seeds on the first `later`."""
 
     defenses: tuple[str, ...]
     attacks: tuple[str, ...]
     examples: int
     later: int | None = None
-    protocols: tuple[str, ...] = PROTOCOLS
+    protocols: tuple[Protocol, ...] = COMPARED
 
 
 @dataclass(frozen=True)
-class Scale:
-    """How much of it is run, part by part. `certified`: images, where randomized smoothing is among the defenses."""
+class TableScale:
+    """The configuration and the parts. `certified`: number of images whose answer randomized smoothing certifies."""
 
     config: Config
     parts: tuple[Part, ...]
@@ -30,60 +30,17 @@ class Scale:
     noises: int = 0
     recipes: dict[str, dict[str, Any]] = field(default_factory=dict)
     seeded: tuple[str, ...] | None = None
-    """Those that every seed has; the others are of the first seed alone. None: all."""
-    minutes: dict[str, float] = field(default_factory=dict)
-    """Cell → what it took on two cores, where it was measured."""
+    """The defenses that every seed has; the others have only the first seed. None: all have every seed."""
 
 
 _CHEAP = ("standard", "bit-depth", "bit-depth-retrained", "feature-squeezing", "pgd-at", "trades")
-"""Minutes to train and to attack."""
-_DEAR = ("squeeze-detector", "gradient-regularisation", "grfd", "cure")
-_QUICK = (*_CHEAP, *_DEAR, "ape-gan")
+"""Trained and attacked in minutes."""
+_EXPENSIVE = ("squeeze-detector", "gradient-regularisation", "grfd", "cure")
+_QUICK = (*_CHEAP, *_EXPENSIVE, "ape-gan")
 _CIFAR = ("standard", "bit-depth", "grfd", "pgd-at")
 
-_QUICK_MINUTES: dict[str, float] = {
-    "fit standard": 0.2,
-    "fit bit-depth": 0.1,
-    "fit bit-depth-retrained": 0.1,
-    "fit feature-squeezing": 0.1,
-    "fit pgd-at": 0.3,
-    "fit trades": 0.5,
-    "fit squeeze-detector": 0.1,
-    "fit gradient-regularisation": 0.3,
-    "fit grfd": 0.9,
-    "fit cure": 0.2,
-    "fit ape-gan": 0.9,
-    "fgsm on 11 defenses, 1,000 images": 0.6,
-    "5 attacks on 11 defenses, 100 images": 10,
-    "fit randomized-smoothing": 0.1,
-    "5 attacks on randomized-smoothing, 20 images": 0.6,
-    "fit cd-vae": 1.3,
-    "5 attacks on cd-vae, 20 images": 1.1,
-    "certify": 0.1,
-    "time": 0.1,
-}
-_PAPER_MINUTES: dict[str, float] = {
-    "fit standard": 2,
-    "fit bit-depth": 0,
-    "fit bit-depth-retrained": 2,
-    "fit feature-squeezing": 0,
-    "fit squeeze-detector": 0,
-    "fit gradient-regularisation": 4,
-    "fit ape-gan": 11,
-    "fit grfd": 81,
-    "fit pgd-at": 6,
-    "fit trades": 13,
-    "fit cure": 21,
-    "fit randomized-smoothing": 4,
-    "fit cd-vae": 28,
-    "fit diffpure": 45,
-    "2 attacks on 9 defenses, 10,000 images, transfer and whitebox alone": 24,
-    "pgd on diffpure, 32 images, transfer and whitebox alone": 94,
-}
-"""Beside other work (results/table3-seed-0)."""
-
-SCALES: dict[str, Scale] = {
-    "quick": Scale(
+TABLE_3_SCALES: dict[str, TableScale] = {
+    "quick": TableScale(
         config=PRESETS["quick"],
         parts=(
             Part(_QUICK, ("fgsm",), 1000),
@@ -102,15 +59,14 @@ SCALES: dict[str, Scale] = {
             "trades": {"epochs": 2},
             "cure": {"epochs": 1},
         },
-        minutes=_QUICK_MINUTES,
     ),
-    "paper": Scale(
+    "paper": TableScale(
         config=PRESETS["mnist-lenet5"],
         parts=(
-            Part((*_CHEAP, *_DEAR, "ape-gan"), ("fgsm",), 10_000),
-            Part((*_CHEAP, *_DEAR), TABLE_1_ATTACKS, 500, later=300),
+            Part((*_CHEAP, *_EXPENSIVE, "ape-gan"), ("fgsm",), 10_000),
+            Part((*_CHEAP, *_EXPENSIVE), TABLE_1_ATTACKS, 500, later=300),
             Part(("grfd",), TABLE_1_ATTACKS, 1000),
-            # what `adaptive` adds to PGD would take ten minutes a model more
+            # `adaptive` adds so much to PGD that it is left out
             Part(
                 (*_CHEAP, "gradient-regularisation", "grfd", "cure"), ("pgd", "eotpgd"), 10_000,
                 protocols=("transfer", "whitebox"),
@@ -118,7 +74,7 @@ SCALES: dict[str, Scale] = {
             Part(("ape-gan",), TABLE_1_ATTACKS, 100),
             Part(("randomized-smoothing",), TABLE_1_ATTACKS, 100),
             Part(("cd-vae",), TABLE_1_ATTACKS, 100),
-            # three minutes an image for PGD alone
+            # a single image takes minutes
             Part(("diffpure",), ("fgsm",), 32),
             Part(("diffpure",), ("pgd",), 32, protocols=("transfer", "whitebox")),
         ),
@@ -126,10 +82,9 @@ SCALES: dict[str, Scale] = {
         noises=10_000,
         recipes={"diffpure": {"epochs": 2}},
         seeded=_CHEAP,
-        minutes=_PAPER_MINUTES,
     ),
     **{
-        f"{data}-small": Scale(
+        f"{data}-small": TableScale(
             config=PRESETS[f"{data}-small"],
             parts=(
                 Part(_CIFAR, ("fgsm",), 1000),
@@ -141,4 +96,10 @@ SCALES: dict[str, Scale] = {
         for data, epochs in (("cifar10", 8), ("cifar100", 20))
     },
 }  # fmt: skip
-"""MNIST's "quick" and "paper"; behind its name, those of another data set."""
+"""The scales of MNIST, then those of other data sets, which begin with the name of the data set."""
+
+
+def seed_folder(out: Path, scale: str, seed: int) -> Path:
+    """The run folder of a scale and a seed: DATA-SCALE-seed-N."""
+    data = TABLE_3_SCALES[scale].config.data
+    return out / f"{data}-{scale.removeprefix(f'{data}-')}-seed-{seed}"

@@ -1,4 +1,4 @@
-"""The section on Table 3: GRFD beside its rivals, each under each protocol, derived from records of several seeds."""
+"""The section on Table 3: GRFD beside its rivals under each protocol, from the records of all seeds."""
 
 import json
 import statistics
@@ -10,78 +10,80 @@ from grfd.attacks import TABLE_1_ATTACKS
 from grfd.defenses import DEFENSES
 from grfd.evaluation.case import CONTROL
 from grfd.evaluation.numbers import Row, column_titles, data_titles, grid, model_titles, rows, usual
-from grfd.evaluation.protocols import PROTOCOLS, Protocol
+from grfd.evaluation.protocols import COMPARED, PROTOCOLS, Protocol
 from grfd.evaluation.spread import Grid, spread, values
 from grfd.evaluation.stored import read_checks, read_evaluation
-from grfd.experiments import none_row_section as none_row
-from grfd.experiments import sources_section as sources
 from grfd.experiments.paper import TABLE_3
-from grfd.experiments.table3.certificates import RADII, certified_accuracy
+from grfd.experiments.records import config_file_of, config_of
+from grfd.experiments.table3.certificates import certified_text
 from grfd.report.sheets import Sheet, markdown
 
-SEEDS = {"mnist": "table3-seed", "cifar10": "table3-cifar10-seed", "cifar100": "table3-cifar100-seed"}
-"""Data set → beginning of the folder names in results/."""
-SHOWN = ("none", *TABLE_1_ATTACKS, "worst")
-RANKED: tuple[Protocol, ...] = ("transfer", "whitebox", "adaptive")
-"""Protocols that every defense is judged under."""
-HOLDS = 2.0
-"""Points by which ours may fall short of the paper's average before it is said not to hold."""
+_COMMITTED = {"mnist": "paper", "cifar10": "small", "cifar100": "small"}
+"""Data set → the scale of the records that the page is made of."""
+_COLUMNS = ("none", *TABLE_1_ATTACKS, "worst")
+_TOLERANCE = 2.0
+"""A number of the paper is reproduced if ours differs from it by at most so many points."""
 
-HEAD = """## Table 3: GRFD beside its rivals
+_HEAD = """## Table 3: GRFD beside its rivals
 
-`grfd reproduce table3 --scale paper`. Each cell is ours / the paper's, in per cent; the paper names no protocol, so its
-number is the same in each table. {seeds} A dash: not measured, or not in the paper. Rivals are trained by recipes of
-the literature, which their docstrings name; the paper does not say how it trained them. A detector's clean images count
-as wrong where they are rejected, its attacked ones as right. AA is the standard AutoAttack. The first test images are
-not quite like all of them, so compare numbers of as many images: one on 500 can stand above one on 10,000 that is of a
-weaker attack."""
+`grfd reproduce table3 --scale paper`. Each cell is ours / the paper's, in per cent. The paper names no protocol, so its
+number is the same in each table. {seeds} A dash means: not measured, or not in the paper. The rivals are trained by
+recipes of the literature, which their docstrings name; the paper does not say how it trained them. For a detector, a
+clean image that it rejects counts as wrong, and an attacked image that it rejects as right. AA is the standard
+AutoAttack. The first test images are easier than the whole test set, so compare only cells with equal image counts."""
 
-HOLDING = f"""Averages over the five attacks, or over those that were run, in per cent. A number of the paper *holds*
-where ours is at least that, less {HOLDS:g} points."""
+_VERDICTS = f"""Averages over the five attacks, or over those that were run, in per cent. *Reproduced*: ours is within
+{_TOLERANCE:g} points of the paper's average. *Exceeded*: ours is higher. *Not reached*: ours is lower."""
 
+_SMALL_HEAD = """## Table 3 on {title}, at a small scale
 
-SMALL = """## Table 3 on {title}, at a small scale
-
-`grfd reproduce table3 --dataset {data} --scale small`: {model}, stage I {epochs} epochs, classifiers
-{classifier_epochs}. {seeds} Images: {images}. Budgets are Table 1's for CIFAR (FGSM 8/255, PGD 1/255, AA,
-EOTPGD and VMIFGSM 4/255). The paper's numbers are of WRN-28-10 after 150 epochs, so they stand below and are not
-compared: None {none}, GRFD {grfd} (clean, FGSM, PGD, AA, EOTPGD, VMIFGSM)."""
+`grfd reproduce table3 --dataset {data} --scale small`: {model}, stage I for {epochs} epochs, classifiers for
+{classifier_epochs}. {seeds} Images: {images}. The budgets are those of Table 1 for CIFAR (FGSM 8/255, PGD 1/255, AA,
+EOTPGD and VMIFGSM 4/255). The paper's numbers belong to WRN-28-10 after 150 epochs and are not comparable:
+None {none}, GRFD {grfd} (clean, FGSM, PGD, AA, EOTPGD, VMIFGSM)."""
 
 
-def small_section(results: Path, data: str) -> list[str]:
-    """The same for CIFAR, from a small network: no verdicts on the paper's numbers."""
-    folders = sorted(results.glob(f"{SEEDS[data]}-*"))
+def section(results: Path) -> list[str]:
+    """The sections on MNIST and on small networks for CIFAR, if such runs are committed."""
+    return _mnist_section(results) + _small_section(results, "cifar10") + _small_section(results, "cifar100")
+
+
+def _folders(results: Path, data: str) -> list[Path]:
+    return sorted((results / "table3").glob(f"{data}-{_COMMITTED[data]}-seed-*"))
+
+
+def _small_section(results: Path, data: str) -> list[str]:
+    """From a small network, and therefore without verdicts on the paper's numbers."""
+    folders = _folders(results, data)
     if not folders:
         return []
     grids = [grid(rows(folder)) for folder in folders]
-    config = json.loads((folders[0] / "config.json").read_text())["config"]
+    config = config_of(folders[0])
     evaluation = read_evaluation(folders[0], "images")
     paper = {
         model: " / ".join(f"{value:.2f}" for value in TABLE_3[data][model].values()) for model in ("standard", "grfd")
     }
-    head = SMALL.format(
+    head = _SMALL_HEAD.format(
         title=data_titles()[data], data=data, seeds=_seeds(grids), images=evaluation["images"], none=paper["standard"],
         grfd=paper["grfd"], model=config["model"], epochs=config["epochs"],
         classifier_epochs=config["classifier_epochs"],
     )  # fmt: skip
     parts = [head]
-    for protocol in RANKED:
+    for protocol in COMPARED:
         parts += [f"`{protocol}`: {PROTOCOLS[protocol]}.", _table(grids, protocol, {})]
     return [*parts, _flags(folders, grids), _costs(folders[0])]
 
 
-def section(results: Path) -> list[str]:
-    """Paragraphs and tables of the section on MNIST; none where no such run is committed."""
-    folders = sorted(results.glob(f"{SEEDS['mnist']}-*"))
+def _mnist_section(results: Path) -> list[str]:
+    folders = _folders(results, "mnist")
     if not folders:
         return []
     grids = [grid(rows(folder)) for folder in folders]
-    parts = [HEAD.format(seeds=_seeds(grids))]
-    for protocol in RANKED:
+    parts = [_HEAD.format(seeds=_seeds(grids))]
+    for protocol in COMPARED:
         parts += [f"`{protocol}`: {PROTOCOLS[protocol]}.", _table(grids, protocol, TABLE_3["mnist"])]
-    parts += [_flags(folders, grids), "### Where the paper's numbers hold", HOLDING, _verdicts(grids)]
-    parts += none_row.section(results) + sources.section(results)
-    return [*parts, "### What an answer costs", _costs(folders[0]), _certified(folders[0])]
+    parts += [_flags(folders, grids), "### Which of the paper's numbers are reproduced", _VERDICTS, _verdicts(grids)]
+    return [*parts, "### What a defense costs", _costs(folders[0]), _certified(folders[0])]
 
 
 def _models(grids: list[Grid]) -> list[str]:
@@ -98,22 +100,22 @@ def _seeds(grids: list[Grid]) -> str:
 def _table(grids: list[Grid], protocol: str, published: dict[str, dict[str, float]]) -> str:
     lines = []
     for model in _models(grids):
-        found = [each[protocol, model] for each in grids if (protocol, model) in each]
-        if not found:
+        rows_of_seeds = [each[protocol, model] for each in grids if (protocol, model) in each]
+        if not rows_of_seeds:
             continue
         paper = published.get(model, {})
-        texts = [_cell(values(grids, protocol, model, name), paper.get(name)) for name in SHOWN]
-        lines.append([model_titles()[model], *texts, _images(found)])
-    return markdown(Sheet(["model", *(column_titles()[name] for name in SHOWN), "images"], lines))
+        texts = [_cell(values(grids, protocol, model, name), paper.get(name)) for name in _COLUMNS]
+        lines.append([model_titles()[model], *texts, _images(rows_of_seeds)])
+    return markdown(Sheet(["model", *(column_titles()[name] for name in _COLUMNS), "images"], lines))
 
 
 def _images(seeds: list[dict[str, Row]]) -> str:
-    """How many test images, seed by seed where they differ."""
+    """The number of test images, for each seed if it differs."""
     return ", then ".join(dict.fromkeys(f"{usual(cells):,}" + _more(cells) for cells in seeds))
 
 
 def _more(cells: dict[str, Row]) -> str:
-    """FGSM is cheap, and so measured on more images than the rest."""
+    """The attacks that were run on another number of images: FGSM is cheap."""
     images = usual(cells)
     other = {name: row.examples for name, row in cells.items() if name in TABLE_1_ATTACKS and row.examples != images}
     return "".join(f"; {column_titles()[name]} {count:,}" for name, count in other.items())
@@ -130,64 +132,70 @@ def _flags(folders: list[Path], grids: list[Grid]) -> str:
     for each in flagged:
         grouped.setdefault((model_titles()[each.model], each.name), []).append(each.detail)
     lines = [f"- {model}: {name}: {_once(details)}" for (model, name), details in grouped.items()]
-    seen = {check.model for check in checks}
-    missing = [model_titles()[model] for model in _models(grids) if model not in seen and model != CONTROL]
-    told = f"Masking checks: {len(checks)} made, {len(flagged)} flagged."
-    return "\n".join([told + (f" Not checked: {', '.join(missing)}." if missing else ""), *lines])
+    checked = {check.model for check in checks}
+    missing = [model_titles()[model] for model in _models(grids) if model not in checked and model != CONTROL]
+    head = f"Masking checks: {len(checks)} made, {len(flagged)} flagged."
+    return "\n".join([head + (f" Not checked: {', '.join(missing)}." if missing else ""), *lines])
 
 
 def _once(details: list[str]) -> str:
-    """What a flag says at the first seed that has it, and how many have it."""
-    return details[0] + (f"; alike in {len(details)} seeds" if len(details) > 1 else "")
+    """The detail of the first seed, and the number of seeds with this flag."""
+    return details[0] + (f" (similar in {len(details)} seeds)" if len(details) > 1 else "")
 
 
 def _verdicts(grids: list[Grid]) -> str:
-    """Defense by defense: the paper's average over the five attacks beside ours, and what the literature found."""
+    """For each defense the paper's average over the five attacks, ours, and what the literature says."""
     lines = []
     for model in _models(grids):
         paper = TABLE_3["mnist"].get(model)
-        told = [_against(grids, model, paper)] if paper else ["not in the paper."]
-        if not paper:
-            told.append(_ours(grids, model))
+        texts = [_against_paper(grids, model, paper) if paper else f"not in the paper. {_our_averages(grids, model)}"]
         if model in DEFENSES and DEFENSES[model].LITERATURE:
-            told.append(f"Literature: {DEFENSES[model].LITERATURE}")
-        lines.append(f"- **{model_titles()[model]}**: " + " ".join(text for text in told if text))
+            texts.append(f"Literature: {DEFENSES[model].LITERATURE}")
+        lines.append(f"- **{model_titles()[model]}**: " + " ".join(texts))
     return "\n".join(lines)
 
 
-def _against(grids: list[Grid], model: str, paper: dict[str, float]) -> str:
+def verdict(ours: float, paper: float) -> str:
+    """Whether a number of the paper, in per cent, is reproduced, exceeded or not reached."""
+    if abs(ours - paper) <= _TOLERANCE:
+        return "reproduced"
+    return "exceeded" if ours > paper else "not reached"
+
+
+def _against_paper(grids: list[Grid], model: str, paper: dict[str, float]) -> str:
     attacks = _attacks(grids, model)
     average = statistics.mean(paper[name] for name in attacks)
-    told = []
-    for protocol, ours in _averages(grids, model).items():
-        told.append(f"{'holds' if ours >= average - HOLDS else 'does not hold'} under `{protocol}` ({ours:.1f})")
-    return f"the paper's average over {_named(attacks)}, {average:.1f}, " + ", ".join(told) + "."
+    verdicts = [
+        f"*{verdict(ours, average)}* under `{protocol}` ({ours:.1f})"
+        for protocol, ours in _averages(grids, model).items()
+    ]
+    return f"the paper's average over {_named(attacks)}, {average:.1f}, is {', '.join(verdicts)}."
 
 
-def _ours(grids: list[Grid], model: str) -> str:
-    told = [f"{value:.1f} under `{protocol}`" for protocol, value in _averages(grids, model).items()]
-    return f"Ours, average over {_named(_attacks(grids, model))}: {', '.join(told)}."
+def _our_averages(grids: list[Grid], model: str) -> str:
+    texts = [f"{value:.1f} under `{protocol}`" for protocol, value in _averages(grids, model).items()]
+    return f"Our average over {_named(_attacks(grids, model))}: {', '.join(texts)}."
 
 
 def _attacks(grids: list[Grid], model: str) -> list[str]:
-    """Those of the five that were run on a model, under every protocol that it is judged under."""
+    """The attacks of Table 1 that were run on a model under every protocol under which it is judged."""
     protocols = _protocols(grids, model)
     return [name for name in TABLE_1_ATTACKS if all(values(grids, each, model, name) for each in protocols)]
 
 
 def _protocols(grids: list[Grid], model: str) -> list[Protocol]:
-    """No undefended model is judged under a protocol that is for transfer from it, or to it, alone."""
-    return [protocol for protocol in RANKED if any((protocol, model) in each for each in grids)]
+    """The protocols under which a model is judged: the source of transferred examples lacks `transfer`."""
+    return [protocol for protocol in COMPARED if any((protocol, model) in each for each in grids)]
 
 
 def _named(attacks: list[str]) -> str:
     if len(attacks) == len(TABLE_1_ATTACKS):
-        return "five attacks"
-    return ", ".join(column_titles()[name] for name in attacks) + " alone"
+        return "the five attacks"
+    return ", ".join(column_titles()[name] for name in attacks) + " only"
 
 
 def _averages(grids: list[Grid], model: str) -> dict[str, float]:
-    """Protocol → over the attacks that were run, and the seeds."""
+    """Protocol → mean over the attacks that were run and over the seeds."""
     attacks = _attacks(grids, model)
     return {
         protocol: statistics.mean(statistics.mean(values(grids, protocol, model, name)) for name in attacks)
@@ -197,25 +205,24 @@ def _averages(grids: list[Grid], model: str) -> dict[str, float]:
 
 def _costs(folder: Path) -> str:
     lines = []
-    for model, taken in json.loads((folder / "times.json").read_text()).items():
-        minutes, each = taken["fit_seconds"] / 60, taken["answer_milliseconds"]
-        lines.append([model_titles()[model], f"{minutes:.1f}", f"{each:.3f}"])
-    machine = json.loads((folder / "config.json").read_text())["machine"]
-    about = f"{machine['processors']} processors, no GPU; of a random defense one draw, of its many."
-    return "\n\n".join([markdown(Sheet(["model", "fit, minutes", "an answer, ms an image"], lines)), about])
+    for model, cost in json.loads((folder / "times.json").read_text()).items():
+        minutes, milliseconds = cost["fit_seconds"] / 60, cost["answer_milliseconds"]
+        lines.append([model_titles()[model], f"{minutes:.1f}", f"{milliseconds:.3f}"])
+    sheet = Sheet(["model", "fit, minutes", "an answer, ms an image"], lines)
+    processors = config_file_of(folder)["machine"]["processors"]
+    return f"{markdown(sheet)}\n\n{processors} processors, no GPU. For a random defense this is one draw of its many."
 
 
 def _certified(folder: Path) -> str:
-    certified, held = certified_accuracy(folder)
-    told = ", ".join(f"{radius:g}: {100 * certified[radius]:.1f} ({100 * held[radius]:.1f})" for radius in RADII)
     with np.load(folder / "certified.npz", allow_pickle=False) as stored:
         images, noises, sigma = len(stored["label"]), int(stored["noises"]), float(stored["sigma"])
     return (
-        f"Randomized smoothing, σ = {sigma:g}, {images:,} images, {noises:,} noises, α = 0.001: per cent certified "
-        f"within a Euclidean radius, and in brackets what an attack of that radius (PGD, EOT) leaves: {told}.\n\n"
+        f"Randomized smoothing, σ = {sigma:g}, {images:,} images, {noises:,} noises, α = 0.001. For each Euclidean "
+        "radius, the per cent of images that are certified, and in brackets the per cent that an attack of that radius "
+        f"(PGD with EOT) leaves: {certified_text(folder)}.\n\n"
         "![Certified accuracy and accuracy under attack, over the radius](certified.png)\n\n"
         "![What each defense makes of an image and of its adversarial example](gallery.png)\n\n"
-        "Three test images; of each, x, what the classifier is shown of it, x′ made by PGD on that defense (20 steps, "
-        "18/255), and what the classifier is shown of that. Predictions stand above, red where wrong, a dash where "
-        "rejected."
+        "The figure shows three test images. For each of them it shows x, what the defense gives its classifier for x, "
+        "x′, which PGD made on that defense (20 steps, 18/255), and what the defense gives its classifier for x′. "
+        "Predictions stand above the images: red if wrong, a dash if rejected."
     )

@@ -1,0 +1,59 @@
+"""How long the cells of an experiment took: measured while they run, and shown by --dry-run and --list."""
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from grfd import runs
+from grfd.errors import UserError
+from grfd.files import is_there, read_regular
+
+MINUTES_FILE = "minutes.json"
+"""In the folder of an experiment: scale → cell → minutes, processors and threads."""
+
+
+def store_minutes(folder: Path, scale: str, cell: str, minutes: float) -> None:
+    """Adds the time of a cell that has just been done."""
+    content = _read(folder / MINUTES_FILE)
+    machine = {"processors": os.cpu_count(), "threads": torch.get_num_threads()}
+    content.setdefault(scale, {})[cell] = {"minutes": round(minutes, 2)} | machine
+    runs.write_json(folder / MINUTES_FILE, content)
+
+
+def measured_minutes(folder: Path, scale: str) -> dict[str, float]:
+    """Cell → minutes: those that were measured in this folder, else those of the kept runs in results/."""
+    kept = Path("results") / folder.name / MINUTES_FILE
+    cells = _read(kept).get(scale, {}) | _read(folder / MINUTES_FILE).get(scale, {})
+    return {name: cell["minutes"] for name, cell in cells.items()}
+
+
+def merged_minutes(kept: Path, measured: Path) -> dict[str, Any]:
+    """The content of two such files, of which the second is the newer one."""
+    content = _read(kept)
+    for scale, cells in _read(measured).items():
+        content[scale] = content.get(scale, {}) | cells
+    return content
+
+
+def _read(file: Path) -> dict[str, Any]:
+    if not is_there(file):
+        return {}
+    try:
+        content = json.loads(read_regular(file))
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{file} is damaged ({error}): delete it, and the times are measured again") from error
+    if not _is_right(content):
+        raise UserError(f"{file} is damaged: expected scale → cell → minutes. Delete it, and they are measured again")
+    return dict(content)
+
+
+def _is_right(content: object) -> bool:
+    return isinstance(content, Mapping) and all(
+        isinstance(cells, Mapping)
+        and all(isinstance(cell, Mapping) and isinstance(cell.get("minutes"), int | float) for cell in cells.values())
+        for cells in content.values()
+    )
