@@ -14,7 +14,7 @@ from grfd.data import DATASETS, Data, Dataset, from_tensors
 from grfd.defenses import DEFENSES, standard
 from grfd.experiments import EXPERIMENTS
 from grfd.experiments.cells import Cell
-from grfd.schema import Record
+from grfd.schema import Settings
 
 
 def brighter(model: nn.Module, images: Tensor, labels: Tensor, *, eps: float, generator: Any = None) -> Tensor:
@@ -27,7 +27,7 @@ ATTACK = AttackEntry(brighter, "Brighter", grey={"eps": 0.1}, colour={"eps": 0.0
 
 
 @dataclass(frozen=True)
-class Recipe(Record):
+class Recipe(Settings):
     strength: int = 1
 
 

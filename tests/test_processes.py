@@ -98,7 +98,7 @@ def test_parts_of_a_draw_make_the_whole() -> None:
     whole = torch.randn((7, 2), generator=stream())
     parts = []
     for first, count in ((0, 3), (3, 4)):
-        with seeds.sharing(seeds.Share(first, 7, stream())):
+        with seeds.sharing(seeds.BatchPart(first, 7, stream())):
             parts.append(seeds.normal_like(torch.empty(count, 2)))
     assert torch.equal(torch.cat(parts), whole)
     torch.manual_seed(3)

@@ -97,7 +97,7 @@ def test_no_record_with_an_impossible_value_can_be_made() -> None:
     with pytest.raises(UserError, match="steps must be at least 1"):
         DEFENSES["pgd-at"].Recipe(steps=0)
     with pytest.raises(UserError, match="expected a record of settings, got 3"):
-        schema.checked(3)  # type: ignore[type-var]
+        schema.checked_settings(3)  # type: ignore[type-var]
 
 
 @pytest.mark.parametrize("name", [[], None, 3, "slow", "a\nb"])
@@ -127,7 +127,7 @@ def test_numpy_scalars_lists_and_text_are_what_they_stand_for() -> None:
 
 def test_the_presets_are_what_they_were_written_as() -> None:
     for config in PRESETS.values():
-        assert schema.checked(config) is config
+        assert schema.checked_settings(config) is config
         assert all(type(weight) is float for weight in config.alpha)
 
 
@@ -176,7 +176,7 @@ def test_any_value_in_config_json_is_valid_or_one_line(name: str, value: Any) ->
             message = one_line(error)
             assert "config.json" in message and name in message
         else:
-            assert schema.checked(replace(config)) == config
+            assert schema.checked_settings(replace(config)) == config
             assert isinstance(getattr(config, name), type(getattr(Config(), name)) | Path | int | None)
 
 
@@ -242,7 +242,7 @@ def test_any_value_in_a_stored_recipe_is_valid_or_one_line(place: tuple[str, str
             message = one_line(error)
             assert f"{defense}.json is no recipe of {defense}" in message and name in message
         else:
-            assert schema.checked(replace(recipe)) == recipe
+            assert schema.checked_settings(replace(recipe)) == recipe
             assert getattr(recipe, name) is not None
 
 

@@ -68,7 +68,7 @@ def _fit(tokens: list[str]) -> Callable[[], None]:
     typed = given(options_of(record), changes, f"grfd fit {name} --help")
     base = PRESETS[preset] if preset else _config_of(changes)
     file, values = _values_of(typed)
-    recipe: schema.Record = schema.built(kind, values.pop("recipe", {}), f"{file}: recipe of {name}")
+    recipe: schema.Settings = schema.built(kind, values.pop("recipe", {}), f"{file}: recipe of {name}")
     default = record(**vars(config_with(base, values, file) if file else base), out=tyro.MISSING, recipe=recipe)
     asked = parsed(record, f"grfd fit {name}", changes, description=DEFENSES[name].__doc__, default=default)
     named = "model" in typed or ("model" in values and _is_named(typed, file))

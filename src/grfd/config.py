@@ -9,7 +9,7 @@ from grfd.schema import Count, Deviation, Examples, FilePath, Rate, Seed, Size, 
 
 
 @dataclass(frozen=True)
-class Config(schema.Record):
+class Config(schema.Settings):
     """All settings of a run. Losses and symbols are those of Li et al. 2025; ε here is eq. 6's weight, not a budget."""
 
     LATER: ClassVar[frozenset[str]] = frozenset({"autoencoder", "augmentation", "passes", "classifier_learning_rate"})
@@ -152,8 +152,8 @@ def changed(config: Config, /, **changes: Any) -> Config:
     return replace(config, **changes)
 
 
-def checked(config: Config) -> Config:
+def checked_config(config: Config) -> Config:
     """The same record. Raises `UserError` for what is no configuration, or for a value that no run could use."""
     if not isinstance(config, Config):
         raise UserError(f"expected a Config, got {schema.shown(config)}")
-    return schema.checked(config)
+    return schema.checked_settings(config)

@@ -56,11 +56,11 @@ class Run:
         return is_there(self.path / name)
 
 
-Images = Mapping[str, str]
+Fingerprints = Mapping[str, str]
 """Split → fingerprint of its images and labels (`images_of`): train and test."""
 
 
-def create(path: Path, config: Config, images: Images | None = None) -> Run:
+def create(path: Path, config: Config, images: Fingerprints | None = None) -> Run:
     """The run folder at `path`, made if it is not there. `images`: what it is trained on and judged with.
 
     Raises `UserError` where the folder holds a run of another configuration or of other images, or something that is
@@ -71,7 +71,7 @@ def create(path: Path, config: Config, images: Images | None = None) -> Run:
     return run or load(path)
 
 
-def _created(path: Path, config: Config, images: Images | None) -> Run:
+def _created(path: Path, config: Config, images: Fingerprints | None) -> Run:
     refuse_foreign(path)
     if is_there(path / CONFIG):
         refuse_another(path, config)
@@ -107,7 +107,7 @@ def refuse_another(path: Path, config: Config) -> None:
         raise UserError(f"{path} holds a run of another configuration ({changes}): {way_out}")
 
 
-def _refuse_other_images(path: Path, images: Images) -> None:
+def _refuse_other_images(path: Path, images: Fingerprints) -> None:
     stored = recorded_images(path)
     for split, now in images.items():
         if stored.get(split, now) != now:
@@ -117,7 +117,7 @@ def _refuse_other_images(path: Path, images: Images) -> None:
             )
 
 
-def recorded_images(path: Path) -> Images:
+def recorded_images(path: Path) -> Fingerprints:
     """The fingerprints of the images that a run was begun with; none for a run that does not say."""
     stored = _stored(path).get("images", {})
     if not isinstance(stored, dict) or not all(isinstance(each, str) for each in stored.values()):

@@ -1,6 +1,6 @@
 """Type, choices and range of every setting, checked in one place.
 
-A settings record (`Config`, and each defense's `Recipe`) is a frozen dataclass that derives from `Record`. Its
+A settings record (`Config`, and each defense's `Recipe`) is a frozen dataclass that derives from `Settings`. Its
 annotations are the schema: they are checked whenever such a record is made, whether by the command line, the Python
 API or a stored file. So no record with an impossible value exists.
 """
@@ -18,7 +18,7 @@ from pydantic import BeforeValidator, ConfigDict, TypeAdapter, ValidationError
 
 from grfd.errors import UserError
 
-Checked = TypeVar("Checked", bound="Record")
+Checked = TypeVar("Checked", bound="Settings")
 
 
 def _as_path(value: object) -> Path:
@@ -81,7 +81,7 @@ _PHRASES = {
 """pydantic's kinds of error, in words that follow "must be"."""
 
 
-class Record:
+class Settings:
     """What a settings dataclass derives from: its values are checked, and brought to their types, when it is made."""
 
     LATER: ClassVar[frozenset[str]] = frozenset()
@@ -95,7 +95,7 @@ class Record:
         return None
 
 
-def enforce(record: Record, kind: type[Record]) -> None:
+def enforce(record: Settings, kind: type[Settings]) -> None:
     """Checks the fields of `kind` in a record, and brings NumPy scalars, lists and text to the types of the fields.
 
     Raises `UserError` for the first value that is wrong.
@@ -109,12 +109,12 @@ def enforce(record: Record, kind: type[Record]) -> None:
         raise UserError(problem)
 
 
-def checked(record: Checked) -> Checked:
+def checked_settings(record: Checked) -> Checked:
     """The same record, with the values of the types that its fields have. Raises `UserError` for an impossible value.
 
     A record is checked when it is made; this is for those whose origin is unknown.
     """
-    if not isinstance(record, Record):
+    if not isinstance(record, Settings):
         raise UserError(f"expected a record of settings, got {shown(record)}")
     enforce(record, type(record))
     return record

@@ -84,7 +84,7 @@ def _restore(environment: dict[str, str]) -> None:
 
 
 @dataclass(frozen=True)
-class Share:
+class BatchPart:
     """This process's examples of a batch that several processes work on, and the stream of the whole batch's draws."""
 
     first: int
@@ -92,11 +92,11 @@ class Share:
     stream: torch.Generator
 
 
-_SHARE: ContextVar[Share | None] = ContextVar("share", default=None)
+_SHARE: ContextVar[BatchPart | None] = ContextVar("share", default=None)
 
 
 @contextmanager
-def sharing(share: Share) -> Iterator[None]:
+def sharing(share: BatchPart) -> Iterator[None]:
     """Within, `drawn` makes one process's part of what a single process would draw for the whole batch."""
     token = _SHARE.set(share)
     try:

@@ -15,5 +15,5 @@ Latents = Float[Tensor, "batch latent"]
 PerExample = Float[Tensor, "batch"]
 """One value an example; the mean is taken once, in the objective."""
 
-Pixels = UInt8[Tensor, "batch channel height width"] | Float[Tensor, "batch channel height width"]
+StoredImages = UInt8[Tensor, "batch channel height width"] | Float[Tensor, "batch channel height width"]
 """Images as they are stored: bytes 0…255, or float32 in [0, 1]."""

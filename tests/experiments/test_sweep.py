@@ -16,7 +16,7 @@ from optuna.trial import TrialState
 from grfd.config import Config
 from grfd.errors import UserError
 from grfd.experiments import sweep, variants
-from grfd.experiments.sweep import Sweep, best, checked, opened, point_of, points, state, work
+from grfd.experiments.sweep import Sweep, best, checked_sweep, opened, point_of, points, state, work
 from grfd.experiments.variants import Schedule
 
 TINY = Schedule(
@@ -79,7 +79,7 @@ def test_two_objectives_have_a_front(tiny: None, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="choose another --study"):
         opened(sweep_in(tmp_path), todo)
     with pytest.raises(UserError, match="a pruner needs one objective"):
-        checked(sweep_in(tmp_path, objective="clean-and-worst", pruner="median"))
+        checked_sweep(sweep_in(tmp_path, objective="clean-and-worst", pruner="median"))
 
 
 def test_a_pruned_point_spares_the_dear_attacks(tiny: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

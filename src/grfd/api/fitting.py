@@ -5,7 +5,7 @@ from typing import Any
 
 from grfd import processes, runs, schema
 from grfd.api.job import AS_NAMED, Own, OwnModel, as_path, build_architecture, named_data
-from grfd.config import Config, changed, checked
+from grfd.config import Config, changed, checked_config
 from grfd.config import preset as preset_config
 from grfd.data.record import Data, as_images
 from grfd.defenses import DEFENSES, DefenseModule, recipes, standard
@@ -63,7 +63,7 @@ def fit(
     for unknown names, impossible settings, and a defense that the folder holds with another recipe.
     """
     module = defense_named(defense)
-    chosen: schema.Record = schema.built(module.Recipe, {} if recipe is None else recipe, f"recipe of {defense}")
+    chosen: schema.Settings = schema.built(module.Recipe, {} if recipe is None else recipe, f"recipe of {defense}")
     folder = as_path(out, "out")
     config = runs.load(folder).config if (folder / "config.json").exists() else Config()
     named = _named(data, model)
@@ -108,7 +108,7 @@ def prepare(out: Path, config: Config, own: Own = AS_NAMED) -> Job:
 
 def examined(config: Config, own: Own = AS_NAMED) -> tuple[Data, Architecture]:
     """The data and the target model of a configuration, checked with it. Nothing is written."""
-    data = named_data(checked(config), own.data)
+    data = named_data(checked_config(config), own.data)
     architecture = build_architecture(config, data, own.model, trust=own.trust)
     check_fit(config, data, architecture, own=own.model is not None or ":" in config.model)
     check_passes(config, split_for(config, data), architecture)

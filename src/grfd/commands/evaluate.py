@@ -12,7 +12,7 @@ from grfd.api.job import Own, open_run
 from grfd.api.own_model import NamedModel
 from grfd.attacks.registry import TABLE_1_ATTACKS, names_for_help
 from grfd.commands.arguments import Mode
-from grfd.config import Config, checked
+from grfd.config import Config, checked_config
 from grfd.errors import UserError
 from grfd.evaluation.case import Request
 from grfd.evaluation.numbers import Results
@@ -107,7 +107,7 @@ def evaluate_command(
             if out is None:
                 raise UserError("expected --out FOLDER, where the records of your model go")
             folder = out
-            settings = checked(Config(data=data, data_dir=data_dir, model=model))
+            settings = checked_config(Config(data=data, data_dir=data_dir, model=model))
             results = evaluating.evaluate_named(NamedModel(model, weights, adapter), sources, out, request, settings)
     if json:
         print_json(results.to_json())

@@ -58,7 +58,7 @@ def sweep_command(
 
     todo = sweeping.points(epsilon=epsilon, gamma=gamma, delta=delta)
     url = storage or sweeping.default_storage(out)
-    settings = sweeping.checked(sweeping.Sweep(out, scale, seed, url, study, objective, pruner))
+    settings = sweeping.checked_sweep(sweeping.Sweep(out, scale, seed, url, study, objective, pruner))
     with database.errors_of(url):
         if dry_run:
             with answer_alone(json):

@@ -9,7 +9,7 @@ from typing import Any
 from grfd import runs
 from grfd.api import fitting
 from grfd.api.job import Own
-from grfd.config import Config, checked
+from grfd.config import Config, checked_config
 from grfd.defenses import DEFENSES, standard
 from grfd.method.stages import stage_one, stage_three, stage_two
 from grfd.progress import console, titled
@@ -30,7 +30,7 @@ class Training(Config):
 
     def settings(self) -> Config:
         """Those of the run."""
-        return checked(Config(**{field.name: getattr(self, field.name) for field in fields(Config)}))
+        return checked_config(Config(**{field.name: getattr(self, field.name) for field in fields(Config)}))
 
 
 @cache

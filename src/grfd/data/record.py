@@ -9,7 +9,7 @@ from torch import Tensor
 
 from grfd.data.given import as_tensor, described_value
 from grfd.errors import UserError
-from grfd.types import Images, Pixels
+from grfd.types import Images, StoredImages
 
 _INTEGERS = (
     torch.uint8,
@@ -61,7 +61,7 @@ class Data:
     source: str
 
 
-def as_images(pixels: Pixels) -> Images:
+def as_images(pixels: StoredImages) -> Images:
     """Converts uint8 [n, c, h, w] to float32 in [0, 1], dividing by 255. Float images are returned unchanged."""
     if pixels.dtype == torch.uint8:
         return pixels.to(torch.float32).div_(255)

@@ -20,7 +20,7 @@ from grfd.config import Config
 from grfd.data.record import Data
 from grfd.defenses import recipes
 from grfd.runs import load_weights, write_tensors
-from grfd.schema import Count, Pixels, Rate, Record, Weight
+from grfd.schema import Count, Pixels, Rate, Settings, Weight
 from grfd.seeds import seeded
 from grfd.training.classification import in_eval_mode, load_classifier, train_classifier, training_split
 from grfd.training.job import Job
@@ -39,7 +39,7 @@ _SLOPE = 0.2
 
 
 @dataclass(frozen=True)
-class Recipe(Record):
+class Recipe(Settings):
     """APE-GAN. What is not given is 0.15 and 2 epochs for grey images, 0.01 and 30 for colour."""
 
     eps: Pixels | None = None

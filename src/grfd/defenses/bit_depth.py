@@ -12,7 +12,7 @@ from torch import nn
 
 from grfd.defenses import recipes
 from grfd.defenses.squeezers import Squeezed, reduce_bits
-from grfd.schema import Bits, Record
+from grfd.schema import Bits, Settings
 from grfd.training.classification import load_classifier, train_classifier
 from grfd.training.job import Job
 
@@ -28,7 +28,7 @@ COLOUR: dict[str, Any] = {"bits": 5}
 
 
 @dataclass(frozen=True)
-class Recipe(Record):
+class Recipe(Settings):
     """Bit-depth reduction. Where it is not given, 1 bit for grey images and 5 for colour."""
 
     bits: Bits | None = None

@@ -25,7 +25,7 @@ from grfd.method.losses import kl_divergence, reconstruction_loss
 from grfd.method.lvcvae import lenet_lvcvae, sample
 from grfd.method.residual import MAPS, residual_decoder, residual_encoder
 from grfd.runs import load_weights, write_tensors
-from grfd.schema import Count, Pixels, Rate, Record, Size, Steps, Thirds, Weight
+from grfd.schema import Count, Pixels, Rate, Settings, Size, Steps, Thirds, Weight
 from grfd.seeds import seeded
 from grfd.training.classification import in_eval_mode, load_classifier, train_classifier, training_split
 from grfd.training.job import Job
@@ -48,7 +48,7 @@ COLOUR: dict[str, Any] = {
 
 
 @dataclass(frozen=True)
-class Recipe(Record):
+class Recipe(Settings):
     """CD-VAE. What is not given is 0.11, 0.03, 20, 8, 256 for grey images, 8/255, 2/255, 300, 150, 2048 for colour."""
 
     reconstruction: Thirds = (10.0, 5.0, 1.0)

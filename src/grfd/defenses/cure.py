@@ -10,7 +10,7 @@ from torch import nn
 
 from grfd.defenses import recipes
 from grfd.method.losses import input_gradients, sign_gradient_perturbation
-from grfd.schema import Count, Deviation, Rate, Record, Weight
+from grfd.schema import Count, Deviation, Rate, Settings, Weight
 from grfd.training.classification import load_classifier, train_under
 from grfd.training.job import Job
 from grfd.training.loop import Terms
@@ -25,7 +25,7 @@ COLOUR: dict[str, float] = {}
 
 
 @dataclass(frozen=True)
-class Recipe(Record):
+class Recipe(Settings):
     """CURE, the authors' settings."""
 
     weight: Weight = 4.0

@@ -27,7 +27,7 @@ from grfd.defenses.diffusion import DIFFUSION_STEPS, NORM_GROUPS, Denoising, den
 from grfd.defenses.squeezers import Straight
 from grfd.errors import UserError
 from grfd.runs import Run, read_tensors, write_tensors
-from grfd.schema import Count, Decay, Rate, Record, Share
+from grfd.schema import Count, Decay, Rate, Settings, Share
 from grfd.seeds import seeded
 from grfd.training.classification import load_classifier, train_classifier, training_split
 from grfd.training.job import Job
@@ -58,7 +58,7 @@ _Widths = Annotated[tuple[_Width, ...], Len(1, 8), "a list of one to eight whole
 
 
 @dataclass(frozen=True)
-class Recipe(Record):
+class Recipe(Settings):
     """DiffPure-DDPM (small). Where not given (32, 64, 64) and 5 for grey images, (64, 128, 128) and 100 for colour."""
 
     levels: _Levels = (150, 175, 200, 225, 250)

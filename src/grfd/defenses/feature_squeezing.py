@@ -13,7 +13,7 @@ from grfd.config import Config
 from grfd.data.record import Data
 from grfd.defenses import recipes
 from grfd.defenses.squeezers import Squeezed, Squeezer, median_2x2, non_local_means, reduce_bits
-from grfd.schema import Bits, Record
+from grfd.schema import Bits, Settings
 from grfd.training.classification import load_classifier, train_classifier
 from grfd.training.job import Job
 from grfd.types import Images
@@ -29,7 +29,7 @@ COLOUR: dict[str, Any] = {"bits": 5, "smooth": True}
 
 
 @dataclass(frozen=True)
-class Recipe(Record):
+class Recipe(Settings):
     """Feature squeezing. Where it is not given, 1 bit for grey images, 5 bits and non-local means for colour."""
 
     bits: Bits | None = None

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from grfd.defenses import recipes
-from grfd.schema import Count, Rate, Record, Share, Weight
+from grfd.schema import Count, Rate, Settings, Share, Weight
 from grfd.seeds import normal_like
 from grfd.training.classification import load_classifier, train_under
 from grfd.training.job import Job
@@ -33,7 +33,7 @@ COLOUR: dict[str, float] = {}
 
 
 @dataclass(frozen=True)
-class Recipe(Record):
+class Recipe(Settings):
     """Gradient regularisation."""
 
     jacobian: Weight = 0.01

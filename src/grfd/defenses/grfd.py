@@ -9,7 +9,7 @@ from grfd.config import Config
 from grfd.data.record import Data
 from grfd.method.lvcvae import LVCVAE, robust_part
 from grfd.method.stages import check_generator, load_generator, stage_one, stage_three, stage_two
-from grfd.schema import Record
+from grfd.schema import Settings
 from grfd.training.classification import load_classifier
 from grfd.training.job import Job
 from grfd.types import Features, Images, Logits
@@ -23,7 +23,7 @@ COLOUR: dict[str, Any] = {}
 
 
 @dataclass(frozen=True)
-class Recipe(Record):
+class Recipe(Settings):
     """GRFD: the run's configuration says it all."""
 
 

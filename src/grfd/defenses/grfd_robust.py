@@ -30,7 +30,7 @@ from grfd.method.losses import (
 from grfd.method.lvcvae import sample
 from grfd.method.stages import build_generator, check_generator, load_generator, stage_one
 from grfd.runs import load_weights
-from grfd.schema import Count, Decay, Pixels, Rate, Record, Steps, Weight
+from grfd.schema import Count, Decay, Pixels, Rate, Settings, Steps, Weight
 from grfd.training.classification import in_eval_mode, load_classifier, train_under
 from grfd.training.job import Job
 from grfd.training.loop import Terms
@@ -46,7 +46,7 @@ COLOUR: dict[str, Any] = {"eps": 8 / 255, "step_size": 4 / 255, "steps": 3, "epo
 
 
 @dataclass(frozen=True)
-class Recipe(Record):
+class Recipe(Settings):
     """GRFD robust. What is not given is 0.14, 0.07, 3, 20 for grey images, 8/255, 4/255, 3, 30 for colour."""
 
     eps: Pixels | None = None

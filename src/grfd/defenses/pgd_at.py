@@ -13,7 +13,7 @@ from torch import nn
 
 from grfd.attacks import pgd
 from grfd.defenses import recipes
-from grfd.schema import Count, Decay, Pixels, Rate, Record, Steps
+from grfd.schema import Count, Decay, Pixels, Rate, Settings, Steps
 from grfd.training.classification import in_eval_mode, load_classifier, train_under
 from grfd.training.job import Job
 from grfd.training.loop import Terms
@@ -29,7 +29,7 @@ COLOUR: dict[str, Any] = {"eps": 8 / 255, "step_size": 2 / 255, "steps": 10, "ep
 
 
 @dataclass(frozen=True)
-class Recipe(Record):
+class Recipe(Settings):
     """PGD-AT. What is not given is 0.11, 0.055, 3, 8 for grey images, 8/255, 2/255, 10, 100 for colour."""
 
     LATER: ClassVar[frozenset[str]] = frozenset({"averaging"})

@@ -11,10 +11,10 @@ from grfd.config import Config
 from grfd.data.record import Data
 from grfd.errors import UserError
 from grfd.runs import Run, write_json
-from grfd.schema import Record
+from grfd.schema import Settings
 from grfd.training.loop import Optimisation
 
-Recipe = TypeVar("Recipe", bound=Record)
+Recipe = TypeVar("Recipe", bound=Settings)
 
 
 class _Trained(Protocol):
@@ -47,7 +47,7 @@ def checked_recipe(module: Any, recipe: Recipe, data: Data, config: Config) -> R
     if type(recipe) is not module.Recipe:
         raise UserError(f"expected a Recipe of {module.NAME}, got {schema.shown(recipe)}")
     channels = data.train.images.shape[1]
-    chosen = with_published_values(schema.checked(recipe), channels, module.GREY, module.COLOUR)
+    chosen = with_published_values(schema.checked_settings(recipe), channels, module.GREY, module.COLOUR)
     if hasattr(module, "check"):
         module.check(chosen, data, config)
     return chosen
@@ -62,7 +62,7 @@ def require_multiples(defense: str, data: Data, factor: int, least: int = 1) -> 
         raise UserError(f"{defense} takes images whose sides are {expected} pixels, got {height}×{width}")
 
 
-def remember(run: Run, defense: str, recipe: Record) -> None:
+def remember(run: Run, defense: str, recipe: Settings) -> None:
     """Writes recipes/`defense`.json. Raises `UserError` where the run holds it with another recipe."""
     file, now = _file(run, defense), asdict(recipe)  # type: ignore[call-overload]
     if not files.is_there(file):

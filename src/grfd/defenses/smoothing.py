@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from grfd import schema
 from grfd.defenses import recipes
 from grfd.errors import UserError
-from grfd.schema import Count, Deviation, Examples, Level, Rate, Record
+from grfd.schema import Count, Deviation, Examples, Level, Rate, Settings
 from grfd.seeds import normal_like
 from grfd.training.classification import load_classifier, train_under
 from grfd.training.job import Job
@@ -45,7 +45,7 @@ _NOISES_AT_ONCE = 1000
 
 
 @dataclass(frozen=True)
-class Recipe(Record):
+class Recipe(Settings):
     """Randomized smoothing."""
 
     sigma: Deviation = 0.25

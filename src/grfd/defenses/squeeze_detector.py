@@ -21,7 +21,7 @@ from grfd.data.record import Data, as_images
 from grfd.defenses import recipes
 from grfd.defenses.squeezers import Squeezer, Straight, median_2x2, non_local_means, reduce_bits
 from grfd.runs import write_json
-from grfd.schema import Bits, Count, Record
+from grfd.schema import Bits, Count, Settings
 from grfd.training.classification import load_classifier, train_classifier, training_split
 from grfd.training.job import Job
 from grfd.types import Images, Logits, PerExample
@@ -38,7 +38,7 @@ _IMAGES_AT_ONCE = 500
 
 
 @dataclass(frozen=True)
-class Recipe(Record):
+class Recipe(Settings):
     """F.S. as a detector. Where it is not given, 1 bit for grey images, 5 bits and non-local means for colour."""
 
     bits: Bits | None = None

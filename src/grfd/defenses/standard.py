@@ -5,7 +5,7 @@ from typing import Any
 
 from torch import nn
 
-from grfd.schema import Record
+from grfd.schema import Settings
 from grfd.training.classification import load_classifier, train_classifier
 from grfd.training.job import Job
 
@@ -20,7 +20,7 @@ COLOUR: dict[str, Any] = {}
 
 
 @dataclass(frozen=True)
-class Recipe(Record):
+class Recipe(Settings):
     """No defense: the run's configuration says it all."""
 
 

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from grfd.defenses import recipes
-from grfd.schema import Count, Decay, Pixels, Rate, Record, Steps, Weight
+from grfd.schema import Count, Decay, Pixels, Rate, Settings, Steps, Weight
 from grfd.seeds import normal_like
 from grfd.training.classification import in_eval_mode, load_classifier, train_under
 from grfd.training.job import Job
@@ -31,7 +31,7 @@ _START_DEVIATION = 0.001
 
 
 @dataclass(frozen=True)
-class Recipe(Record):
+class Recipe(Settings):
     """TRADES. What is not given is 0.11, 0.04, 5, 3, 8 for grey images, 8/255, 2/255, 10, 6, 100 for colour."""
 
     LATER: ClassVar[frozenset[str]] = frozenset({"averaging"})

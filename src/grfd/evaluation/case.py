@@ -26,7 +26,7 @@ CONTROL = "second-standard"
 
 
 @dataclass(frozen=True)
-class Request(schema.Record):
+class Request(schema.Settings):
     """What an evaluation is asked for. Its constructor raises `UserError` for unknown names and values out of range."""
 
     protocols: tuple[str, ...] = ("transfer", "whitebox", "adaptive")

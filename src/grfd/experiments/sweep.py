@@ -83,7 +83,7 @@ def points(**asked: Sequence[float]) -> list[Point]:
     return [dict(zip(GRID, values, strict=True)) for values in itertools.product(*axes)]
 
 
-def checked(sweep: Sweep) -> Sweep:
+def checked_sweep(sweep: Sweep) -> Sweep:
     """The same. Raises `UserError` for what cannot be run."""
     if sweep.scale not in variants.SCHEDULES:
         raise UserError(f"unknown scale {sweep.scale!r}: expected one of {', '.join(variants.SCHEDULES)}")

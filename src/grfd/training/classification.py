@@ -39,7 +39,7 @@ def split_for(config: Config, data: Data) -> Split:
     return data.train if config.train_examples is None else data.train.take(config.train_examples)
 
 
-def images_for(config: Config, data: Data) -> runs.Images:
+def images_for(config: Config, data: Data) -> runs.Fingerprints:
     """The fingerprints of the training images that a configuration asks for, and of the test split."""
     splits = {"train": split_for(config, data), "test": data.test}
     return {name: runs.images_of(split.images, split.labels) for name, split in splits.items()}

@@ -23,7 +23,7 @@ from grfd.files import is_there
 from grfd.memory import keep_freed_memory
 from grfd.progress import progress
 from grfd.runs import Run
-from grfd.seeds import Share, generator, seeded, sharing
+from grfd.seeds import BatchPart, generator, seeded, sharing
 from grfd.training.checkpoint import restore_checkpoint, save_checkpoint
 from grfd.training.limits import batch_sizes, pass_errors_explained, refuse_unbounded
 from grfd.training.metrics import METRICS_FILE, append_epoch
@@ -197,7 +197,7 @@ def step(
     trainer.optimizer.zero_grad()
     for index, part in enumerate(parts):
         stream.set_state(state)  # each pass draws the noise of the whole batch and keeps its own rows
-        drawing = nullcontext() if alone else sharing(Share(part.start, len(batch), stream))
+        drawing = nullcontext() if alone else sharing(BatchPart(part.start, len(batch), stream))
         waiting = accelerator.no_sync(trainer.objective) if index + 1 < len(parts) else nullcontext()
         with drawing, waiting, pass_errors_explained(trainer.name, part.stop - part.start):
             terms_of_passes.append(_pass(trainer, images[batch[part]], labels[batch[part]], done, len(batch)))
