@@ -240,7 +240,7 @@ def test_any_value_in_a_stored_recipe_is_valid_or_one_line(place: tuple[str, str
             recipe = recipes.recall(run, defense, module.Recipe)
         except UserError as error:
             message = one_line(error)
-            assert f"{defense}.json is no recipe of {defense}" in message and name in message
+            assert f"{defense}.json is not a recipe of {defense}" in message and name in message
         else:
             assert schema.checked_settings(replace(recipe)) == recipe
             assert getattr(recipe, name) is not None
@@ -255,7 +255,7 @@ def test_any_bytes_in_a_stored_recipe_are_one_line(defense: str, content: bytes)
         file = run.file(f"recipes/{defense}.json")
         file.parent.mkdir()
         file.write_bytes(content)
-        with pytest.raises(UserError, match="is no recipe of") as caught:
+        with pytest.raises(UserError, match="is not a recipe of") as caught:
             recipes.recall(run, defense, DEFENSES[defense].Recipe)
         one_line(caught.value)
 

@@ -150,7 +150,7 @@ def test_a_recipe_that_is_older_than_a_setting_stands_for_its_default(fitted: Pa
         with pytest.raises(grfd.UserError, match=r"another recipe \(averaging 0.0 → 0.9\)"):
             grfd.fit("pgd-at", fitted, data=digits, recipe=stored | {"averaging": 0.9})
         file.write_text(json.dumps(stored | {"magic": 1}))
-        with pytest.raises(grfd.UserError, match=r"pgd-at.json is no recipe of pgd-at: .*magic"):
+        with pytest.raises(grfd.UserError, match=r"pgd-at.json is not a recipe of pgd-at: .*magic"):
             recipes.recall(grfd.open_run(fitted), "pgd-at", DEFENSES["pgd-at"].Recipe)
     finally:
         file.write_text(json.dumps(stored))

@@ -190,5 +190,5 @@ def test_a_stored_recipe_is_whole(tmp_path: Path) -> None:
             lambda: recipes.recall(run, "pgd-at", DEFENSES["pgd-at"].Recipe),
             lambda: recipes.remember(run, "pgd-at", recipe),
         ):
-            with pytest.raises(UserError, match=f"pgd-at.json is no recipe of pgd-at: {line}"):
+            with pytest.raises(UserError, match=f"pgd-at.json is not a recipe of pgd-at: {line}"):
                 use()

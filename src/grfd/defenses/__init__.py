@@ -1,17 +1,19 @@
-"""One defense a file: how it is fitted, what it deploys, how it is attacked adaptively.
+"""One file for each defense: how it is fitted, what is deployed, and how it is attacked adaptively.
 
-A defense is an `nn.Module`, images → logits. It may say more of itself, and nothing else tells defenses apart:
+A defense is an `nn.Module`, images → logits. It can declare more about itself with the attributes below. The judge
+treats defenses differently only by these attributes, never by name:
 
-- `stochastic: bool`: its answers are random; it is attacked in expectation and judged by majority vote;
-- `votes: int`: how many answers its majority is of, where that belongs to the defense;
-- `surrogate() -> nn.Module`: a differentiable stand-in, where its own forward has no useful gradient (BPDA);
-- `stand_ins() -> dict[str, nn.Module]`: others by name that an attacker may differentiate instead; `adaptive` tries
-  each, and judges what it finds on the defense itself;
-- `deterministic() -> nn.Module`: itself without its randomness, for the `whitebox` protocol;
-- `rejection: int`: index of the logit that says "rejected", behind those of the classes, where it may refuse an answer:
-  wrong on a clean image, and on an attacked one as good as the right answer;
-- `seen(images)`: what its classifier is shown, where that is not the image, for the gallery;
-- `residual(images)` and `target`: what the `residual` protocol attacks, where there is one.
+- `stochastic: bool`: its answers are random. It is attacked in expectation and judged by majority vote;
+- `votes: int`: the number of answers in the majority vote, where that number is part of the defense;
+- `surrogate() -> nn.Module`: a differentiable model with similar answers, where the defense itself has no useful
+  gradient (BPDA, Backward Pass Differentiable Approximation);
+- `stand_ins() -> dict[str, nn.Module]`: further models, by name, that an attacker may differentiate instead. The
+  protocol `adaptive` attacks each of them, and tries the examples on the defense itself;
+- `deterministic() -> nn.Module`: the defense without its randomness, for the protocol `whitebox`;
+- `rejection: int`: the index of a logit after those of the classes that means "rejected". A rejection counts as wrong
+  on a clean image, and as right on an attacked one;
+- `seen(images)`: what its classifier receives, where that is not the image. The gallery shows it;
+- `residual(images)` and `target`: what the protocol `residual` attacks, where there is a residual.
 """
 
 from collections.abc import Mapping
@@ -41,14 +43,13 @@ from grfd.training.job import Job
 
 
 class DefenseModule(Protocol):
-    """A file of this folder: all that fitting, loading, tables and pages need to know of a defense.
+    """A file of this folder: all that fitting, loading, tables and pages need to know about a defense.
 
-    `TITLE`: as tables print it. `FILES`: what `fit` leaves in the run folder. `LITERATURE`: what evaluations that hold
-    found of it, in a sentence; not at the budgets of Table 1, nor all on MNIST; "" where there is none.
-    `Recipe`: its settings, a dataclass. `GREY` and `COLOUR`: the literature's values of those that are None, for grey
-    images and for colour.
-    A file may also define `NARROW_TITLE`, the title broken into lines, and `check(recipe, data, config)`, which raises
-    `UserError` before anything is written.
+    `TITLE`: its name in tables. `FILES`: what `fit` writes to the run folder. `LITERATURE`: what thorough evaluations
+    by others found, in one sentence, not at the budgets of the paper's Table 1 and not always on MNIST; empty where
+    there is none. `Recipe`: its settings, a dataclass. `GREY` and `COLOUR`: the literature's values of the settings
+    that are None, for grey and for colour images. A file may also define `NARROW_TITLE`, the title broken into lines,
+    and `check(recipe, data, config)`, which raises `UserError` before anything is written.
     """
 
     @property
@@ -65,7 +66,7 @@ class DefenseModule(Protocol):
     def Recipe(self) -> type: ...
 
     def fit(self, job: Job, recipe: Any) -> None:
-        """Trains what is missing in the run folder."""
+        """Trains what the run folder does not hold yet."""
 
     def load(self, job: Job) -> nn.Module:
         """The trained defense, in eval mode."""
@@ -88,7 +89,7 @@ DEFENSES: dict[str, DefenseModule] = {
     "trades": trades,
     "cure": cure,
 }
-"""In the order of the paper's Table 3, then ours, then the yardsticks that it leaves out."""
+"""In the order of the paper's Table 3, followed by our own, and by baselines that the paper does not have."""
 
 
 def is_fitted(run: Run, name: str) -> bool:
@@ -100,7 +101,7 @@ def is_stochastic(defense: nn.Module) -> bool:
 
 
 def has_residual(defense: object) -> bool:
-    """Whether it classifies a residual; many networks have a layer of that name, which says nothing."""
+    """Whether it classifies a residual. A layer that is named `residual`, as many networks have, does not count."""
     residual = getattr(defense, "residual", None)
     is_method = callable(residual) and not isinstance(residual, nn.Module)
     return is_method and isinstance(getattr(defense, "target", None), nn.Module)

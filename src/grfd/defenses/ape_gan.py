@@ -1,11 +1,12 @@
-"""APE-GAN (Jin et al. 2019, arXiv:1707.05474): a generator that is to undo perturbations, before the standard model.
+"""APE-GAN (Jin et al. 2019, arXiv:1707.05474): a generator removes the perturbation before the standard model.
 
-Trained on FGSM examples of the standard model; generator and discriminator are those of the authors' reimplementers
-(owruby/APE-GAN): four and three strided convolutions, batch norm, leaky rectifiers. Their generator ends in tanh while
-their images lie in [0, 1]; here images are brought to [−1, 1] before it, and back behind it. One step moves both
-networks, each along its own loss, where they take two generator steps a discriminator step.
-Adaptive attack: back-propagation through the generator, which has a useful gradient everywhere (Carlini & Wagner 2017,
-arXiv:1711.08478, broke it so).
+APE-GAN: Adversarial Perturbation Elimination with a Generative Adversarial Network. It is trained on FGSM (Fast
+Gradient Sign Method) examples of the standard model. Generator and discriminator are those of a reimplementation
+(owruby/APE-GAN), with four and three strided convolutions, batch norm and leaky rectifiers. That generator ends in tanh
+although its images are in [0, 1]; here images are scaled to [−1, 1] before it and back after it. Each step updates both
+networks with their own losses, while that code takes two generator steps for each discriminator step.
+Adaptive attack: back-propagation through the generator, which has a useful gradient everywhere. Carlini & Wagner 2017
+(arXiv:1711.08478) broke the defense in this way.
 """
 
 from dataclasses import dataclass
@@ -35,26 +36,27 @@ GREY: dict[str, Any] = {"eps": 0.15, "epochs": 2}
 COLOUR: dict[str, Any] = {"eps": 0.01, "epochs": 30}
 
 _SLOPE = 0.2
-"""Of the leaky rectifiers."""
+"""Slope of the leaky rectifiers for negative inputs."""
 
 
 @dataclass(frozen=True)
 class Recipe(Settings):
-    """APE-GAN. What is not given is 0.15 and 2 epochs for grey images, 0.01 and 30 for colour."""
+    """Settings of APE-GAN. Defaults: eps 0.15 and 2 epochs for grey images, 0.01 and 30 for colour images."""
 
     eps: Pixels | None = None
-    """FGSM's, in pixels of [0, 1]."""
+    """ε of FGSM, in pixels of [0, 1]."""
     likeness: Weight = 0.7
-    """ξ₁, weight of the generator's squared error."""
+    """ξ₁, the weight of the squared error of the generator."""
     deceit: Weight = 0.3
-    """ξ₂, weight of the generator's adversarial loss."""
+    """ξ₂, the weight of the adversarial loss of the generator."""
     epochs: Count | None = None
+    """Epochs of generator and discriminator."""
     learning_rate: Rate = 2e-4
-    """Adam's, with β₁ = 0.5, falling to 0 along a cosine."""
+    """Learning rate of Adam with β₁ = 0.5, which decays to 0 along a cosine."""
 
 
 class Generator(nn.Module):
-    """Images in [0, 1] → images in [0, 1] of the same size, whose sides are multiples of 4."""
+    """Images in [0, 1], with sides that are multiples of 4 → images in [0, 1] of the same size."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -77,7 +79,7 @@ class Generator(nn.Module):
 
 
 def discriminator(channels: int, height: int, width: int) -> nn.Sequential:
-    """Images → one logit: clean, or made by the generator."""
+    """Images → one logit each: positive for a clean image, negative for one that the generator returned."""
     rows, columns = (-(-side // 8) for side in (height, width))
     return nn.Sequential(
         nn.Conv2d(channels, 64, 3, stride=2, padding=1),
@@ -95,7 +97,7 @@ def discriminator(channels: int, height: int, width: int) -> nn.Sequential:
 
 
 class Game(nn.Module):
-    """Both losses in one backward pass (section 3.2): neither network's reaches the other's weights."""
+    """The losses of both networks in one backward pass (section 3.2). Neither loss reaches the other network."""
 
     def __init__(self, generator: Generator, judge: nn.Module, victim: nn.Module, recipe: Recipe) -> None:
         super().__init__()
@@ -127,7 +129,7 @@ def _from_zero(logits: Tensor) -> Tensor:
 
 
 class APEGAN(nn.Module):
-    """x ↦ F(G(x)), F the standard model."""
+    """x ↦ F(G(x)), where F is the standard model."""
 
     def __init__(self, generator: Generator, classifier: nn.Module) -> None:
         super().__init__()
@@ -142,12 +144,12 @@ class APEGAN(nn.Module):
 
 
 def check(recipe: Recipe, data: Data, config: Config) -> None:
-    """Raises `UserError` for images that the generator cannot give back in their size."""
+    """Raises `UserError` for images whose size the generator does not preserve."""
     recipes.require_multiples(NAME, data, 4)
 
 
 def fit(job: Job, recipe: Recipe) -> None:
-    """Trains the standard model where it is missing, then the generator against it; writes ape-gan.safetensors."""
+    """Trains the standard model where it is missing, then the generator, and writes ape-gan.safetensors."""
     train_classifier(job, "standard")
     if job.run.has(f"{NAME}.safetensors"):
         return
@@ -164,7 +166,7 @@ def fit(job: Job, recipe: Recipe) -> None:
 
 
 def load(job: Job) -> nn.Module:
-    """The generator before the standard model, in eval mode."""
+    """The generator followed by the standard model, in eval mode."""
     recipes.recall(job.run, NAME, Recipe)
     generator = Generator(job.data.train.images.shape[1])
     load_weights(generator, job.run.file(f"{NAME}.safetensors"))

@@ -1,8 +1,8 @@
-"""B-DR: bit-depth reduction before the standard model.
+"""Bit-depth reduction (B-DR): the image is rounded to fewer bits before the standard model.
 
-Xu et al. 2018 (arXiv:1704.01155), Guo et al. 2018 (arXiv:1711.00117). Nothing is trained.
-Adaptive attack: the rounding has no gradient, so the surrogate passes it through as if it were the
-identity (BPDA; Athalye et al. 2018, arXiv:1802.00420), and the gradient-free Square.
+Xu et al. 2018 (arXiv:1704.01155), Guo et al. 2018 (arXiv:1711.00117). Only the standard model is trained.
+Adaptive attack: the rounding has no useful gradient, so the surrogate uses that of the identity (BPDA, Backward Pass
+Differentiable Approximation; Athalye et al. 2018, arXiv:1802.00420); and Square, which needs no gradient.
 """
 
 from dataclasses import dataclass
@@ -29,19 +29,19 @@ COLOUR: dict[str, Any] = {"bits": 5}
 
 @dataclass(frozen=True)
 class Recipe(Settings):
-    """Bit-depth reduction. Where it is not given, 1 bit for grey images and 5 for colour."""
+    """Settings of bit-depth reduction. Defaults: 1 bit for grey images, 5 bits for colour images."""
 
     bits: Bits | None = None
-    """Bits a channel that are left: 2^bits levels."""
+    """Number of bits per channel that remain; there are 2^bits levels."""
 
 
 def fit(job: Job, recipe: Recipe) -> None:
-    """Trains the standard model where it is missing; there is nothing else to train."""
+    """Trains the standard model where it is missing. There is nothing else to train."""
     train_classifier(job, "standard")
 
 
 def load(job: Job) -> nn.Module:
-    """The standard model behind the rounding, in eval mode."""
+    """The rounding followed by the standard model, in eval mode."""
     bits = recipes.recall(job.run, NAME, Recipe).bits
     assert bits is not None
     return Squeezed(load_classifier(job, "standard"), lambda images: reduce_bits(images, bits)).eval()

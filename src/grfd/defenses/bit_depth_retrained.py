@@ -1,6 +1,7 @@
-"""B-DR, retrained: bit-depth reduction, and a classifier that was trained on what it leaves.
+"""Bit-depth reduction (B-DR), retrained: the classifier is trained on images with a reduced bit depth.
 
-Guo et al. 2018 (arXiv:1711.00117). Adaptive attack: as for `bit_depth`, BPDA with the identity, and Square.
+Guo et al. 2018 (arXiv:1711.00117). Adaptive attack: as for `bit_depth`, the gradient of the identity (BPDA, Backward
+Pass Differentiable Approximation), and Square.
 """
 
 from torch import Tensor, nn
@@ -30,12 +31,12 @@ def _squeezed(classifier: nn.Module, bits: int | None) -> Squeezed:
 
 
 def fit(job: Job, recipe: Recipe) -> None:
-    """Trains the target's architecture on q(x), with the target's recipe; writes bit-depth-retrained.safetensors."""
+    """Trains the target's architecture on the rounded images, and writes bit-depth-retrained.safetensors."""
     optimisation = classifier_optimisation(job.run.config)
     train_under(job, NAME, lambda model: Classification(_squeezed(model, recipe.bits)), optimisation)
 
 
 def load(job: Job) -> nn.Module:
-    """The classifier behind the rounding, in eval mode."""
+    """The rounding followed by its classifier, in eval mode."""
     bits = recipes.recall(job.run, NAME, Recipe).bits
     return _squeezed(load_classifier(job, NAME), bits).eval()

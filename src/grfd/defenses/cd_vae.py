@@ -1,12 +1,13 @@
-"""CD-VAE: a classifier of what a class-disentangled VAE makes of the image.
+"""CD-VAE: a class-disentangled variational autoencoder (VAE) reconstructs the image, and a classifier follows.
 
 Yang et al. 2021 (NeurIPS 34, "Class-Disentanglement and Applications in Adversarial Detection and Defense").
-Stage 1: a VAE G and a classifier D_r compete for the image: G reconstructs x, D_r classifies x − G(x), which so keeps
-what the class needs. Stage 2, the defense: G, D_r and a classifier D_g of G(x), which starts as the standard model, are
-trained on adversarial examples of D_g(G(x)). Deployed is **D_g(G(x))**, not D_r(x − G(x)), with z drawn, as in the
-authors' code; their weights and optimisers (SGD, 300 and 150 epochs, WRN-28-10) are for CIFAR. For grey images G is
-LeNet-shaped, as the target model is. Images stay in [0, 1] where they normalise first.
-Adaptive attack: end to end through G, in expectation over z where it is drawn.
+Stage 1: a VAE G and a classifier D_r compete for the image. G reconstructs x, and D_r classifies x − G(x), which
+therefore keeps what determines the class. Stage 2, the defense: G, D_r and a classifier D_g of G(x), which starts as
+the standard model, are trained on adversarial examples of D_g(G(x)). The deployed defense is **D_g(G(x))**, not
+D_r(x − G(x)), with random z, as in the authors' code. Their weights and optimisers (SGD, 300 and 150 epochs, WRN-28-10)
+are for CIFAR. For grey images G has the shape of LeNet, like the target model. The authors normalise first; here images
+stay in [0, 1].
+Adaptive attack: end to end through G, in expectation over z where z is random.
 """
 
 from dataclasses import dataclass
@@ -49,42 +50,45 @@ COLOUR: dict[str, Any] = {
 
 @dataclass(frozen=True)
 class Recipe(Settings):
-    """CD-VAE. What is not given is 0.11, 0.03, 20, 8, 256 for grey images, 8/255, 2/255, 300, 150, 2048 for colour."""
+    """Settings of CD-VAE. The defaults of eps, step_size, epochs, adversarial_epochs and latent depend on the images.
+
+    Grey images: 0.11, 0.03, 20, 8 and 256. Colour images: 8/255, 2/255, 300, 150 and 2048.
+    """
 
     reconstruction: Thirds = (10.0, 5.0, 1.0)
-    """Weight of the squared error over thirds of stage 1."""
+    """Weight of the squared error in each third of stage 1."""
     classification: Weight = 0.2
-    """Weight of D_r's cross-entropy in stage 1."""
+    """Weight of the cross-entropy of D_r in stage 1."""
     kl: Weight = 0.2
-    """Weight of the divergence in stage 1, per channel and latent dimension."""
+    """Weight of the Kullback–Leibler divergence in stage 1, per channel and latent dimension."""
     residual: Weight = 0.1
-    """Weight, in stage 2, of D_r's cross-entropy at the prediction that the attack brought about."""
+    """Weight of the cross-entropy of D_r in stage 2, for the class that the attack leads to."""
     defended: Weight = 0.1
-    """Weight, in stage 2, of D_g's cross-entropy on the examples within the margin."""
+    """Weight of the cross-entropy of D_g in stage 2, on the examples within the margin."""
     adversarial_kl: Weight = 0.01
-    """Weight of the divergence in stage 2."""
+    """Weight of the Kullback–Leibler divergence in stage 2."""
     margin: Weight = 8.0
-    """An example whose true logit leads by less is trained on in stage 2."""
+    """Stage 2 trains D_g on examples whose true logit exceeds the others by less than this."""
     eps: Pixels | None = None
-    """Ball of the training examples, L∞, in pixels of [0, 1]."""
+    """Radius ε of the L∞ ball of the training examples, in pixels of [0, 1]."""
     step_size: Pixels | None = None
-    """PGD's, in pixels of [0, 1]."""
+    """Step size of PGD, in pixels of [0, 1]."""
     steps: Steps = 10
-    """PGD's, on the margin."""
+    """Number of steps of PGD (projected gradient descent), whose loss is the margin."""
     latent: Size | None = None
-    """Latent dimensions."""
+    """Number of latent dimensions."""
     sampled: bool = True
-    """Whether z is drawn in the deployed defense, as in the authors' code, or is μ."""
+    """Whether z is random in the deployed defense, as in the authors' code, or equal to its mean μ."""
     epochs: Count | None = None
-    """Of stage 1."""
+    """Epochs of stage 1."""
     adversarial_epochs: Count | None = None
-    """Of stage 2."""
+    """Epochs of stage 2."""
     learning_rate: Rate = 1e-3
-    """AdamW's, falling to 0 along a cosine, in both stages."""
+    """Learning rate of AdamW in both stages, which decays to 0 along a cosine."""
 
 
 class ConvVAE(nn.Module):
-    """The authors' VAE for colour images whose sides are multiples of 4; its output passes a batch norm."""
+    """The authors' VAE for colour images, whose sides are multiples of 4. It ends with a batch norm."""
 
     def __init__(self, channels: int, height: int, width: int, latent: int) -> None:
         super().__init__()
@@ -108,7 +112,7 @@ class ConvVAE(nn.Module):
 
 
 class CDVAE(nn.Module):
-    """x ↦ D_g(G(x)), with z drawn where `stochastic`."""
+    """x ↦ D_g(G(x)), with random z where `stochastic` is true."""
 
     def __init__(self, vae: nn.Module, classifier: nn.Module, *, sampled: bool) -> None:
         super().__init__()
@@ -129,7 +133,10 @@ class CDVAE(nn.Module):
 
 
 class Disentangling(nn.Module):
-    """Stage 1: α·MSE(G(x), x) + 0.2·CE(D_r(x − G(x)), y) + 0.2·KL, one value an example."""
+    """Stage 1: α·MSE(G(x), x) + 0.2·CE(D_r(x − G(x)), y) + 0.2·KL, one value per example.
+
+    MSE: mean squared error. CE: cross-entropy. KL: Kullback–Leibler divergence of the latent variables.
+    """
 
     def __init__(self, vae: nn.Module, residual: nn.Module, recipe: Recipe) -> None:
         super().__init__()
@@ -147,7 +154,7 @@ class Disentangling(nn.Module):
 
 
 class Defending(nn.Module):
-    """Stage 2, on x′ of the pipeline: G(x′) is to be x, D_r to know the wrong prediction, D_g the right one."""
+    """Stage 2, on adversarial x′: G learns to return x, D_r the wrong prediction, and D_g the right one."""
 
     def __init__(self, vae: nn.Module, residual: nn.Module, classifier: nn.Module, recipe: Recipe) -> None:
         super().__init__()
@@ -175,12 +182,12 @@ class Defending(nn.Module):
 
 
 def within(logits: Logits, labels: Labels, least: float) -> Tensor:
-    """1 where the true logit leads the best other by less than `least`, else 0: the "margin violators"."""
+    """1 where the true logit exceeds the largest other by less than `least`, else 0: the "margin violators"."""
     return (-margin(logits, labels) < least).to(logits.dtype)
 
 
 def _reconstructed(vae: nn.Module, images: Images) -> tuple[Features, PerExample]:
-    """G(x) with z drawn, and the divergence per channel and latent dimension."""
+    """G(x) with random z, and the Kullback–Leibler divergence per channel and latent dimension."""
     mean, log_variance = vae.encode(images)  # type: ignore[operator]
     divergence = kl_divergence(mean, log_variance) / (images.shape[1] * mean.shape[1])
     return vae.decode(sample(mean, log_variance)), divergence  # type: ignore[operator]
@@ -195,12 +202,12 @@ def _build(data: Data, recipe: Recipe) -> nn.Module:
 
 
 def check(recipe: Recipe, data: Data, config: Config) -> None:
-    """Raises `UserError` for images that the VAE cannot give back in their size."""
+    """Raises `UserError` for images whose size the VAE does not preserve."""
     recipes.require_multiples(NAME, data, 4, least=12 if data.train.images.shape[1] == 1 else 4)
 
 
 def fit(job: Job, recipe: Recipe) -> None:
-    """Both stages; writes cd-vae-stage-one.safetensors and cd-vae.safetensors."""
+    """Trains both stages, and writes cd-vae-stage-one.safetensors and cd-vae.safetensors."""
     if job.run.has(f"{NAME}.safetensors"):
         return
     train_classifier(job, "standard")
@@ -224,7 +231,7 @@ def fit(job: Job, recipe: Recipe) -> None:
 
 
 def load(job: Job) -> nn.Module:
-    """D_g behind G, in eval mode."""
+    """G followed by D_g, in eval mode."""
     recipe = recipes.recall(job.run, NAME, Recipe)
     defense = CDVAE(_build(job.data, recipe), job.architecture(), sampled=recipe.sampled)
     load_weights(defense, job.run.file(f"{NAME}.safetensors"))

@@ -1,6 +1,7 @@
-"""CURE (Moosavi-Dezfooli et al. 2019, arXiv:1811.09716): the standard model, fine-tuned to a loss of small curvature.
+"""CURE (Moosavi-Dezfooli et al. 2019, arXiv:1811.09716): the standard model is fine-tuned to reduce the loss curvature.
 
-Not in the paper's table; its eq. 4 comes from here. Adaptive attack: any white-box attack, AutoAttack above all.
+CURE: Curvature Regularisation. It is not in the paper's table, but the paper's eq. 4 comes from it.
+Adaptive attack: any white-box attack, above all AutoAttack.
 """
 
 from dataclasses import dataclass
@@ -26,21 +27,25 @@ COLOUR: dict[str, float] = {}
 
 @dataclass(frozen=True)
 class Recipe(Settings):
-    """CURE, the authors' settings."""
+    """Settings of CURE, by default those of the authors."""
 
     weight: Weight = 4.0
-    """λ of eq. 7."""
+    """λ of eq. 7, the weight of the curvature."""
     first_step: Deviation = 0.1
-    """h at the start: the Euclidean length of the move whose change of gradient is penalised."""
+    """h at the start of training: the Euclidean distance of the two points whose gradients are compared."""
     last_step: Deviation = 3.0
-    """h from the middle of training on; it grows linearly until then."""
+    """h in the second half of training. In the first half it grows linearly."""
     epochs: Count = 20
+    """Epochs of fine-tuning."""
     learning_rate: Rate = 1e-4
-    """AdamW's, falling to 0 along a cosine."""
+    """Learning rate of AdamW, which decays to 0 along a cosine."""
 
 
 class Curvature(nn.Module):
-    """CE + λ·‖∇l(x + z) − ∇l(x)‖ with z = h·sign(∇l)/‖sign(∇l)‖ (eq. 7; not squared, as in the authors' code)."""
+    """CE + λ·‖∇l(x + z) − ∇l(x)‖ with z = h·sign(∇l)/‖sign(∇l)‖ (eq. 7). As in the authors' code, it is not squared.
+
+    CE: cross-entropy.
+    """
 
     def __init__(self, classifier: nn.Module, recipe: Recipe) -> None:
         super().__init__()
@@ -53,13 +58,13 @@ class Curvature(nn.Module):
         move = sign_gradient_perturbation(self.classifier, images, labels, scale=step, of="cross_entropy")
         logits, here, there = input_gradients(self.classifier, images, move, labels, of="cross_entropy")
         natural = F.cross_entropy(logits, labels, reduction="none")
-        # the root has no slope at 0, where most gradients of a good classifier are
+        # 1e-12, because the square root has no derivative at 0, which good classifiers often reach
         curvature = ((there - here).square().sum(1) + 1e-12).sqrt()
         return {"loss": natural + self.recipe.weight * curvature, "natural": natural, "curvature": curvature}
 
 
 def fit(job: Job, recipe: Recipe) -> None:
-    """Fine-tunes the run's standard model; writes cure.safetensors."""
+    """Fine-tunes the standard model of the run, and writes cure.safetensors."""
 
     def start() -> nn.Module:
         return load_classifier(job, "standard")

@@ -1,13 +1,14 @@
-"""DiffPure-DDPM (small): a diffusion model noises an image and takes the noise out again, before the standard model.
+"""DiffPure-DDPM (small): noise is added to the image and a diffusion model removes it, before the standard model.
 
-Nie et al. 2022 (arXiv:2205.07460) purify with published models of ImageNet's and CIFAR's size; here a small DDPM (Ho et
-al. 2020, arXiv:2006.11239) is trained on the run's own data, on the steps up to 1.3 t* alone, the only ones that are
-taken. Its weights are averaged. The reverse process is strided. t* is the largest of `Recipe.levels` at which enough
-clean images of a held-out part of the training data are still right.
-Adaptive attack: PGD in expectation over the noise, with the full gradient through a surrogate of fewer reverse steps,
-each checkpointed (arXiv:2303.09051 shows that less underrates the attacker), judged on the whole defense. `adaptive`
-also tries BPDA, the identity's gradient through the purification, and the surrogate with its noises held fixed
-(arXiv:2505.22839).
+DDPM: denoising diffusion probabilistic model (Ho et al. 2020, arXiv:2006.11239). Nie et al. 2022 (arXiv:2205.07460) use
+published models for ImageNet and CIFAR; here a small one (`diffusion`) is trained on the data of the run. The noise has
+the strength of step t* of the diffusion, and only steps up to 1.3 t* are trained. The reverse process is strided. t* is
+the largest of `Recipe.levels` at which enough clean images of a held-out part of the training data are classified
+correctly.
+Adaptive attack: PGD (projected gradient descent) in expectation over the noise, with the full gradient through a
+surrogate that takes fewer reverse steps, each with gradient checkpointing; the examples are tried on the whole defense.
+arXiv:2303.09051 shows that weaker attacks overrate the defense. The protocol `adaptive` also tries the gradient of the
+identity (BPDA, Backward Pass Differentiable Approximation), and the surrogate with fixed noises (arXiv:2505.22839).
 
 Needs `diffusers`: pip install "grfd[diffusion]".
 """
@@ -43,11 +44,11 @@ GREY: dict[str, Any] = {"widths": (32, 64, 64), "epochs": 5}
 COLOUR: dict[str, Any] = {"widths": (64, 128, 128), "epochs": 100}
 
 _BEYOND = 1.3
-"""Trained on are the steps up to so many times t*."""
+"""The DDPM is trained on the steps up to this multiple of t*."""
 _IMAGES_AT_ONCE = 256
-"""Images that go through the U-Net together: sixteen draws of five hundred images would take tens of gigabytes."""
+"""Images that pass through the U-Net together. Sixteen draws of 500 images at once would take tens of gigabytes."""
 _HELD_OUT = 500
-"""Training images, the last ones, on which t* is chosen; the DDPM does not see them."""
+"""Number of training images, the last ones, on which t* is chosen. The DDPM is not trained on them."""
 
 _Levels = Annotated[
     tuple[Annotated[int, Interval(ge=1, le=DIFFUSION_STEPS)], ...], Len(1, DIFFUSION_STEPS), "a list of whole numbers"
@@ -59,27 +60,31 @@ _Widths = Annotated[tuple[_Width, ...], Len(1, 8), "a list of one to eight whole
 
 @dataclass(frozen=True)
 class Recipe(Settings):
-    """DiffPure-DDPM (small). Where not given (32, 64, 64) and 5 for grey images, (64, 128, 128) and 100 for colour."""
+    """Settings of DiffPure-DDPM (small). The defaults of widths and epochs depend on the images.
+
+    Grey images: widths (32, 64, 64), 5 epochs. Colour images: widths (64, 128, 128), 100 epochs.
+    """
 
     levels: _Levels = (150, 175, 200, 225, 250)
-    """Candidates for t*, in steps of 1,000."""
+    """Candidates for t*: numbers of diffusion steps, out of 1,000."""
     clean: Share = 0.98
-    """The share of clean images that must stay right at t*; the first level is taken where none keeps so many."""
+    """The clean accuracy that t* must keep. Where no level keeps it, the lowest level is taken."""
     reverse_steps: _ReverseSteps = 10
-    """Strided steps of the reverse process of the deployed defense."""
+    """Number of steps in the reverse process of the deployed defense."""
     surrogate_steps: _ReverseSteps = 5
-    """Those of the surrogate that is differentiated."""
+    """Number of steps in the reverse process of the surrogate, which attacks differentiate."""
     widths: _Widths | None = None
-    """Channels of the U-Net, one level each, one layer a block."""
+    """Channels of the U-Net at each of its levels."""
     average: Decay = 0.999
-    """Decay of the running mean of the weights, once enough steps are taken."""
+    """Decay per step of the moving average of the weights, after the first steps."""
     epochs: Count | None = None
+    """Epochs of the DDPM."""
     learning_rate: Rate = 1e-3
-    """AdamW's, falling to 0 along a cosine."""
+    """Learning rate of AdamW, which decays to 0 along a cosine."""
 
 
 class Purified(nn.Module):
-    """x ↦ F(the reverse process from t* of x noised to t*); images and their purification in [0, 1]."""
+    """x ↦ F(x̂), where x̂ is x with noise of strength t*, denoised by the reverse process; both are in [0, 1]."""
 
     stochastic = True
 
@@ -94,7 +99,7 @@ class Purified(nn.Module):
         self.scheduler.set_timesteps(timesteps=strided(start, steps))
 
     def surrogate(self) -> "Purified":
-        """Fewer steps, differentiable from end to end; the memory is that of one step of `_IMAGES_AT_ONCE` images."""
+        """The defense with fewer steps, differentiable end to end, in the memory of one step of 256 images."""
         fewer = Purified(self.network, self.classifier, self.start, self.surrogate_steps, self.surrogate_steps)
         return fewer.train(self.training)
 
@@ -102,7 +107,7 @@ class Purified(nn.Module):
         return {"bpda": PassedThrough(self), "fixed noises": FixedNoises(self.surrogate())}
 
     def seen(self, images: Images) -> Images:
-        # steps count from 0, so t* steps of noise are those up to t* − 1
+        # steps are counted from 0, so t* steps of noise end at step t* − 1
         level = self.scheduler.alphas_cumprod[[self.start - 1]].to(images)
         noisy = diffused(2 * images - 1, torch.randn_like(images), level)
         for step in self.scheduler.timesteps.tolist():
@@ -118,12 +123,12 @@ class Purified(nn.Module):
         return self._back(noisy, step)
 
     def _back(self, noisy: Tensor, step: int) -> Tensor:
-        """One reverse step: DDPM's mean, and its noise but for the last."""
+        """One reverse step: the mean of the DDPM, plus noise except in the last step."""
         return self.scheduler.step(self.network(noisy, step).sample, step, noisy).prev_sample
 
 
 class PassedThrough(nn.Module):
-    """The defense's answers, with the identity's gradient through the purification (BPDA)."""
+    """The answers of the defense, with the gradient of the identity through the purification (BPDA)."""
 
     stochastic = True
 
@@ -136,9 +141,9 @@ class PassedThrough(nn.Module):
 
 
 class FixedNoises(nn.Module):
-    """Each place of a batch has the same noises at every call, so that an attack climbs one function.
+    """Uses the same noises at every call, a different one at each index of the batch, so an attack sees one function.
 
-    `stochastic`, since places differ: it is attacked in expectation over 16 of them.
+    `stochastic` is true, because the noises of different indices differ: it is attacked in expectation over 16 of them.
     """
 
     stochastic = True
@@ -154,12 +159,12 @@ class FixedNoises(nn.Module):
 
 
 def strided(start: int, steps: int) -> list[int]:
-    """`steps` steps of the reverse process from t* down, evenly, none twice."""
+    """At most `steps` different steps of the reverse process, evenly spaced from t* down to 0."""
     return sorted({max(round(start * (index + 1) / steps), 1) - 1 for index in range(steps)}, reverse=True)
 
 
 def check(recipe: Recipe, data: Data, config: Config) -> None:
-    """Raises `UserError` where diffusers is missing, where images do not fit the U-Net, and where they are too few."""
+    """Raises `UserError` where diffusers is missing, images do not fit the U-Net, or there are too few of them."""
     noise_scheduler()
     assert recipe.widths is not None
     recipes.require_multiples(NAME, data, 2 ** (len(recipe.widths) - 1))
@@ -169,7 +174,7 @@ def check(recipe: Recipe, data: Data, config: Config) -> None:
 
 
 def fit(job: Job, recipe: Recipe) -> None:
-    """Trains standard model and DDPM, then chooses t*; writes diffpure.safetensors (averaged weights, and t*)."""
+    """Trains the standard model and the DDPM, chooses t*, and writes both to diffpure.safetensors."""
     noise_scheduler()
     train_classifier(job, "standard")
     if job.run.has(f"{NAME}.safetensors"):
@@ -192,7 +197,7 @@ def fit(job: Job, recipe: Recipe) -> None:
 
 
 def _parted(split: Split) -> tuple[Split, Split]:
-    """What the DDPM sees, and what t* is chosen on: of few images, a fifth."""
+    """The images that the DDPM is trained on, and those on which t* is chosen, at most a fifth of all."""
     held_out = min(_HELD_OUT, len(split) // 5)
     return (
         Split(split.images[:-held_out], split.labels[:-held_out]),
@@ -202,7 +207,7 @@ def _parted(split: Split) -> tuple[Split, Split]:
 
 @torch.no_grad()
 def _chosen(run: Run, network: nn.Module, classifier: nn.Module, held_out: Split, recipe: Recipe) -> int:
-    """The largest level at which enough clean images are still right; the lowest where none keeps so many."""
+    """The largest level that keeps the clean accuracy of the recipe, or the lowest level where none does."""
     device = next(network.parameters()).device
     images, labels = as_images(held_out.images.to(device)), held_out.labels.to(device)
     classifier = classifier.to(device)
@@ -217,7 +222,7 @@ def _chosen(run: Run, network: nn.Module, classifier: nn.Module, held_out: Split
 
 
 def load(job: Job) -> nn.Module:
-    """The purifier before the standard model, in eval mode."""
+    """The purification followed by the standard model, in eval mode."""
     recipe = recipes.recall(job.run, NAME, Recipe)
     noise_scheduler()
     assert recipe.widths is not None

@@ -1,6 +1,6 @@
 """A small denoising diffusion probabilistic model (DDPM; Ho et al. 2020, arXiv:2006.11239): its network and training.
 
-Its weights are averaged, and it is trained on the first steps of the diffusion alone where no others are taken.
+Only the first steps of the diffusion are trained, since the defense takes no others. The weights are averaged.
 Needs `diffusers`: pip install "grfd[diffusion]".
 """
 
@@ -16,13 +16,13 @@ from grfd.training.loop import Terms
 from grfd.types import Images, Labels
 
 DIFFUSION_STEPS = 1000
-"""T of the DDPM; β rises linearly from 1e-4 to 0.02."""
+"""The number T of diffusion steps; β rises linearly from 1e-4 to 0.02."""
 NORM_GROUPS = 16
-"""Of the U-Net's group norms, so that widths are multiples of it."""
+"""Number of groups in the group norms of the U-Net; the widths are multiples of it."""
 
 
 def noise_scheduler() -> Any:
-    """Ho et al.'s. Raises `UserError` where diffusers is not installed."""
+    """The noise schedule of Ho et al. Raises `UserError` where diffusers is not installed."""
     try:
         from diffusers import DDPMScheduler
     except ImportError as error:
@@ -31,7 +31,7 @@ def noise_scheduler() -> Any:
 
 
 def denoiser(channels: int, widths: tuple[int, ...]) -> nn.Module:
-    """ε_θ(x_t, t): diffusers' U-Net, one layer a block, without attention."""
+    """ε_θ(x_t, t): the U-Net of diffusers, with one layer per block and without attention."""
     from diffusers import UNet2DModel
 
     levels = len(widths)
@@ -49,15 +49,15 @@ def denoiser(channels: int, widths: tuple[int, ...]) -> nn.Module:
 
 
 class Denoising(nn.Module):
-    """‖ε − ε_θ(x_t, t)‖² (Ho's eq. 14) at a step t below `limit`, its mean over pixels, one value an example.
+    """‖ε − ε_θ(x_t, t)‖² (eq. 14) at a random step t below `limit`: the mean over pixels, one value per example.
 
-    `averaged` follows the weights at each step; it is what is deployed. Its decay rises from 0.1 to `decay`: the first
-    weights, which are noise, are not to stay in a mean over few steps.
+    `averaged` is the moving average of the weights, which is deployed. Its decay rises from 0.1 to `decay`, so that the
+    random initial weights are soon forgotten, even in a short training.
     """
 
     levels: Tensor
     followed: Tensor
-    """Steps taken."""
+    """Number of training steps that the average has followed."""
 
     def __init__(self, network: nn.Module, averaged: nn.Module, limit: int, decay: float) -> None:
         super().__init__()
@@ -89,6 +89,6 @@ def _steps(limit: int, device: torch.device, examples: int, generator: torch.Gen
 
 
 def diffused(signal: Tensor, noise: Tensor, level: Tensor) -> Tensor:
-    """x_t = √ᾱ·x + √(1 − ᾱ)·ε (Ho's eq. 4), ᾱ one value an example."""
+    """x_t = √ᾱ·x + √(1 − ᾱ)·ε (eq. 4), with one value of ᾱ per example."""
     kept = level.view(-1, 1, 1, 1)
     return kept.sqrt() * signal + (1 - kept).sqrt() * noise

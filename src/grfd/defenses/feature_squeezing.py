@@ -1,7 +1,8 @@
-"""F.S.: feature squeezing as a pipeline: bit depth, median 2×2, and for colour non-local means.
+"""Feature squeezing (F.S.) as a pipeline: bit-depth reduction, a 2×2 median filter, and for colour non-local means.
 
-Xu et al. 2018 (arXiv:1704.01155). One squeezer after the other stands before the standard model; nothing is trained.
-Adaptive attack: BPDA, the identity's gradient through all of it, and Square.
+Xu et al. 2018 (arXiv:1704.01155). The squeezers are applied in turn before the standard model, which alone is trained.
+Adaptive attack: the gradient of the identity through all of them (BPDA, Backward Pass Differentiable Approximation),
+and Square.
 """
 
 from dataclasses import dataclass
@@ -30,16 +31,16 @@ COLOUR: dict[str, Any] = {"bits": 5, "smooth": True}
 
 @dataclass(frozen=True)
 class Recipe(Settings):
-    """Feature squeezing. Where it is not given, 1 bit for grey images, 5 bits and non-local means for colour."""
+    """Settings of feature squeezing. Defaults: 1 bit for grey images, 5 bits and non-local means for colour images."""
 
     bits: Bits | None = None
-    """Bits a channel that are left."""
+    """Number of bits per channel that remain."""
     smooth: bool | None = None
-    """Whether non-local means (13-3-2) follow the median filter."""
+    """Whether non-local means (13-3-2) are applied after the median filter."""
 
 
 def squeezer(recipe: Recipe) -> Squeezer:
-    """The squeezers in the authors' order."""
+    """All squeezers in turn, in the order of the authors."""
 
     def squeeze(images: Images) -> Images:
         assert recipe.bits is not None
@@ -50,16 +51,16 @@ def squeezer(recipe: Recipe) -> Squeezer:
 
 
 def check(recipe: Recipe, data: Data, config: Config) -> None:
-    """Raises `UserError` for images smaller than the window of the non-local means."""
+    """Raises `UserError` for images that are smaller than the window of non-local means."""
     recipes.require_multiples(NAME, data, 1, least=7 if recipe.smooth else 1)
 
 
 def fit(job: Job, recipe: Recipe) -> None:
-    """Trains the standard model where it is missing; there is nothing else to train."""
+    """Trains the standard model where it is missing. There is nothing else to train."""
     train_classifier(job, "standard")
 
 
 def load(job: Job) -> nn.Module:
-    """The standard model behind the squeezers, in eval mode."""
+    """The squeezers followed by the standard model, in eval mode."""
     recipe = recipes.recall(job.run, NAME, Recipe)
     return Squeezed(load_classifier(job, "standard"), squeezer(recipe)).eval()

@@ -1,10 +1,11 @@
-"""G.R.: Jacobian norm with selective input-gradient regularisation (Liu et al. 2024, J-SIGR).
+"""Gradient regularisation (G.R.): Jacobian norm with selective input-gradient regularisation (J-SIGR, Liu et al. 2024).
 
-**A reconstruction**: the authors' repository lacks the regulariser. The Jacobian's Frobenius norm is estimated by one
-random projection (Hoffman et al. 2019, arXiv:1908.02729), and the input gradient is penalised (Ross & Doshi-Velez 2018,
-arXiv:1711.09404) on the pixels of low saliency alone, here those below the median of an image.
-Nothing stands before the classifier: the adaptive attack is any white-box attack, and Square, since such penalties
-are known to mask.
+This is **a reconstruction**, because the authors' repository does not contain the regulariser. The Frobenius norm of
+the Jacobian is estimated by one random projection (Hoffman et al. 2019, arXiv:1908.02729). The input gradient is
+penalised (Ross & Doshi-Velez 2018, arXiv:1711.09404) only on pixels of low saliency, here those below the median of an
+image.
+Adaptive attack: any white-box attack, since nothing precedes the classifier; and Square, since such penalties are known
+to mask gradients.
 """
 
 from dataclasses import dataclass
@@ -34,35 +35,36 @@ COLOUR: dict[str, float] = {}
 
 @dataclass(frozen=True)
 class Recipe(Settings):
-    """Gradient regularisation."""
+    """Settings of gradient regularisation."""
 
     jacobian: Weight = 0.01
-    """Weight of ½‖J‖²_F, Hoffman's λ."""
+    """Weight of ½‖J‖²_F, λ of Hoffman et al."""
     saliency: Weight = 0.1
     """Weight of the squared input gradient on pixels of low saliency."""
     share: Share = 0.5
-    """The share of an image's pixels that counts as of low saliency."""
+    """The share of the pixels of an image that counts as having low saliency."""
     epochs: Count = 20
+    """Epochs of training."""
     learning_rate: Rate = 1e-3
-    """AdamW's, falling to 0 along a cosine."""
+    """Learning rate of AdamW, which decays to 0 along a cosine."""
 
 
 def jacobian_norm(logits: Logits, images: Images) -> PerExample:
-    """‖∂logits/∂x‖²_F in expectation: classes · ‖∂(v·logits)/∂x‖² with v uniform on the sphere (Hoffman's eq. 8)."""
+    """An estimate of ‖∂logits/∂x‖²_F: classes · ‖∂(v·logits)/∂x‖², v a random unit vector (Hoffman et al., eq. 8)."""
     direction = F.normalize(normal_like(logits), dim=1)
     (gradient,) = torch.autograd.grad((direction * logits).sum(), images, create_graph=True)
     return logits.shape[1] * gradient.flatten(1).square().sum(1)
 
 
 def unsalient(gradient: Tensor, share: float) -> PerExample:
-    """Σ g² over the pixels, of each image, whose |g| is among the lowest `share`."""
+    """Σ g² over those pixels of each image whose |g| is among the lowest `share`."""
     flat = gradient.flatten(1)
     threshold = flat.detach().abs().quantile(share, dim=1, keepdim=True)
     return (flat.square() * (flat.detach().abs() <= threshold)).sum(1)
 
 
 class GradientRegularisation(nn.Module):
-    """CE + ½λ_J·‖J‖²_F + λ_s·Σ_low g², one value an example."""
+    """CE + ½λ_J·‖J‖²_F + λ_s·Σ_low g², one value per example. CE: cross-entropy."""
 
     def __init__(self, classifier: nn.Module, recipe: Recipe) -> None:
         super().__init__()
@@ -80,7 +82,7 @@ class GradientRegularisation(nn.Module):
 
 
 def fit(job: Job, recipe: Recipe) -> None:
-    """Trains the target's architecture; writes gradient-regularisation.safetensors."""
+    """Trains the target's architecture, and writes gradient-regularisation.safetensors."""
     train_under(job, NAME, lambda model: GradientRegularisation(model, recipe), recipes.optimisation_of(recipe))
 
 

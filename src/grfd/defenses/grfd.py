@@ -1,4 +1,8 @@
-"""GRFD as published (Li et al. 2025): x ↦ F(x − G(x))."""
+"""GRFD as published (Li et al. 2025), x ↦ F(x − G(x)): the target model F classifies the robust part of the image.
+
+GRFD: Robust Feature Disentanglement based on a generative adversarial network. `grfd.method` says where its equations
+are.
+"""
 
 from dataclasses import dataclass
 from typing import Any
@@ -24,14 +28,14 @@ COLOUR: dict[str, Any] = {}
 
 @dataclass(frozen=True)
 class Recipe(Settings):
-    """GRFD: the run's configuration says it all."""
+    """GRFD has no settings here: they are those of the run's configuration."""
 
 
 class GRFD(nn.Module):
     """The whole defense: images → logits of the target model on x_r.
 
-    Deterministic with z = μ (the default), `stochastic` with z ~ N(μ, σ²). Adaptive attack: end to end through G, in
-    expectation over z where it is sampled. Every part has a useful gradient, so there is no surrogate.
+    It is deterministic with z = μ, the default, and stochastic with z ~ N(μ, σ²). Adaptive attack: end to end through
+    G, in expectation over z where z is random. Every part has a useful gradient, so there is no surrogate.
     """
 
     def __init__(self, generator: LVCVAE, target: nn.Module, *, sampled: bool = False) -> None:
@@ -41,7 +45,7 @@ class GRFD(nn.Module):
         self.stochastic = sampled
 
     def residual(self, images: Images) -> Features:
-        """x_r, what the `residual` protocol attacks the target model on."""
+        """x_r, on which the protocol `residual` attacks the target model."""
         return robust_part(self.generator, images, sampled=self.stochastic)
 
     def seen(self, images: Images) -> Features:
@@ -56,12 +60,12 @@ class GRFD(nn.Module):
 
 
 def check(recipe: Recipe, data: Data, config: Config) -> None:
-    """Raises `UserError` for images that the LVCVAE cannot take, and where it needs more memory than there is."""
+    """Raises `UserError` for images that the LVCVAE does not take, and where it needs more memory than there is."""
     check_generator(config, data)
 
 
 def fit(job: Job, recipe: Recipe | None = None) -> None:
-    """Stages I to III of algorithm 1."""
+    """Runs stages I to III of algorithm 1."""
     stage_one(job)
     stage_two(job)
     stage_three(job)

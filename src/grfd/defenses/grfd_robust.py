@@ -1,9 +1,11 @@
-"""GRFD made to hold: LVCVAE and target model are trained together against an attacker of the whole x ↦ F(x − G(x)).
+"""GRFD, robust: the generator and the target model are trained together against attacks on the whole x ↦ F(x − G(x)).
 
-Ours, not the paper's: as published, GRFD falls to an attack from end to end. G and F, fresh or from stage I's LVCVAE
-and RSM, learn from PGD's examples of the whole defense (Madry et al. 2018, arXiv:1706.06083), with the terms of eq. 6
-kept, taken at those examples. Each idea is one weight of the objective, and 0 leaves it out. Adaptive attack: end to
-end, as for GRFD; every part has a useful gradient.
+This defense is ours and not the paper's, because GRFD as published does not withstand an end-to-end attack. G and F
+learn from PGD (projected gradient descent) examples of the whole defense (Madry et al. 2018, arXiv:1706.06083). They
+start fresh, or from the LVCVAE (Latent Variable Constrained Variational Auto-Encoder) and the RSM (Robust Supervisory
+Model) of stage I. The terms of eq. 6 are kept and computed on these examples. Each idea is one weight of the objective,
+and weight 0 leaves it out.
+Adaptive attack: end to end, as for GRFD; every part has a useful gradient.
 """
 
 from dataclasses import dataclass
@@ -47,45 +49,48 @@ COLOUR: dict[str, Any] = {"eps": 8 / 255, "step_size": 4 / 255, "steps": 3, "epo
 
 @dataclass(frozen=True)
 class Recipe(Settings):
-    """GRFD robust. What is not given is 0.14, 0.07, 3, 20 for grey images, 8/255, 4/255, 3, 30 for colour."""
+    """Settings of GRFD, robust. The defaults of eps, step_size, steps and epochs depend on the images.
+
+    Grey images: 0.14, 0.07, 3 and 20. Colour images: 8/255, 4/255, 3 and 30.
+    """
 
     eps: Pixels | None = None
-    """Ball of the training examples, L∞, in pixels of [0, 1]."""
+    """Radius ε of the L∞ ball of the training examples, in pixels of [0, 1]."""
     step_size: Pixels | None = None
-    """PGD's, in pixels of [0, 1]."""
+    """Step size of PGD, in pixels of [0, 1]."""
     steps: Steps | None = None
-    """PGD's."""
+    """Number of steps of PGD."""
     epochs: Count | None = None
-    """Of the adversarial stage; stage I has the configuration's."""
+    """Epochs of the adversarial stage. Those of stage I are in the configuration."""
     learning_rate: Rate = 1e-3
-    """AdamW's, falling to 0 along a cosine."""
+    """Learning rate of AdamW, which decays to 0 along a cosine."""
     start: Literal["stage_one", "fresh"] = "fresh"
-    """Weights of G and F at the start: stage I's LVCVAE and RSM, or fresh ones, which at equal cost kept more."""
+    """Initial weights of G and F: the LVCVAE and the RSM of stage I, or fresh ones, which did better at equal cost."""
     latent: Literal["mean", "sampled", "sampled_in_training"] = "mean"
-    """z: μ, or drawn from N(μ, σ²) in training and deployed, or in training alone (each step of PGD draws anew)."""
+    """z: its mean μ, or drawn from N(μ, σ²), either in training and deployment or only in training (per PGD step)."""
     adversarial: Weight = 1.0
     """Weight of the cross-entropy at x′."""
     natural: Weight = 0.0
     """Weight of the cross-entropy at x."""
     consistency: Weight = 0.0
-    """Weight of KL(F(x − G(x)) ‖ F(x′ − G(x′))), TRADES' β."""
+    """Weight of KL(F(x − G(x)) ‖ F(x′ − G(x′))), β of TRADES. KL: Kullback–Leibler divergence."""
     reconstruction: Weight = 1.0
-    """α: weight of L_rc, MSE(x′, G(x′))."""
+    """α: weight of L_rc, the mean squared error of G(x′) from x′."""
     divergence: Weight = 0.2
-    """β: weight of L_kl, a latent dimension."""
+    """β: weight of L_kl per latent dimension."""
     rectification: Weight = 0.6
     """ε of eq. 6: weight of L_rf, the cross-entropy of f_ψ(z)."""
     robustness: Weight = 0.0
-    """δ: weight of L_rb, eq. 5's cosine at x′ − G(x′)."""
+    """δ: weight of L_rb, the cosine of eq. 5 at x′ − G(x′)."""
     invariance: Weight = 0.0
-    """Weight of ‖G(x′) − G(x)‖², its mean over pixels."""
+    """Weight of ‖G(x′) − G(x)‖², averaged over pixels."""
     averaging: Decay = 0.0
-    """Decay a step of a moving average of the weights, which is what is deployed; 0: the last weights."""
+    """Decay per step of a moving average of the weights, which is deployed. With 0, the last weights are deployed."""
 
 
 @dataclass
 class DefensePass:
-    """What the whole defense makes of a batch: the objective needs more of it than its answer."""
+    """The results of one pass of the defense: the objective needs more than the logits."""
 
     logits: Logits
     redundant: Features
@@ -94,7 +99,7 @@ class DefensePass:
     latents: Latents
 
     def halves(self) -> "tuple[DefensePass, DefensePass]":
-        """Of the first half of the batch, and of the second."""
+        """The results for the first and for the second half of the batch."""
         first, second = zip(*(value.chunk(2) for value in vars(self).values()), strict=True)
         return DefensePass(*first), DefensePass(*second)
 
@@ -108,7 +113,7 @@ def through(defense: GRFD, images: Images) -> DefensePass:
 
 
 class RobustTraining(nn.Module):
-    """The weighted sum of the recipe's terms, one value an example; what a weight of 0 would cost is saved."""
+    """The weighted sum of the recipe's terms, one value per example. Expensive terms with weight 0 are not computed."""
 
     def __init__(self, defense: GRFD, recipe: Recipe, sigma: float) -> None:
         super().__init__()
@@ -123,7 +128,7 @@ class RobustTraining(nn.Module):
             adversarial = pgd(self.defense, images, labels, **self.inner, keep="last", active_set=False)
         terms: Terms = {}
         if recipe.natural or recipe.consistency or recipe.invariance:
-            # one batch, so that batch norm sees both and its running statistics are updated once
+            # as one batch, so that batch norm sees both and updates its running statistics once
             attacked, clean = through(self.defense, torch.cat([adversarial, images])).halves()
             terms["natural"] = F.cross_entropy(clean.logits, labels, reduction="none")
             terms["consistency"] = divergence(clean.logits, attacked.logits)
@@ -143,7 +148,7 @@ class RobustTraining(nn.Module):
         return {"loss": total, **terms}
 
     def _robustness(self, robust: Features, labels: Labels) -> PerExample:
-        """L_rb of eq. 5 for F, at x′ − G(x′)."""
+        """L_rb of eq. 5 for F at x′ − G(x′)."""
         noise = gaussian_perturbation(robust, scale=self.sigma)
         _, gradients, perturbed = input_gradients(self.defense.target, robust, noise, labels)
         return gradient_similarity_loss(gradients, perturbed)
@@ -154,12 +159,12 @@ def _build(job: Job, *, sampled: bool) -> GRFD:
 
 
 def check(recipe: Recipe, data: Data, config: Config) -> None:
-    """Raises `UserError` for images that the LVCVAE cannot take, and where it needs more memory than there is."""
+    """Raises `UserError` for images that the LVCVAE does not take, and where it needs more memory than there is."""
     check_generator(config, data)
 
 
 def fit(job: Job, recipe: Recipe) -> None:
-    """Stage I where the recipe starts from it, then the adversarial stage; writes grfd-robust.safetensors."""
+    """Trains stage I where the recipe starts from it, then the adversarial stage; writes grfd-robust.safetensors."""
     if recipe.start == "stage_one":
         stage_one(job)
 

@@ -1,8 +1,9 @@
-"""PGD adversarial training (Madry et al. 2018, arXiv:1706.06083): the classifier is trained on PGD examples of itself.
+"""Adversarial training (PGD-AT; Madry et al. 2018, arXiv:1706.06083): the classifier learns from attacks on itself.
 
-Not in the paper's table, and the yardstick: what a defense has to be better than. Nothing stands before the classifier,
-so the adaptive attack is any white-box attack; the literature's is AutoAttack. Madry's MNIST recipe (ε 0.3, 40 steps)
-is made for a larger budget than Table 1's; the default is a prototype's for 18 to 26/255.
+PGD: projected gradient descent. This defense is not in the paper's table. It is the baseline that others should exceed.
+The MNIST recipe of Madry et al. (ε = 0.3, 40 steps) is for a larger budget than that of the paper's Table 1; our
+default is for 18/255 to 26/255, from a prototype.
+Adaptive attack: any white-box attack, since nothing precedes the classifier; the literature uses AutoAttack.
 """
 
 from dataclasses import dataclass
@@ -30,25 +31,29 @@ COLOUR: dict[str, Any] = {"eps": 8 / 255, "step_size": 2 / 255, "steps": 10, "ep
 
 @dataclass(frozen=True)
 class Recipe(Settings):
-    """PGD-AT. What is not given is 0.11, 0.055, 3, 8 for grey images, 8/255, 2/255, 10, 100 for colour."""
+    """Settings of PGD-AT. The defaults of eps, step_size, steps and epochs depend on the images.
+
+    Grey images: 0.11, 0.055, 3 and 8. Colour images: 8/255, 2/255, 10 and 100.
+    """
 
     LATER: ClassVar[frozenset[str]] = frozenset({"averaging"})
 
     eps: Pixels | None = None
-    """Ball of the training examples, L∞, in pixels of [0, 1]."""
+    """Radius ε of the L∞ ball of the training examples, in pixels of [0, 1]."""
     step_size: Pixels | None = None
-    """PGD's, in pixels of [0, 1]."""
+    """Step size of PGD, in pixels of [0, 1]."""
     steps: Steps | None = None
-    """PGD's."""
+    """Number of steps of PGD."""
     epochs: Count | None = None
+    """Epochs of training."""
     learning_rate: Rate = 1e-3
-    """AdamW's, falling to 0 along a cosine."""
+    """Learning rate of AdamW, which decays to 0 along a cosine."""
     averaging: Decay = 0.0
-    """Decay a step of a moving average of the weights, which is what is deployed; 0: the last weights."""
+    """Decay per step of a moving average of the weights, which is deployed. With 0, the last weights are deployed."""
 
 
 class AdversarialTraining(nn.Module):
-    """Cross-entropy at PGD's last iterate (eq. 2.1's inner maximisation), one value an example."""
+    """Cross-entropy at the last iterate of PGD, the inner maximisation of eq. 2.1; one value per example."""
 
     def __init__(self, classifier: nn.Module, recipe: Recipe) -> None:
         super().__init__()
@@ -62,7 +67,7 @@ class AdversarialTraining(nn.Module):
 
 
 def fit(job: Job, recipe: Recipe) -> None:
-    """Trains the target's architecture; writes pgd-at.safetensors."""
+    """Trains the target's architecture, and writes pgd-at.safetensors."""
     optimisation = recipes.optimisation_of(recipe)
     train_under(job, NAME, lambda model: AdversarialTraining(model, recipe), optimisation, averaging=recipe.averaging)
 

@@ -1,4 +1,4 @@
-"""What a defense was fitted with: kept beside its weights, so that it is loaded as it was fitted."""
+"""Recipes: completed, checked, and stored with the weights, so that a defense is loaded as it was fitted."""
 
 import json
 from collections.abc import Mapping
@@ -18,7 +18,7 @@ Recipe = TypeVar("Recipe", bound=Settings)
 
 
 class _Trained(Protocol):
-    """A recipe of one training."""
+    """A recipe with one training."""
 
     @property
     def epochs(self) -> int | None: ...
@@ -27,22 +27,22 @@ class _Trained(Protocol):
 
 
 def optimisation_of(recipe: _Trained) -> Optimisation:
-    """How a defense is trained, from its recipe with the literature's values."""
+    """How a defense is trained, from a recipe without any None."""
     assert recipe.epochs is not None
     return Optimisation(recipe.epochs, recipe.learning_rate)
 
 
 def with_published_values(recipe: Recipe, channels: int, grey: Mapping[str, Any], colour: Mapping[str, Any]) -> Recipe:
-    """The recipe with every None replaced by the literature's value for grey images, or for colour ones."""
+    """The recipe with every None replaced by the literature's value, for grey images (1 channel) or colour images."""
     published = grey if channels == 1 else colour
     missing = {name: value for name, value in published.items() if getattr(recipe, name) is None}
     return replace(recipe, **missing)  # type: ignore[type-var]
 
 
 def checked_recipe(module: Any, recipe: Recipe, data: Data, config: Config) -> Recipe:
-    """The recipe for these images, without any None. Raises `UserError` where the defense cannot be fitted so.
+    """The recipe for these images, without any None. Raises `UserError` where the defense cannot be fitted with it.
 
-    Nothing is written. A defense's file may define `check(recipe, data, config)`, which raises for what only it knows.
+    Nothing is written. The file of a defense may define `check(recipe, data, config)` for requirements of its own.
     """
     if type(recipe) is not module.Recipe:
         raise UserError(f"expected a Recipe of {module.NAME}, got {schema.shown(recipe)}")
@@ -54,7 +54,7 @@ def checked_recipe(module: Any, recipe: Recipe, data: Data, config: Config) -> R
 
 
 def require_multiples(defense: str, data: Data, factor: int, least: int = 1) -> None:
-    """Raises `UserError` where a side of the images is no multiple of `factor`, or is below `least`."""
+    """Raises `UserError` where a side of the images is not a multiple of `factor`, or is below `least` pixels."""
     height, width = data.train.images.shape[2:]
     if height % factor or width % factor or min(height, width) < max(least, factor):
         multiples = f"multiples of {factor} and " if factor > 1 else ""
@@ -63,7 +63,7 @@ def require_multiples(defense: str, data: Data, factor: int, least: int = 1) -> 
 
 
 def remember(run: Run, defense: str, recipe: Settings) -> None:
-    """Writes recipes/`defense`.json. Raises `UserError` where the run holds it with another recipe."""
+    """Writes recipes/`defense`.json. Raises `UserError` where the run holds the defense with another recipe."""
     file, now = _file(run, defense), asdict(recipe)  # type: ignore[call-overload]
     if not files.is_there(file):
         write_json(file, now)
@@ -75,7 +75,7 @@ def remember(run: Run, defense: str, recipe: Settings) -> None:
 
 
 def recall(run: Run, defense: str, kind: type[Recipe]) -> Recipe:
-    """The recipe that the defense was fitted with. Raises `UserError` where there is none."""
+    """The recipe with which the defense was fitted. Raises `UserError` where it has not been fitted."""
     file = _file(run, defense)
     if not files.is_there(file):
         raise UserError(f"{file} is not there: run grfd fit {defense} --out {run.path}")
@@ -87,8 +87,8 @@ def _file(run: Run, defense: str) -> Path:
 
 
 def _read(file: Path, defense: str, kind: type[Recipe]) -> Recipe:
-    """A stored recipe, in which nothing is None. Raises `UserError` for a damaged file."""
-    where = f"{file} is no recipe of {defense}"
+    """A stored recipe, without any None. Raises `UserError` for a damaged file."""
+    where = f"{file} is not a recipe of {defense}"
     try:
         stored = json.loads(files.read_regular(file))
     except (ValueError, RecursionError) as error:

@@ -1,9 +1,9 @@
-"""R.S.: randomized smoothing (Cohen et al. 2019, arXiv:1902.02918): the majority of a classifier's answers under noise.
+"""Randomized smoothing (R.S.; Cohen et al. 2019, arXiv:1902.02918): a majority vote of a classifier under noise.
 
-The classifier is trained on x + N(0, σ²). Deployed, the answer to an image is that of most of n noises; `certify` gives
-a radius within which no L2 perturbation changes it. Cohen publishes no MNIST recipe.
-Adaptive attack: SmoothAdv (Salman et al. 2019, arXiv:1906.04584), −log of the mean softmax over noises, which is how
-the judge attacks whatever is stochastic.
+The classifier is trained on x + N(0, σ²). The deployed defense answers with the class that wins most of n noisy votes.
+`certify` gives a radius within which no L2 perturbation changes the answer. Cohen et al. have no recipe for MNIST.
+Adaptive attack: SmoothAdv (Salman et al. 2019, arXiv:1906.04584), whose loss is −log of the softmax averaged over
+noises. The judge attacks all stochastic defenses in this way.
 """
 
 from collections.abc import Callable
@@ -38,28 +38,28 @@ GREY: dict[str, float] = {"epochs": 20}
 COLOUR: dict[str, float] = {"epochs": 90}
 
 ABSTAIN = -1
-"""The answer of `predict_class` and `certify` where the votes do not decide."""
+"""The answer of `predict_class` and `certify` where the votes are not decisive."""
 
 _NOISES_AT_ONCE = 1000
-"""Noises in one pass."""
+"""Number of noises in one pass."""
 
 
 @dataclass(frozen=True)
 class Recipe(Settings):
-    """Randomized smoothing."""
+    """Settings of randomized smoothing. The default of epochs is 20 for grey images, and the authors' 90 for colour."""
 
     sigma: Deviation = 0.25
-    """Deviation of the noise, in pixels of [0, 1]."""
+    """Standard deviation of the noise, in pixels of [0, 1]."""
     votes: Count = 100
-    """n of the deployed majority vote."""
+    """Number n of votes in the deployed defense."""
     epochs: Count | None = None
-    """20 for grey images, the authors' 90 for colour, where it is not given."""
+    """Epochs of training."""
     learning_rate: Rate = 1e-3
-    """AdamW's, falling to 0 along a cosine."""
+    """Learning rate of AdamW, which decays to 0 along a cosine."""
 
 
 class UnderNoise(nn.Module):
-    """Cross-entropy at x + N(0, σ²), one value an example (section 3.3)."""
+    """Cross-entropy at x + N(0, σ²) (section 3.3), one value per example."""
 
     def __init__(self, classifier: nn.Module, sigma: float) -> None:
         super().__init__()
@@ -72,7 +72,7 @@ class UnderNoise(nn.Module):
 
 
 class Smoothed(nn.Module):
-    """One vote: the classifier's answer under one draw of noise for each image. The judge asks `votes` times."""
+    """One vote: the answer of the classifier with one draw of noise for each image. The judge asks `votes` times."""
 
     stochastic = True
 
@@ -95,7 +95,7 @@ class Smoothed(nn.Module):
 
 @dataclass(frozen=True)
 class NoisyClassifier:
-    """A classifier whose answers under noise are counted: what `predict_class` and `certify` ask."""
+    """A classifier under noise, as `predict_class` and `certify` need it."""
 
     classifier: Callable[[Images], Logits]
     sigma: float
@@ -105,7 +105,7 @@ class NoisyClassifier:
 
 @torch.no_grad()
 def votes(noisy: NoisyClassifier, image: Tensor, n: int) -> Tensor:
-    """How many of n noises each class wins, for one image [channel, height, width]: int64 [classes]."""
+    """The number of votes for each class, out of n noises of one image [channel, height, width]: int64 [classes]."""
     counts = torch.zeros(noisy.classes, dtype=torch.int64)
     for start in range(0, n, _NOISES_AT_ONCE):
         noise = torch.randn(min(_NOISES_AT_ONCE, n - start), *image.shape, device=image.device)
@@ -116,7 +116,7 @@ def votes(noisy: NoisyClassifier, image: Tensor, n: int) -> Tensor:
 
 
 def _check_logits(logits: Logits, images: int, classes: int) -> None:
-    """Raises `UserError` for logits that elect nobody: of another shape, or undefined."""
+    """Raises `UserError` for logits of another shape, or with NaN."""
     if not isinstance(logits, Tensor) or logits.shape != (images, classes):
         answer = tuple(logits.shape) if isinstance(logits, Tensor) else schema.shown(logits)
         raise UserError(f"the classifier answers with {answer}: expected logits of {(images, classes)}")
@@ -125,7 +125,7 @@ def _check_logits(logits: Logits, images: int, classes: int) -> None:
 
 
 def _check_settings(noisy: NoisyClassifier, image: Tensor, alpha: float, **samples: int) -> None:
-    """Raises `UserError` for an argument of `predict_class` or `certify` of another type or out of its range."""
+    """Raises `UserError` for arguments of `predict_class` or `certify` of a wrong type or out of range."""
     if not isinstance(image, Tensor) or image.ndim != 3 or not image.is_floating_point() or not image.isfinite().all():
         kind = tuple(image.shape) if isinstance(image, Tensor) else schema.shown(image)
         raise UserError(f"image must be a finite float tensor [channel, height, width], got {kind}")
@@ -137,9 +137,9 @@ def _check_settings(noisy: NoisyClassifier, image: Tensor, alpha: float, **sampl
 
 
 def predict_class(noisy: NoisyClassifier, image: Tensor, n: int = 100, alpha: float = 0.001) -> int:
-    """The class that wins, or `ABSTAIN` where its lead over the second may be chance at level α (PREDICT, fig. 3).
+    """The class with the most votes, or `ABSTAIN` where its lead is not significant at level α (PREDICT, figure 3).
 
-    Raises `UserError` for arguments out of range, and where n is so small that even n equal votes would decide nothing.
+    Raises `UserError` for arguments out of range, and where n is so small that even n equal votes are not significant.
     """
     _check_settings(noisy, image, alpha, n=n)
     _check_enough(n, alpha, lambda votes: by_chance(votes, 0) <= alpha, "decide")
@@ -151,10 +151,11 @@ def predict_class(noisy: NoisyClassifier, image: Tensor, n: int = 100, alpha: fl
 def certify(
     noisy: NoisyClassifier, image: Tensor, n0: int = 100, n: int = 1000, alpha: float = 0.001
 ) -> tuple[int, float]:
-    """(class, radius): no perturbation of smaller Euclidean length changes the answer, but with probability α.
+    """(class, radius): with probability 1 − α, no perturbation of smaller Euclidean length changes the answer.
 
-    CERTIFY of fig. 3: n0 noises choose the class, n others bound its probability from below (Clopper–Pearson, exact);
-    radius σ·Φ⁻¹(bound), or (`ABSTAIN`, 0) where the bound is not above ½.
+    CERTIFY of figure 3: n0 noises choose the class, and n others give a lower bound of its probability
+    (Clopper–Pearson, exact). The radius, in pixels of [0, 1], is σ·Φ⁻¹(bound). Returns (`ABSTAIN`, 0) where the bound
+    is not above ½.
     Raises `UserError` for arguments out of range, and where n is so small that even n equal votes certify nothing.
     """
     _check_settings(noisy, image, alpha, n0=n0, n=n)
@@ -166,7 +167,7 @@ def certify(
 
 
 def _check_enough(n: int, alpha: float, suffices: Callable[[int], bool], purpose: str) -> None:
-    """Raises `UserError` where n samples are too few even if all of them vote for one class."""
+    """Raises `UserError` where n votes are too few even if all of them are for one class."""
     if not suffices(n):
         needed = next(votes for votes in count(n + 1) if suffices(votes))
         raise UserError(
@@ -176,17 +177,17 @@ def _check_enough(n: int, alpha: float, suffices: Callable[[int], bool], purpose
 
 
 def lower_bound(won: int, n: int, alpha: float) -> float:
-    """One-sided Clopper–Pearson: the probability is at least this, but with probability α."""
+    """The one-sided bound of Clopper and Pearson: with probability 1 − α, the probability is at least this."""
     return float(betaincinv(won, n - won + 1, alpha)) if won else 0.0
 
 
 def by_chance(first: int, second: int) -> float:
-    """Two-sided binomial test: how likely a fair coin is to part so many votes at least as unevenly."""
+    """Two-sided binomial test: the probability that a fair coin divides the votes at least as unevenly."""
     return min(1.0, 2 * float(bdtr(min(first, second), first + second, 0.5)))
 
 
 def fit(job: Job, recipe: Recipe) -> None:
-    """Trains the target's architecture under noise; writes randomized-smoothing.safetensors."""
+    """Trains the target's architecture under noise, and writes randomized-smoothing.safetensors."""
     train_under(job, NAME, lambda model: UnderNoise(model, recipe.sigma), recipes.optimisation_of(recipe))
 
 

@@ -1,10 +1,12 @@
-"""F.S. as a detector: an image whose answer changes much when it is squeezed is rejected.
+"""Feature squeezing (F.S.) as a detector: an image is rejected where squeezing changes the answer too much.
 
-Xu et al. 2018 (arXiv:1704.01155), section 5: the largest L1 distance between the softmax of the image and that of each
-squeezed image; the threshold is the one that rejects 5 % of clean training images. Nothing is trained.
-Adaptive attack: to be wrong and accepted at once (Carlini & Wagner 2017, arXiv:1705.07263). The logit of rejection
-stands above the largest by score − threshold, so that the margin of an image that is wrong but rejected is
-threshold − score, the detector's term; BPDA, the identity's gradient through the squeezers; and Square.
+Xu et al. 2018 (arXiv:1704.01155), section 5: the score is the largest L1 distance between the softmax of the image and
+that of each squeezed image. The threshold is the one that rejects 5 % of the clean training images. Only the standard
+model is trained.
+Adaptive attack: the example must be misclassified and accepted (Carlini & Wagner 2017, arXiv:1705.07263). The logit of
+rejection is the largest logit + score − threshold, so the margin of an image that is misclassified but rejected is
+threshold − score. The attacks use the gradient of the identity through the squeezers (BPDA, Backward Pass
+Differentiable Approximation), and Square.
 """
 
 import json
@@ -34,25 +36,25 @@ GREY: dict[str, Any] = {"bits": 1, "smooth": False}
 COLOUR: dict[str, Any] = {"bits": 5, "smooth": True}
 
 _IMAGES_AT_ONCE = 500
-"""Training images scored in one pass."""
+"""Number of training images that are scored in one pass."""
 
 
 @dataclass(frozen=True)
 class Recipe(Settings):
-    """F.S. as a detector. Where it is not given, 1 bit for grey images, 5 bits and non-local means for colour."""
+    """Settings of the detector. Defaults: 1 bit for grey images, 5 bits and non-local means for colour images."""
 
     bits: Bits | None = None
-    """Bits a channel that the first squeezer leaves."""
+    """Number of bits per channel that the first squeezer keeps."""
     smooth: bool | None = None
-    """Whether non-local means (13-3-2) are a squeezer."""
+    """Whether non-local means (13-3-2) are used as a squeezer."""
     false_positives: Annotated[float, Interval(ge=0, lt=1)] = 0.05
     """The share of clean training images that the threshold rejects."""
     examples: Count = 10_000
-    """Training images on which the threshold is chosen, the first ones."""
+    """Number of training images, counted from the first, on which the threshold is chosen."""
 
 
 def chosen_squeezers(recipe: Recipe) -> list[Squeezer]:
-    """Each is compared with the image alone; they are not chained."""
+    """The squeezers of a recipe. Each is applied to the image itself; they are not chained."""
     assert recipe.bits is not None
     bits = recipe.bits
     chosen: list[Squeezer] = [lambda images: reduce_bits(images, bits), median_2x2]
@@ -60,7 +62,7 @@ def chosen_squeezers(recipe: Recipe) -> list[Squeezer]:
 
 
 class Detector(nn.Module):
-    """images → logits of the classes, and behind them that of rejection, above all others where score > threshold."""
+    """Images → logits of the classes, followed by one for rejection, which is the largest where score > threshold."""
 
     def __init__(self, classifier: nn.Module, squeezers: list[Squeezer], threshold: float, classes: int) -> None:
         super().__init__()
@@ -71,7 +73,7 @@ class Detector(nn.Module):
         self.straight = False
 
     def surrogate(self) -> "Detector":
-        """The same answers, with the identity's gradient through the squeezers."""
+        """The same answers, with the gradient of the identity through the squeezers."""
         other = Detector(self.classifier, self.squeezers, self.threshold, self.rejection).train(self.training)
         other.straight = True
         return other
@@ -92,13 +94,13 @@ class Detector(nn.Module):
 
 
 def check(recipe: Recipe, data: Data, config: Config) -> None:
-    """Raises `UserError` for images smaller than the window of the non-local means."""
+    """Raises `UserError` for images that are smaller than the window of non-local means."""
     recipes.require_multiples(NAME, data, 1, least=7 if recipe.smooth else 1)
 
 
 @torch.no_grad()
 def fit(job: Job, recipe: Recipe) -> None:
-    """Trains the standard model where it is missing, then chooses the threshold; writes squeeze-detector.json."""
+    """Trains the standard model where it is missing, chooses the threshold, and writes squeeze-detector.json."""
     with torch.enable_grad():
         train_classifier(job, "standard")
     if processes.of_main(lambda: job.run.has(f"{NAME}.json")):
@@ -112,7 +114,7 @@ def fit(job: Job, recipe: Recipe) -> None:
 
 
 def load(job: Job) -> nn.Module:
-    """The standard model with the detector beside it, in eval mode."""
+    """The standard model with the detector, in eval mode."""
     recipe = recipes.recall(job.run, NAME, Recipe)
     threshold = json.loads(job.run.file(f"{NAME}.json").read_text())["threshold"]
     classifier = load_classifier(job, "standard")

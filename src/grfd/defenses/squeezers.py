@@ -1,4 +1,4 @@
-"""Feature squeezers (Xu et al. 2018, arXiv:1704.01155), images → images in [0, 1], and a classifier behind one."""
+"""Feature squeezers (Xu et al. 2018, arXiv:1704.01155), images → images in [0, 1], and a classifier after one."""
 
 from collections.abc import Callable
 
@@ -12,15 +12,16 @@ Squeezer = Callable[[Images], Images]
 
 
 def reduce_bits(images: Images, bits: int) -> Images:
-    """rint(x·(2ᵇ − 1)) / (2ᵇ − 1): 2ᵇ levels a channel (utils/squeeze.py of EvadeML-Zoo)."""
+    """rint(x·(2ᵇ − 1)) / (2ᵇ − 1): 2ᵇ levels per channel (utils/squeeze.py of EvadeML-Zoo)."""
     levels = 2**bits - 1
     return (images * levels).round() / levels
 
 
 def median_2x2(images: Images) -> Images:
-    """The median of each 2×2 window, the upper of the two middle values, windows reaching up and left.
+    """The median of each 2×2 window, which extends up and to the left. Of the two middle values the upper is taken.
 
-    As scipy's median_filter of size 2, which reflects at the border. It has a gradient: that of the pixel chosen.
+    This equals median_filter of scipy with size 2, which reflects at the border. The gradient is that of the chosen
+    pixel.
     """
     padded = F.pad(images, (1, 0, 1, 0), mode="replicate")
     windows = torch.stack(
@@ -30,11 +31,11 @@ def median_2x2(images: Images) -> Images:
 
 
 def non_local_means(images: Images, search: int = 13, patch: int = 3, strength: float = 2.0) -> Images:
-    """Each pixel becomes a mean over its search window, weighted by the likeness of patches (Buades et al. 2005).
+    """Each pixel becomes a mean over its search window, weighted by the similarity of patches (Buades et al. 2005).
 
-    `search` and `patch` are side lengths in pixels, `strength` h in 255ths, as in OpenCV's
-    fastNlMeansDenoisingColored, which the authors use ("13-3-2"); there the distance is taken in Lab space, here in
-    RGB. Differentiable, one pass over the search² shifts.
+    `search` and `patch` are side lengths in pixels, and `strength` is h in units of 1/255, as in OpenCV's
+    fastNlMeansDenoisingColored, which the authors use ("13-3-2"). OpenCV takes distances in Lab space; here they are
+    taken in RGB. The result is differentiable. There is one pass for each of the search² shifts.
     """
     reach, half = search // 2, patch // 2
     height, width = images.shape[2:]
@@ -51,7 +52,10 @@ def non_local_means(images: Images, search: int = 13, patch: int = 3, strength: 
 
 
 class Straight(torch.autograd.Function):
-    """A squeezer whose gradient is the identity's: BPDA (Athalye et al. 2018, arXiv:1802.00420)."""
+    """A squeezer with the gradient of the identity (BPDA; Athalye et al. 2018, arXiv:1802.00420).
+
+    BPDA: Backward Pass Differentiable Approximation.
+    """
 
     @staticmethod
     def forward(context: object, images: Tensor, squeezer: Squeezer) -> Tensor:
@@ -63,7 +67,7 @@ class Straight(torch.autograd.Function):
 
 
 class Squeezed(nn.Module):
-    """A classifier behind a squeezer. Its surrogate gives the same answers, and the identity's gradient."""
+    """A squeezer followed by a classifier. Its surrogate has the same answers and the gradient of the identity."""
 
     def __init__(self, classifier: nn.Module, squeezer: Squeezer, *, straight: bool = False) -> None:
         super().__init__()

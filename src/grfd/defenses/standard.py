@@ -1,4 +1,4 @@
-"""No defense: the paper's "None". Adaptive attack: any white-box attack."""
+"""The standard model, without any defense: "None" in the paper. Adaptive attack: any white-box attack."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -21,11 +21,11 @@ COLOUR: dict[str, Any] = {}
 
 @dataclass(frozen=True)
 class Recipe(Settings):
-    """No defense: the run's configuration says it all."""
+    """There are no settings here: they are those of the run's configuration."""
 
 
 def fit(job: Job, recipe: Recipe | None = None) -> None:
-    """Trains the target's architecture on x, with the target's recipe."""
+    """Trains the target's architecture on x, as the configuration says."""
     train_classifier(job, NAME)
 
 
@@ -35,7 +35,7 @@ def load(job: Job) -> nn.Module:
 
 
 def fit_second(job: Job) -> None:
-    """Another standard model, of other random streams: what transfer alone does to a model without any defense."""
+    """Trains a second standard model from other random streams, which shows what transfer does without any defense."""
     train_classifier(job, SECOND)
 
 

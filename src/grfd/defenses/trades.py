@@ -1,6 +1,7 @@
-"""TRADES (Zhang et al. 2019, arXiv:1901.08573): the cross-entropy at x, and how far the answer moves in the ball.
+"""TRADES (Zhang et al. 2019, arXiv:1901.08573): the cross-entropy at x, plus the change of the answer within the ball.
 
-Not in the paper's table; a yardstick beside PGD adversarial training. Adaptive attack: any white-box attack.
+TRADES: TRadeoff-inspired Adversarial DEfense via Surrogate-loss minimization. It is not in the paper's table, and
+serves as a baseline like adversarial training (`pgd_at`). Adaptive attack: any white-box attack.
 """
 
 from dataclasses import dataclass
@@ -27,41 +28,45 @@ GREY: dict[str, Any] = {"eps": 0.11, "step_size": 0.04, "steps": 5, "beta": 3.0,
 COLOUR: dict[str, Any] = {"eps": 8 / 255, "step_size": 2 / 255, "steps": 10, "beta": 6.0, "epochs": 100}
 
 _START_DEVIATION = 0.001
-"""Deviation of the noise from which the ascent starts: at x itself the divergence has no gradient."""
+"""Standard deviation of the noise at the start of the ascent. At x itself, the divergence has no gradient."""
 
 
 @dataclass(frozen=True)
 class Recipe(Settings):
-    """TRADES. What is not given is 0.11, 0.04, 5, 3, 8 for grey images, 8/255, 2/255, 10, 6, 100 for colour."""
+    """Settings of TRADES. The defaults of eps, step_size, steps, beta and epochs depend on the images.
+
+    Grey images: 0.11, 0.04, 5, 3 and 8. Colour images: 8/255, 2/255, 10, 6 and 100.
+    """
 
     LATER: ClassVar[frozenset[str]] = frozenset({"averaging"})
 
     eps: Pixels | None = None
-    """Ball of the training examples, L∞, in pixels of [0, 1]."""
+    """Radius ε of the L∞ ball of the training examples, in pixels of [0, 1]."""
     step_size: Pixels | None = None
-    """Of the ascent, in pixels of [0, 1]."""
+    """Step size of the ascent, in pixels of [0, 1]."""
     steps: Steps | None = None
-    """Of the ascent."""
+    """Number of steps of the ascent."""
     beta: Weight | None = None
-    """Weight of the divergence, 1/λ of eq. 5; the authors' 1 on MNIST is for ε 0.3."""
+    """Weight of the divergence, 1/λ of eq. 5. The authors' value for MNIST, 1, is for ε = 0.3."""
     epochs: Count | None = None
+    """Epochs of training."""
     learning_rate: Rate = 1e-3
-    """AdamW's, falling to 0 along a cosine."""
+    """Learning rate of AdamW, which decays to 0 along a cosine."""
     averaging: Decay = 0.0
-    """Decay a step of a moving average of the weights, which is what is deployed; 0: the last weights."""
+    """Decay per step of a moving average of the weights, which is deployed. With 0, the last weights are deployed."""
 
 
 def divergence(logits: Logits, other: Logits) -> PerExample:
-    """KL(softmax(logits) ‖ softmax(other)), one value an example.
+    """KL(softmax(logits) ‖ softmax(other)), the Kullback–Leibler divergence, one value per example.
 
-    From logarithms alone: a probability that underflows to 0 would have the gradient 0 · log 0, which is NaN.
+    It is computed from logarithms, because a probability that underflows to 0 would have the gradient 0 · log 0, a NaN.
     """
     first, second = logits.log_softmax(1), other.log_softmax(1)
     return (first.exp() * (first - second)).sum(1)
 
 
 def furthest(model: nn.Module, images: Images, eps: float, step_size: float, steps: int) -> Images:
-    """The point of the ball where the answer differs most from that at x, by signed ascent of the divergence."""
+    """The point in the ball where the answer differs most from that at x, by signed ascent on the divergence."""
     with torch.no_grad():
         logits = model(images)
     lower, upper = (images - eps).clamp(0, 1), (images + eps).clamp(0, 1)
@@ -74,7 +79,7 @@ def furthest(model: nn.Module, images: Images, eps: float, step_size: float, ste
 
 
 class Trades(nn.Module):
-    """Eq. 5: CE(f(x), y) + β·KL(f(x) ‖ f(x′)), one value an example."""
+    """Eq. 5: CE(f(x), y) + β·KL(f(x) ‖ f(x′)), one value per example. CE: cross-entropy."""
 
     def __init__(self, classifier: nn.Module, recipe: Recipe) -> None:
         super().__init__()
@@ -92,7 +97,7 @@ class Trades(nn.Module):
 
 
 def fit(job: Job, recipe: Recipe) -> None:
-    """Trains the target's architecture; writes trades.safetensors."""
+    """Trains the target's architecture, and writes trades.safetensors."""
     optimisation = recipes.optimisation_of(recipe)
     train_under(job, NAME, lambda model: Trades(model, recipe), optimisation, averaging=recipe.averaging)
 
