@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from scipy.stats import binomtest
+import scipy
 
 from grfd.evaluation.numbers import column_titles
 from grfd.evaluation.protocols import Protocol
@@ -29,7 +29,7 @@ class Paired:
     def p_value(self) -> float:
         """Of McNemar's exact test: the probability of a split at least as uneven if both are equally good."""
         split = self.ours_alone + self.theirs_alone
-        return float(binomtest(self.ours_alone, split).pvalue) if split else 1.0
+        return float(scipy.stats.binomtest(self.ours_alone, split).pvalue) if split else 1.0
 
 
 def attacks_on(folders: Sequence[Path], *models: str) -> list[str]:

@@ -8,8 +8,8 @@ being zero, and carries one model's result over to the next in a global variable
 
 from collections.abc import Callable
 
+import scipy
 import torch
-from scipy.stats import binom
 from torch import Tensor, nn
 
 from grfd.attacks import apgd_t, fgsm, pgd, square
@@ -228,7 +228,7 @@ def at_chance(case: Case, model: nn.Module, images: Images, labels: Labels) -> F
 
 def _at_chance(right: float, count: int, classes: int) -> bool:
     """Whether guessing gets at least as many images right with a probability above `LUCK`; never if all are right."""
-    return right < count and float(binom.sf(right - 1, count, 1 / classes)) > LUCK
+    return right < count and float(scipy.stats.binom.sf(right - 1, count, 1 / classes)) > LUCK
 
 
 def _attacked(case: Case, model: nn.Module) -> nn.Module:

@@ -14,8 +14,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from matplotlib import colormaps
-from matplotlib.figure import Figure
 from rich.table import Table
 
 from grfd import runs
@@ -28,7 +26,7 @@ from grfd.experiments.variant_records import committed_folders, committed_varian
 from grfd.experiments.variants import FOLDER, SCALES, Variant, schedule_of, seed_folder, variant_config, variant_name
 from grfd.method.stages import load_generator
 from grfd.report.sheets import Sheet, markdown, printed, write
-from grfd.report.style import PAGE, saved, styled
+from grfd.report.style import PAGE, new_figure, saved, styled
 
 __all__ = ["FOLDER", "SCALES", "cells", "draw", "section", "show"]
 
@@ -155,10 +153,12 @@ def _sheet(folders: Sequence[Path]) -> Sheet:
 
 def _draw(folder: Path, path: Path) -> list[Path]:
     """Four scatter plots with one colour for each class and its name in the middle. Writes `path` as .png and .pdf."""
+    from matplotlib import colormaps
+
     arrays = _stored(folder)
     labels, colours = arrays["labels"], colormaps["tab10"].colors  # type: ignore[attr-defined]
     with styled():
-        figure = Figure(figsize=(PAGE, 2.1), layout="constrained")
+        figure = new_figure(PAGE, 2.1)
         axes = figure.subplots(1, 4)
         panels = [(plane, kind) for plane in _PLANES for kind in _LABELS]
         for axis, (plane, kind) in zip(axes, panels, strict=True):

@@ -7,10 +7,8 @@ Command: `grfd reproduce fig4a --scale short --seeds 3`.
 """
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from rich.table import Table
 
 from grfd.evaluation.case import CONTROL
@@ -32,7 +30,10 @@ from grfd.experiments.variant_records import (
 )
 from grfd.experiments.variants import FOLDER, SCALES, Variant, read_judged
 from grfd.report.sheets import Sheet, markdown, printed, write
-from grfd.report.style import PAGE, saved, styled
+from grfd.report.style import PAGE, new_figure, saved, styled
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 __all__ = ["FOLDER", "SCALES", "cells", "draw", "section", "show"]
 
@@ -118,7 +119,7 @@ def _draw(records: VariantRecords, path: Path) -> list[Path]:
     panels = {protocol: numbers for protocol, numbers in _cases(records).items() if numbers}
     names = ["clean", *(column_titles()[name] for name in attacks_of(records)), "worst\ncase"]
     with styled():
-        figure = Figure(figsize=(PAGE, 2.1), layout="constrained")
+        figure = new_figure(PAGE, 2.1)
         axes = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
         for axis, (protocol, numbers) in zip(axes, panels.items(), strict=True):
             _bars(axis, {case: [*columns[:-2], columns[-1]] for case, columns in numbers.items()})
@@ -131,7 +132,7 @@ def _draw(records: VariantRecords, path: Path) -> list[Path]:
         return saved(figure, path)
 
 
-def _bars(axis: Axes, numbers: dict[str, list[list[float]]]) -> None:
+def _bars(axis: "Axes", numbers: dict[str, list[list[float]]]) -> None:
     """One bar for each case in each group: the mean over seeds, with the standard deviation as error bar."""
     width = 0.8 / len(_CASES)
     for index, case in enumerate(_CASES):

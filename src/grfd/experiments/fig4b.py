@@ -9,7 +9,6 @@ Command: `grfd reproduce fig4b --scale short --seeds 3`.
 from functools import partial
 from pathlib import Path
 
-from matplotlib.figure import Figure
 from rich.table import Table
 
 from grfd.evaluation.protocols import COMPARED, Protocol
@@ -29,7 +28,7 @@ from grfd.experiments.variant_records import (
 )
 from grfd.experiments.variants import FOLDER, SCALES, SCHEDULES, Variant, read_judged
 from grfd.report.sheets import Sheet, markdown, printed, write
-from grfd.report.style import PAGE, saved, styled
+from grfd.report.style import PAGE, new_figure, saved, styled
 
 __all__ = ["FOLDER", "SCALES", "cells", "draw", "section", "show"]
 
@@ -127,7 +126,7 @@ def _draw(records: VariantRecords, path: Path) -> list[Path]:
     """One panel for each protocol, lines over the share of training images. Writes `path` as .png and .pdf."""
     panels, published = _shares(records), _published(records)
     with styled():
-        figure = Figure(figsize=(PAGE, 2.1), layout="constrained")
+        figure = new_figure(PAGE, 2.1)
         axes = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
         for axis, (protocol, by_share) in zip(axes, panels.items(), strict=True):
             for index, (name, label) in enumerate(_LINES.items()):

@@ -9,8 +9,8 @@ Command: `grfd reproduce table2 --scale short --seeds 3`. The whole grid of 512 
 import statistics
 from pathlib import Path
 
+import scipy
 from rich.table import Table
-from scipy.stats import spearmanr
 
 from grfd.evaluation.protocols import COMPARED, Protocol
 from grfd.evaluation.spread import averages, spread
@@ -132,5 +132,5 @@ def rank_correlation(records: VariantRecords, protocol: Protocol) -> tuple[float
             theirs.append(statistics.mean(published[attack] for attack in attacks))
     if len(ours) < len(TABLE_2):
         return None
-    correlation = spearmanr(ours, theirs)
+    correlation = scipy.stats.spearmanr(ours, theirs)
     return float(correlation.statistic), float(correlation.pvalue)

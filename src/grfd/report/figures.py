@@ -3,13 +3,16 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-from matplotlib.figure import Figure
 
 from grfd.errors import UserError
 from grfd.evaluation.numbers import model_titles
-from grfd.report.style import COLUMN, saved, styled
+from grfd.report.style import COLUMN, new_figure, saved, styled
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 @dataclass(frozen=True)
@@ -105,7 +108,7 @@ def certified_curve(certified: dict[float, float], empirical: dict[float, float]
     Both map a radius, in pixels of [0, 1], to a share of images. Writes `path` as .png and .pdf.
     """
     with styled():
-        figure = Figure(figsize=(COLUMN, 2.4), layout="constrained")
+        figure = new_figure(COLUMN, 2.4)
         axis = figure.subplots()
         axis.step(list(certified), [100 * share for share in certified.values()], where="pre", label="certified")
         axis.plot(list(empirical), [100 * share for share in empirical.values()], "o--",
@@ -131,7 +134,7 @@ def _scaled(image: np.ndarray, black: float) -> np.ndarray:
     return np.broadcast_to(pixels, (*pixels.shape[:2], 3))
 
 
-def _mosaic(lines: list[Line], feet: Sequence[str] = ()) -> Figure:
+def _mosaic(lines: list[Line], feet: Sequence[str] = ()) -> "Figure":
     """All panels in one axis, because one axis for each panel takes seconds to lay out.
 
     `feet`: the texts below the columns.
@@ -140,9 +143,7 @@ def _mosaic(lines: list[Line], feet: Sequence[str] = ()) -> Figure:
     above, between = round(0.42 * height), round(0.12 * width)
     columns = len(lines[0].panels)
     canvas = np.ones((len(lines) * (height + above), columns * (width + between), 3))
-    figure = Figure(
-        figsize=(0.62 * columns + 1.5, 0.62 * len(lines) * (1 + above / height) + 0.3), layout="constrained"
-    )
+    figure = new_figure(0.62 * columns + 1.5, 0.62 * len(lines) * (1 + above / height) + 0.3)
     axis = figure.subplots()
     for row, line in enumerate(lines):
         top = row * (height + above) + above

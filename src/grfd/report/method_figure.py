@@ -4,15 +4,13 @@ from dataclasses import dataclass
 from io import BytesIO
 from itertools import pairwise
 from pathlib import Path
-
-import matplotlib as mpl
-from matplotlib.axes import Axes
-from matplotlib.backends.backend_svg import FigureCanvasSVG
-from matplotlib.figure import Figure
-from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
+from typing import TYPE_CHECKING
 
 from grfd.report.style import styled
 from grfd.runs import write_bytes
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 
 @dataclass(frozen=True)
@@ -55,6 +53,10 @@ def draw_method(folder: Path) -> list[Path]:
 
 
 def _svg(colours: Colours) -> bytes:
+    import matplotlib as mpl
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
+    from matplotlib.figure import Figure
+
     written = BytesIO()
     with styled(), mpl.rc_context({"svg.hashsalt": "grfd", "svg.fonttype": "path", "mathtext.fontset": "dejavusans"}):
         figure = Figure(figsize=(9.0, 3.9), facecolor="none")
@@ -67,7 +69,7 @@ def _svg(colours: Colours) -> bytes:
     return written.getvalue()
 
 
-def _training(axes: Axes, colours: Colours) -> None:
+def _training(axes: "Axes", colours: Colours) -> None:
     """Stage I, and the losses of eq. 6 at the places where they arise."""
     _title(axes, 3.6, "Training: split the image so that the rest is useful and hard to perturb", colours)
     boxes = {
@@ -91,7 +93,7 @@ def _training(axes: Axes, colours: Colours) -> None:
     _losses(axes, colours)
 
 
-def _losses(axes: Axes, colours: Colours) -> None:
+def _losses(axes: "Axes", colours: Colours) -> None:
     """What each part is trained for, beside it."""
     for x, y, text in (
         (2.95, 2.96, "generator $G$ (LVCVAE)"),
@@ -103,7 +105,7 @@ def _losses(axes: Axes, colours: Colours) -> None:
         axes.text(x, y, text, color=colours.quiet, fontsize=8, ha="center", va="center")
 
 
-def _deployment(axes: Axes, colours: Colours) -> None:
+def _deployment(axes: "Axes", colours: Colours) -> None:
     """x ↦ F(x − G(x))."""
     axes.plot([0.25, 8.75], [0.95, 0.95], color=colours.quiet, linewidth=0.5)
     _title(axes, 0.45, "Deployed", colours)
@@ -119,11 +121,13 @@ def _deployment(axes: Axes, colours: Colours) -> None:
         _right(axes, start, end, colours)
 
 
-def _title(axes: Axes, y: float, text: str, colours: Colours) -> None:
+def _title(axes: "Axes", y: float, text: str, colours: Colours) -> None:
     axes.text(0.25, y, text, color=colours.text, fontsize=9.5, fontweight="bold", va="center")
 
 
-def _draw(axes: Axes, box: Box, colours: Colours) -> None:
+def _draw(axes: "Axes", box: Box, colours: Colours) -> None:
+    from matplotlib.patches import FancyBboxPatch
+
     corner = (box.x - box.width / 2, box.y - HALF_HEIGHT)
     outline = FancyBboxPatch(corner, box.width, 2 * HALF_HEIGHT, "round,pad=0,rounding_size=0.07")
     outline.set(facecolor=box.fill, edgecolor=colours.quiet, linewidth=0.7)
@@ -131,12 +135,14 @@ def _draw(axes: Axes, box: Box, colours: Colours) -> None:
     axes.text(box.x, box.y, box.text, color=colours.text, fontsize=9, ha="center", va="center")
 
 
-def _right(axes: Axes, start: Box, end: Box, colours: Colours) -> None:
+def _right(axes: "Axes", start: Box, end: Box, colours: Colours) -> None:
     _arrow(axes, [(start.x + start.width / 2, start.y), (end.x - end.width / 2, end.y)], colours)
 
 
-def _arrow(axes: Axes, corners: list[tuple[float, float]], colours: Colours) -> None:
+def _arrow(axes: "Axes", corners: list[tuple[float, float]], colours: Colours) -> None:
     """A line through the corners, with a head at the last one."""
+    from matplotlib.patches import FancyArrowPatch
+
     axes.plot(*zip(*corners[:-1], strict=True), color=colours.quiet, linewidth=0.9, solid_capstyle="butt")
     head = FancyArrowPatch(corners[-2], corners[-1], arrowstyle="-|>", mutation_scale=8, shrinkA=0, shrinkB=1)
     head.set(color=colours.quiet, linewidth=0.9)

@@ -7,7 +7,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from matplotlib.figure import Figure
 
 from grfd.evaluation.case import CONTROL, SOURCE
 from grfd.evaluation.numbers import column_titles, grid, rows
@@ -15,7 +14,7 @@ from grfd.evaluation.paired import attacks_on, compared, probability, shares_hel
 from grfd.evaluation.spread import Grid, spread, values
 from grfd.experiments.records import config_of
 from grfd.report.sheets import Sheet
-from grfd.report.style import COLUMN, saved, styled
+from grfd.report.style import COLUMN, new_figure, saved, styled
 
 JUDGED = "judged"
 """The folder of the records, in the folder of a seed."""
@@ -198,7 +197,7 @@ def draw_curve(folders: Sequence[Path], path: Path) -> list[Path]:
         if about["group"] != PUBLISHED:
             groups.setdefault(about["group"], []).append(name)
     with styled():
-        figure = Figure(figsize=(COLUMN, 2.6), layout="constrained")
+        figure = new_figure(COLUMN, 2.6)
         axis = figure.subplots()
         for index, (group, names) in enumerate(groups.items()):
             points = [(values(grids, "adaptive", name, "none"), shares_held(folders, name, attacks)) for name in names]
