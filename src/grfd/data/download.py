@@ -2,20 +2,25 @@
 
 import logging
 from pathlib import Path
-
-import pooch
-import requests
+from typing import TYPE_CHECKING
 
 from grfd.errors import UserError
 from grfd.progress import progress
 
+if TYPE_CHECKING:
+    import requests
+
 BYTES_AT_ONCE = 2**16
 _LONGEST_SILENCE = 30
 """A connection that sends nothing for this many seconds is treated as broken."""
+_PARTIAL_CONTENT, _RANGE_NOT_SATISFIABLE = 206, 416
+"""Status codes of HTTP: the part that was asked for, and no such part because the file is complete."""
 
 
 def cache() -> Path:
     """The folder of downloaded files, in the user's cache."""
+    import pooch
+
     return Path(pooch.os_cache("grfd"))
 
 
@@ -26,6 +31,9 @@ def downloaded(url: str, md5: str, file: Path) -> Path:
     """
     if file.exists():
         return file
+    import pooch
+    import requests
+
     pooch.get_logger().setLevel(logging.WARNING)
     try:
         pooch.retrieve(url, f"md5:{md5}", fname=file.name, path=file.parent, downloader=_Resuming(file))
@@ -50,20 +58,22 @@ class _Resuming:
         self.file = file
 
     def __call__(self, url: str, output_file: str, asking: object) -> None:
+        import requests
+
         part = _part(self.file)
         part.parent.mkdir(parents=True, exist_ok=True)
         there = part.stat().st_size if part.exists() else 0
         with requests.get(
             url, headers={"Range": f"bytes={there}-"} if there else {}, stream=True, timeout=_LONGEST_SILENCE
         ) as answer:
-            if answer.status_code != requests.codes.requested_range_not_satisfiable:  # otherwise it is complete already
+            if answer.status_code != _RANGE_NOT_SATISFIABLE:
                 answer.raise_for_status()
                 _append(answer, part, there)
         Path(output_file).write_bytes(part.read_bytes())
 
 
-def _append(answer: requests.Response, part: Path, there: int) -> None:
-    goes_on = answer.status_code == requests.codes.partial_content
+def _append(answer: "requests.Response", part: Path, there: int) -> None:
+    goes_on = answer.status_code == _PARTIAL_CONTENT
     done = there if goes_on else 0
     total = done + int(answer.headers.get("Content-Length", 0))
     with progress(f"download {part.stem}", total, done=done) as advance, part.open("ab" if goes_on else "wb") as handle:
