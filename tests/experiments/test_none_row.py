@@ -6,7 +6,7 @@ import pytest
 
 from grfd.config import Config
 from grfd.experiments import cells, none_row
-from grfd.experiments.none_row_section import distance, published, section
+from grfd.experiments.none_row import RECIPES, _paper_row, distance_to_paper, recipe_of_slug, recipe_slug
 
 TINY = Config(classifier_epochs=1, train_examples=200, device="cpu")
 
@@ -21,10 +21,16 @@ def test_it_trains_attacks_and_sets_beside_the_paper(
     assert all(cell.done() for cell in todo)
     table, _ = none_row.show(tmp_path, "quick", 1)
     assert table.row_count == 3
-    sections = section(tmp_path)
-    assert "| batch 64, seed 0 |" in sections[2] and "| paper | 99.2 |" in sections[2]
+    (tmp_path / "results/none-row").mkdir(parents=True)
+    (tmp_path / "quick-seed-0").rename(tmp_path / "results/none-row/paper-seed-0")
+    section = none_row.section(tmp_path / "results")
+    assert "| batch 64, seed 0 |" in section[2] and "| paper | 99.2 |" in section[2]
 
 
 def test_the_distance_is_the_largest_over_the_attacks() -> None:
-    row = published() | {"none": 0.0, "pgd": published()["pgd"] - 3, "fgsm": published()["fgsm"] + 5}
-    assert distance(row) == pytest.approx(5)
+    row = _paper_row() | {"none": 0.0, "pgd": _paper_row()["pgd"] - 3, "fgsm": _paper_row()["fgsm"] + 5}
+    assert distance_to_paper(row) == pytest.approx(5)
+
+
+def test_the_name_of_a_folder_leads_back_to_its_recipe() -> None:
+    assert [recipe_of_slug(recipe_slug(recipe)) for recipe in RECIPES] == list(RECIPES)
