@@ -1,8 +1,8 @@
-"""The entry point of `grfd`: importing grfd takes seconds, and what goes wrong meanwhile is one line, too.
+"""The entry point of `grfd`. It also handles errors and signals during the import of grfd, which takes seconds.
 
-This module stands outside the package, because importing anything of the package imports all of it. It decides what the
-user sees where a command ends early: a mistake is one line and exit code 2, Ctrl-C one line and 130, SIGTERM, which
-schedulers send, one line and 143. A reader of the output that leaves (`| head`) is no error.
+This module is outside the package, because importing any part of the package imports all of it. It decides what the
+user sees when a command ends early: one line and exit code 2 for a mistake, one line and 130 for Ctrl-C, one line and
+143 for SIGTERM, which schedulers send. It is not an error if a reader of the output stops reading (`| head`).
 """
 
 import codecs
@@ -20,17 +20,17 @@ from typing import Any
 STOPPED = "grfd: stopped; the same command continues from here"
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 PATIENCE = 10.0
-"""Seconds that a stopped command gets to clean up. Ending it then loses nothing: files appear whole or not at all."""
+"""Seconds for a stopped command to clean up. Then the process is ended. Files appear whole or not at all."""
 MEMORY = ("not enough memory", "can't allocate memory", "out of memory", "overflow")
-"""In messages of PyTorch's about sizes beyond memory; all of them are of type `RuntimeError`."""
+"""Parts of PyTorch's messages about full memory. All of them have the type `RuntimeError`."""
 PLAIN = {"─": "-", "│": "|", "╭": "+", "╮": "+", "╰": "+", "╯": "+", "…": "...", "–": "-", "−": "-", "×": "x", "÷": "/",
          "→": "->", "≥": ">=", "≤": "<=", "α": "alpha", "β": "beta", "γ": "gamma", "δ": "delta", "ε": "eps",
          "μ": "mu", "σ": "sigma"}  # fmt: skip
-"""What is written where the output's encoding has no such character; any other one is written as an escape."""
+"""Replacements for characters that the output's encoding does not have. Other characters are written as escapes."""
 
 
 class Stopped(KeyboardInterrupt):
-    """A signal that asks the command to end. Libraries let it through, as they do Ctrl-C."""
+    """A signal that ends the command. Libraries do not catch it, just as they do not catch Ctrl-C."""
 
     def __init__(self, number: int) -> None:
         super().__init__()
@@ -40,14 +40,14 @@ class Stopped(KeyboardInterrupt):
 def main() -> None:
     """The `grfd` command."""
     try:
-        with _streams(), _signals(_leave):  # an import may swallow an exception, so a signal ends the process at once
+        with _streams(), _signals(_leave):  # an import may catch an exception, so a signal ends the process at once
             _reported(_imported)()
     finally:
-        _deaf()
+        _ignore_signals()
 
 
 def _imported() -> Callable[[], None]:
-    """What does the work, once it is imported."""
+    """Imports grfd. Returns its main function."""
     try:
         from grfd import cli
     except Exception as error:
@@ -58,18 +58,18 @@ def _imported() -> Callable[[], None]:
 
 
 def guarded(action: Callable[[], Any]) -> Any:
-    """The action's answer, or one line and the exit code of what it raises; SIGINT and SIGTERM stop it."""
+    """The result of the action. Its exceptions become one line and an exit code; SIGINT and SIGTERM stop it."""
     with _streams(), _signals(_raise):
         return _reported(action)
 
 
 def _reported(action: Callable[[], Any]) -> Any:
     try:
-        answer = _answer(action)
+        result = _result(action)
         _flushed()
-        return answer
+        return result
     except KeyboardInterrupt as stop:
-        _deaf()
+        _ignore_signals()
         _writable()
         _say(STOPPED if _is_main() else "")
         sys.exit(128 + getattr(stop, "number", signal.SIGINT))
@@ -81,8 +81,8 @@ def _reported(action: Callable[[], Any]) -> Any:
         sys.exit(2 if line else 0)
 
 
-def _answer(action: Callable[[], Any]) -> Any:
-    """The action's answer; None where it printed its help and ended."""
+def _result(action: Callable[[], Any]) -> Any:
+    """The result of the action; None if it printed its help and ended."""
     try:
         return action()
     except SystemExit as stop:
@@ -92,7 +92,7 @@ def _answer(action: Callable[[], Any]) -> Any:
 
 
 def _line(error: Exception, writable: bool) -> str | None:
-    """What a user reads of an exception; empty where a reader of the output left, None where it is an error of ours."""
+    """The line that a user sees of an exception: empty if a reader stopped reading, None if it is an error in grfd."""
     if isinstance(error, BrokenPipeError) and error.filename is None:
         return ""
     if isinstance(error, OSError) and error.filename is None and (not writable or error.errno == errno.ENOSPC):
@@ -107,7 +107,7 @@ def _line(error: Exception, writable: bool) -> str | None:
 
 
 def _is_mistake(error: Exception) -> bool:
-    """Whether it is a `UserError`. Where grfd is not imported, none can be."""
+    """Whether it is a `UserError`, which requires that grfd is imported."""
     errors = sys.modules.get("grfd.errors")
     return errors is not None and isinstance(error, errors.UserError)
 
@@ -121,13 +121,13 @@ def _first_line(error: Exception) -> str:
 
 
 def _one_line(text: str) -> str:
-    """The same text without line breaks and control characters, which a file's name may hold."""
+    """The text without line breaks and control characters, which file names may contain."""
     words = " ".join(text.split("\n"))
     return "".join(each if each.isprintable() else each.encode("unicode_escape").decode("ascii") for each in words)
 
 
 def _say(line: str) -> None:
-    """To standard error, where anybody listens there."""
+    """Prints a line to standard error, if it is open."""
     try:
         if line and sys.stderr is not None:
             print(line, file=sys.stderr, flush=True)
@@ -136,7 +136,7 @@ def _say(line: str) -> None:
 
 
 def _writable() -> bool:
-    """Whether standard output takes what is to be written. What it does not take is discarded."""
+    """Whether standard output can be written. Otherwise its pending content is discarded."""
     try:
         _flushed()
     except OSError:
@@ -151,7 +151,7 @@ def _flushed() -> None:
 
 
 def _discard(stream: Any) -> None:
-    """Lets a stream write into nothing, or Python would complain of it again at its end."""
+    """Redirects a stream to the null device. Otherwise Python would report the error again when it exits."""
     try:
         nothing = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nothing, stream.fileno())
@@ -162,8 +162,9 @@ def _discard(stream: Any) -> None:
 
 @contextmanager
 def _streams() -> Iterator[None]:
-    """Any character can be written, whatever the encoding. A closed stream is opened on nothing: its number would go
-    to the next file that is opened.
+    """Makes any character writable in any encoding, and opens closed standard streams on the null device.
+
+    Otherwise the next file that is opened would take the number of the closed stream.
     """
     for number in range(3):
         try:
@@ -187,29 +188,29 @@ def _replaced(error: UnicodeError) -> tuple[str, int]:
 
 @contextmanager
 def _signals(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
-    """What SIGINT and SIGTERM do meanwhile. One that was ignored, as in a job of `nohup`, stays ignored."""
+    """Handles SIGINT and SIGTERM meanwhile. A signal that was ignored, as under `nohup`, stays ignored."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
     earlier = {number: signal.getsignal(number) for number in SIGNALS}
-    heard = [number for number in SIGNALS if earlier[number] is not signal.SIG_IGN]
-    for number in heard:
+    handled = [number for number in SIGNALS if earlier[number] is not signal.SIG_IGN]
+    for number in handled:
         signal.signal(number, handler)
     try:
         with _impatient():
             yield
     finally:
-        for number in heard:
+        for number in handled:
             signal.signal(number, earlier[number] or signal.SIG_DFL)
 
 
-def _deaf() -> None:
+def _ignore_signals() -> None:
     for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN)
 
 
 def _is_main() -> bool:
-    """Whether this process speaks for its job: `grfd.processes` says it once it is imported."""
+    """Whether this is the main process of its job (as `grfd.processes.is_main`, which may not be imported yet)."""
     return os.environ.get("RANK", "0") in ("", "0")
 
 
@@ -226,17 +227,17 @@ def _leave(number: int, frame: FrameType | None = None) -> None:
 
 @contextmanager
 def _impatient() -> Iterator[None]:
-    """Ends a process that hangs although it was stopped: in a library's wait for another process, or because a
-    callback swallowed the exception.
+    """Ends a process that hangs although it was stopped, because it waits for another process, or because a callback
+    caught the exception.
     """
-    listening, heard = os.pipe()
-    os.set_blocking(heard, False)
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
     over = threading.Event()
-    earlier = signal.set_wakeup_fd(heard, warn_on_full_buffer=False)
+    earlier = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
 
     def watch() -> None:
-        numbers = [number for number in os.read(listening, 64) if number in SIGNALS]
-        os.close(listening)
+        numbers = [number for number in os.read(reader, 64) if number in SIGNALS]
+        os.close(reader)
         if numbers and not over.wait(PATIENCE):
             _leave(numbers[0])
 
@@ -246,7 +247,7 @@ def _impatient() -> Iterator[None]:
     finally:
         over.set()
         signal.set_wakeup_fd(earlier)
-        os.close(heard)
+        os.close(writer)
 
 
 if __name__ == "__main__":

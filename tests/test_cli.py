@@ -291,7 +291,7 @@ def test_a_mistake_is_one_line_and_exit_code_2(mistake: str, tmp_path: Path, mon
 def test_a_run_that_is_not_evaluated_says_how(tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
     grfd.train(tmp_path / "run", "quick", epochs=1, classifier_epochs=1, train_examples=50, latent=4, device="cpu")
-    assert "holds no results yet: run grfd evaluate" in refused("show", tmp_path / "run")
+    assert "contains no results yet: run grfd evaluate" in refused("show", tmp_path / "run")
 
 
 def test_other_settings_in_the_same_folder_are_refused(trained: Path) -> None:

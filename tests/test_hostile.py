@@ -159,7 +159,7 @@ ROWS: dict[str, dict[str, list[tuple[str, str]]]] = {
     "show": {
         "run": [
             ("", "PATH"),
-            ("run", "holds no results yet"),
+            ("run", "contains no results yet"),
             ("nowhere", "nowhere holds no run"),
             ("run run", "Unrecognized options: run"),
             ("broken", "broken/config.json"),
@@ -201,8 +201,8 @@ ROWS: dict[str, dict[str, list[tuple[str, str]]]] = {
         "out": [("attacks --out ''", "--out is empty"), ("parity --out file", "--out file is a file")],
         "save": [
             ("attacks --save ''", "--save is empty"),
-            ("attacks --save file", "--save file is there and holds no benchmark"),
-            ("transfer --save broken/config.json", "holds no benchmark"),
+            ("attacks --save file", "--save file is there and contains no benchmark"),
+            ("transfer --save broken/config.json", "contains no benchmark"),
             ("parity --save foreign", "foreign is a folder"),
         ],
         "json": [("attacks --json --examples -5", "--examples must be at least 1, got -5")],

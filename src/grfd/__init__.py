@@ -1,4 +1,4 @@
-"""GRFD (Li et al. 2025): robust feature disentanglement against adversarial examples, and an evaluation that holds."""
+"""GRFD (Li et al. 2025), a defense against adversarial examples, with attacks, other defenses and an evaluation."""
 
 from grfd.api.evaluating import evaluate, evaluate_model, results
 from grfd.api.fitting import fit, train

@@ -1,4 +1,4 @@
-"""`python -m grfd` is the `grfd` command."""
+"""`python -m grfd` runs the `grfd` command."""
 
 from grfd.cli import main
 

@@ -1,4 +1,4 @@
-"""The `grfd` command: what was typed becomes a call of a command, or one line and exit code 2."""
+"""The `grfd` command: turns a command line into the call of a command, or into one line and exit code 2."""
 
 import sys
 from collections.abc import Callable
@@ -20,18 +20,18 @@ from grfd.errors import UserError
 from grfd.progress import console
 from grfd_command import guarded
 
-FIT = "Fit one of the rival defenses in a run folder, beside the standard models that it is judged with."
+FIT = "Fit one of the other defenses in a run folder, together with the standard models."
 DEFAULT_PRESET = "mnist-lenet5"
-"""What `grfd fit` and `--config` begin with where no preset is named: the paper's settings for MNIST."""
+"""The preset for `grfd fit` and `--config` if none is named: the paper's settings for MNIST."""
 
 
 def _training(command: str, tokens: list[str]) -> Callable[[], None]:
-    """Presets are defaults of one and the same record, so every field can be changed on top of any."""
+    """A training command. Presets are defaults of the same record, so that each field can be changed in any preset."""
     what, action = TRAINING[command]
     usage = f"grfd {command} [PRESET] --out RUN [--config FILE] [--FIELD VALUE …]"
     if not tokens or tokens[0] in HELP:
         _alone(tokens)
-        console.print(f"{what}\n\nusage: {usage}\npresets: {', '.join(PRESETS)} (needed where no --config is given)\n")
+        console.print(f"{what}\n\nusage: {usage}\npresets: {', '.join(PRESETS)} (required without --config)\n")
         tokens = ["quick", "--help"]
     preset, changes = _preset_of(tokens, usage)
     program = f"grfd {command} {preset or 'PRESET'}"
@@ -49,9 +49,9 @@ def _training(command: str, tokens: list[str]) -> Callable[[], None]:
 
 
 def _fit(tokens: list[str]) -> Callable[[], None]:
-    """Settings default to those of the run folder, where it is there: a defense joins the models of that run.
+    """`grfd fit`. The default settings are those of the run folder, if it exists: the defense joins that run.
 
-    A preset that is named goes before, and so do the settings in a file; a folder of other settings then refuses them.
+    A preset or a file replaces them; if the folder has other settings, the command is then refused.
     """
     usage = "grfd fit DEFENSE [PRESET] --out RUN [--config FILE] [--recipe.FIELD VALUE …] [--FIELD VALUE …]"
     if not tokens or tokens[0] in HELP:
@@ -76,7 +76,7 @@ def _fit(tokens: list[str]) -> Callable[[], None]:
 
 
 def _preset_of(tokens: list[str], usage: str) -> tuple[str | None, list[str]]:
-    """The preset that stands first, if one does, and what follows."""
+    """The preset, if the first word is one, and the remaining words."""
     if not tokens or tokens[0].startswith("-"):
         return None, tokens
     if tokens[0] not in PRESETS:
@@ -85,18 +85,18 @@ def _preset_of(tokens: list[str], usage: str) -> tuple[str | None, list[str]]:
 
 
 def _values_of(typed: dict[str, list[str]]) -> tuple[Path | None, dict[str, Any]]:
-    """The file that `--config` names, and what it holds; nothing where there is none."""
+    """The file after `--config` and its content; None and nothing without that option."""
     file = Path(typed["config"][0]) if "config" in typed else None
     return file, read_settings_file(file) if file else {}
 
 
 def _is_named(typed: dict[str, list[str]], file: Path | None) -> bool:
-    """Whether the user named the model, and no run folder did, which may come from somebody else."""
+    """Whether the model was named by the user, and not by a run folder, which may come from somebody else."""
     return "model" in typed or file is None or not is_of_a_run(file)
 
 
 def _config_of(tokens: list[str]) -> Config:
-    """That of the run that `--out` names, if there is one; the default preset's else."""
+    """The configuration of the run in `--out`, if there is one, otherwise the default preset."""
     following = [*tokens[1:], ""]
     named = [value if token == "--out" else token[6:] for token, value in zip(tokens, following, strict=False)
              if token.split("=")[0] == "--out"]  # fmt: skip
@@ -113,20 +113,20 @@ def _help() -> str:
     rows += [(name, (function.__doc__ or "").splitlines()[0]) for name, function in COMMANDS.items()]
     listed = "\n".join(f"  {name:<12} {what}" for name, what in rows)
     return (
-        "grfd: robust feature disentanglement (GRFD) against adversarial examples, and an evaluation that holds.\n\n"
+        "grfd: GRFD (Li et al. 2025), a defense against adversarial examples, with attacks and an evaluation.\n\n"
         f"usage: grfd COMMAND …   (grfd COMMAND --help explains units and defaults)\n\n{listed}\n\n"
-        "First time: grfd demo. Training and evaluation that were stopped continue with the same command."
+        "To begin: grfd demo. If training or evaluation is stopped, the same command continues it."
     )
 
 
 def _alone(tokens: list[str]) -> None:
-    """Raises `UserError` for what stands behind a word that ends the command."""
+    """Raises `UserError` if anything follows a word that must be the last one."""
     if len(tokens) > 1:
         raise UserError(f"nothing can follow {tokens[0]}, got {tokens[1]!r}")
 
 
 def _dispatch(tokens: list[str]) -> None:
-    """Does what was typed behind `grfd`. Raises `UserError` for a mistake."""
+    """Runs the command in `tokens`, the words after `grfd`. Raises `UserError` for a mistake."""
     processes.check()
     if not tokens or tokens[0] in HELP:
         _alone(tokens)
@@ -139,7 +139,7 @@ def _dispatch(tokens: list[str]) -> None:
     elif tokens[0] in TRAINING:
         _training(tokens[0], tokens[1:])()
     else:
-        words = 2 if " ".join(tokens[:2]) in COMMANDS else 1  # a command may be of two words
+        words = 2 if " ".join(tokens[:2]) in COMMANDS else 1  # a command may have two words
         name = " ".join(tokens[:words])
         if name not in COMMANDS:
             raise UserError(f"unknown command {name!r}: expected one of {', '.join([*TRAINING, 'fit', *COMMANDS])}")

@@ -15,7 +15,7 @@ from grfd.data import Split
 from grfd.errors import UserError
 from grfd.evaluation import judge, records
 from grfd.evaluation.attacker import VOTES, Expected, predictions
-from grfd.evaluation.case import Case, Request, budgets_for, cells_of
+from grfd.evaluation.case import Case, Request, budgets_for, tasks_of
 from grfd.evaluation.checks import run_checks
 from grfd.evaluation.judge import attack_all
 
@@ -80,7 +80,7 @@ ALL = ["transfer", "whitebox", "adaptive", "residual"]
 def test_every_cell_has_a_record_of_every_example(case: Case) -> None:
     attack_all(case, Request(ALL, ATTACKS, 40))
     found = records.read_records(case.folder)
-    assert set(found) == {(c.model, c.protocol, c.attack) for c in cells_of(case, Request(ALL, ATTACKS))}
+    assert set(found) == {(c.model, c.protocol, c.attack) for c in tasks_of(case, Request(ALL, ATTACKS))}
     assert len(found) == 3 * (2 + 2 + 2 + 1)
     for (_, protocol, attack), record in found.items():
         assert record.columns["index"].tolist() == list(range(40))

@@ -1,4 +1,4 @@
-"""What a run is attacked with and what came of it: of grfd's own runs, and of any classifier."""
+"""Evaluation of the defenses in a run folder, and of any classifier."""
 
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -35,16 +35,16 @@ OwnClassifier = nn.Module | Callable[[Tensor], Tensor]
 
 
 def models_of(job: Job, device: torch.device, wanted: Iterable[str] = ()) -> dict[str, nn.Module]:
-    """The defenses that are fitted, or those wanted, in eval mode, and the standard models.
+    """The standard models and the defenses in `wanted`, or all that are fitted, in eval mode on the device.
 
-    Raises `UserError` for an unknown name and for one that is not fitted.
+    Raises `UserError` for unknown names and for defenses that are not fitted.
     """
     run, wanted = job.run, list(wanted)
     for name in wanted:
         if name not in DEFENSES:
             raise UserError(f"unknown defense {name!r}: expected one of {', '.join(DEFENSES)}")
         if not is_fitted(run, name):
-            raise UserError(f"{run.path} holds no {name} yet: run grfd fit {name} --out {run.path}")
+            raise UserError(f"{run.path} contains no {name} yet: run grfd fit {name} --out {run.path}")
     chosen = wanted or [name for name in DEFENSES if is_fitted(run, name)]
     names = [name for name in DEFENSES if name == "standard" or name in chosen]
     models = {name: DEFENSES[name].load(job) for name in names}
@@ -64,19 +64,18 @@ def evaluate(
     *,
     trust: bool = False,
 ) -> Results:
-    """Attacks the run's models on the first `examples` test images; writes records, results.json and figures.
+    """Attacks the models of a run on the first `examples` test images. Writes records, results.json and figures.
 
-    `defenses`: those to attack, the standard models besides; all that are fitted where none is named. `model` or
-    `trust=True`: a run of your own model imports no code without one of them (see `load_defense`).
-    What is recorded already is kept; a killed evaluation continues. Raises `UserError` for unknown names and missing
-    weights.
+    `defenses`: the defenses to attack, in addition to the standard models; all fitted ones if none is named. `model`,
+    `trust`: as in `load_defense`, for a run of your own model. Existing records are kept, and an interrupted evaluation
+    continues. Raises `UserError` for unknown names and missing weights.
     """
     request = _request(protocols, attacks, examples)
     return evaluate_run(open_run(source), request, as_names(defenses, "defenses"), Own(data, model, trust))
 
 
 def evaluate_run(run: Run, request: Request, defenses: Iterable[str], own: Own) -> Results:
-    """`evaluate` of a request."""
+    """`evaluate` with a request."""
     with left_as_found(), runs.locked(run.path):
         job = open_job(run, own)
         device = accelerator_for(run).device
@@ -108,11 +107,12 @@ def evaluate_model(
     """Judges any classifier, a module or a function: images [n, channel, height, width] in [0, 1] → logits.
 
     `out`: the folder for records, results.json and evaluation.json. `sources`: models by name on which `transfer` makes
-    its examples; they are judged beside it. `model` may say of itself what a defense says (`grfd.defenses`):
-    stochastic, surrogate(), deterministic(). `eps`: one budget for all attacks, in pixels of [0, 1], in place of Table
-    1's. Every model is asked in eval mode, and given back as it was; the networks that a function calls keep their
-    mode. Records of other weights are made anew. Raises `UserError` for unknown names, wrong shapes, and transfer alone
-    without a source.
+    its examples; they are judged, too. `model` may have the attributes of a defense (`grfd.defenses`): stochastic,
+    surrogate(), deterministic(). `eps`: one ε for all attacks, in pixels of [0, 1], instead of Table 1's budgets.
+
+    Modules are judged in eval mode and then returned to their previous state; networks inside a function keep their
+    mode. Records of other weights are replaced. Raises `UserError` for unknown names, wrong shapes, and for `transfer`
+    alone without sources.
     """
     if not isinstance(sources, Mapping | None):
         raise UserError(f"sources is a {type(sources).__name__}: expected a dict of models by name")
@@ -120,10 +120,12 @@ def evaluate_model(
         raise UserError("a source cannot be named 'model': that is the model that is judged")
     models = {**(sources or {}), "model": model}
     wanted = as_names(protocols, "protocols")
-    if {"transfer", "whitebox", "adaptive"} <= set(wanted):  # the default, or all of them: those that apply
+    if {"transfer", "whitebox", "adaptive"} <= set(
+        wanted
+    ):  # the default, or all of them: leave out those that do not apply
         residual = any(has_residual(each) for each in models.values())
-        useless = (set() if sources else {"transfer"}) | (set() if residual else {"residual"})
-        wanted = [name for name in wanted if name not in useless]
+        inapplicable = (set() if sources else {"transfer"}) | (set() if residual else {"residual"})
+        wanted = [name for name in wanted if name not in inapplicable]
     request = _request(wanted, attacks, examples, eps)
     return evaluate_models(models, as_path(out, "out"), request, data, tuple(sources or ()), config)
 
@@ -136,10 +138,10 @@ def evaluate_models(
     sources: tuple[str, ...] = (),
     config: Config | None = None,
 ) -> Results:
-    """Judges several classifiers by name side by side, so that what transfers is crafted once for all of them.
+    """Judges several classifiers by name at once, so that transferred examples are made only once.
 
-    `sources`: those of them on which `transfer` makes its examples. A model named second-standard is judged under
-    `transfer` alone. Other arguments, result and errors are those of `evaluate_model`.
+    `sources`: the names of those on which `transfer` makes its examples. A model named second-standard is judged under
+    `transfer` only. Other arguments, result and errors are those of `evaluate_model`.
     """
     for name in models:
         check_folder_name(name)
@@ -161,7 +163,7 @@ def evaluate_models(
 
 
 def evaluate_named(model: NamedModel, sources: tuple[str, ...], out: Path, request: Request, config: Config) -> Results:
-    """`evaluate_model` of a model that the command line names; `sources` are those of `named_source`."""
+    """`evaluate_model` for a model named on the command line. `sources`: texts as `named_source` reads them."""
     network = load_named(model)
     others: dict[str, OwnClassifier] = {}
     for source in map(named_source, sources):
@@ -172,10 +174,13 @@ def evaluate_named(model: NamedModel, sources: tuple[str, ...], out: Path, reque
 
 
 def results(source: Source) -> Results:
-    """What `evaluate` returned. Raises `UserError` where the run is not evaluated yet, or results.json is damaged."""
+    """The result of the last evaluation of a run.
+
+    Raises `UserError` if the run is not evaluated yet, or if results.json is damaged.
+    """
     run = open_run(source)
     if not run.has("results.json"):
-        raise UserError(f"{run.path} holds no results yet: run grfd evaluate {run.path}")
+        raise UserError(f"{run.path} contains no results yet: run grfd evaluate {run.path}")
     return read_results(run.path)
 
 
@@ -185,15 +190,15 @@ def _request(protocols: object, attacks: object, examples: object, eps: object =
 
 
 def _judge(run: Run, case: Case, request: Request, images: str) -> Results:
-    """Attacks, checks, results.json, and evaluation.json: what was asked, of which images, by which revision."""
+    """Attacks and checks the models. Writes results.json, and evaluation.json with request, images and versions."""
     earlier = read_results(run.path).checks if run.has("results.json") else ()
     attack_all(case, request)
     kept = [check for check in earlier if check.model not in case.models]
     checks = kept + processes.of_main(lambda: run_checks(case))
-    found = Results(tuple(rows(run.path)), tuple(checks))
-    asked: dict[str, Any] = {"protocols": list(request.protocols), "attacks": list(request.attacks)}
-    asked |= {"examples": request.examples, "images": images} | ({"eps": request.eps} if request.eps else {})
-    asked["weights"] = {name: known["weights"] for name, known in case.identities.items()}
-    runs.write_json(run.file("evaluation.json"), asked | runs.provenance())
-    runs.write_json(run.file("results.json"), found.to_json())
-    return found
+    outcome = Results(tuple(rows(run.path)), tuple(checks))
+    about: dict[str, Any] = {"protocols": list(request.protocols), "attacks": list(request.attacks)}
+    about |= {"examples": request.examples, "images": images} | ({"eps": request.eps} if request.eps else {})
+    about["weights"] = {name: known["weights"] for name, known in case.identities.items()}
+    runs.write_json(run.file("evaluation.json"), about | runs.provenance())
+    runs.write_json(run.file("results.json"), outcome.to_json())
+    return outcome

@@ -1,4 +1,4 @@
-"""What training commands do: train, fit, and the checks that come before them."""
+"""Training: train, fit, and the checks before them."""
 
 from pathlib import Path
 from typing import Any
@@ -25,11 +25,11 @@ from grfd.training.limits import check_passes
 def train(
     out: Path | str, preset: str = "quick", data: Data | None = None, model: OwnModel | None = None, **fields: Any
 ) -> Run:
-    """Trains the standard model, GRFD's stages I–III and a second standard model; continues what an earlier call began.
+    """Trains the standard model, GRFD's stages I–III and a second standard model. An interrupted training continues.
 
-    `out`: the run folder. `data`: from `grfd.from_tensors` or `grfd.load`; MNIST if None. `model`: makes your own
-    `nn.Module`, called without arguments, or is a name as in `Config`; LeNet5 if None. `fields`: any field of `Config`.
-    Raises `UserError` for what cannot be trained, before training starts.
+    `out`: the run folder. `data`: from `grfd.from_tensors` or `grfd.load`; MNIST if None. `model`: a function or class
+    that makes your own `nn.Module` without arguments, or a name as in `Config`; LeNet5 if None. `fields`: any fields of
+    `Config`. Raises `UserError` before training starts if something does not fit.
     """
     config = preset_config(preset, **fields, **_named(data, model))
     return train_run(as_path(out, "out"), config, Own(data, model))
@@ -56,11 +56,11 @@ def fit(
     trust: bool = False,
     **fields: Any,
 ) -> Run:
-    """Fits a defense of the registry, and the standard models beside it, in a run folder; continues what was begun.
+    """Fits a defense of the registry, and the standard models, in a run folder. An interrupted training continues.
 
-    `recipe`: fields of the defense's `Recipe`; what is not given is the literature's. `fields`: of `Config`; those of
-    the run where there is one already. `trust`: as in `load_defense`. Other arguments as in `train`. Raises `UserError`
-    for unknown names, impossible settings, and a defense that the folder holds with another recipe.
+    `recipe`: fields of the defense's `Recipe`; the literature's values are the defaults. `fields`: fields of `Config`;
+    the defaults are those of an existing run. `trust`: as in `load_defense`. Other arguments: as in `train`. Raises
+    `UserError` for unknown names, impossible settings, and if the folder contains the defense with another recipe.
     """
     module = defense_named(defense)
     chosen: schema.Settings = schema.built(module.Recipe, {} if recipe is None else recipe, f"recipe of {defense}")
@@ -72,7 +72,7 @@ def fit(
 
 @left_as_found()
 def fit_run(defense: str, out: Path, config: Config, recipe: Any, own: Own = AS_NAMED) -> Run:
-    """`fit` with a configuration and a recipe. Nothing is written before everything is checked."""
+    """`fit` with a configuration and a recipe. Everything is checked before anything is written."""
     module = defense_named(defense)
     with runs.locked(out):
         data, architecture = examined(config, own)
@@ -92,7 +92,7 @@ def defense_named(name: str) -> DefenseModule:
 
 
 def _named(data: Data | None, model: OwnModel | None) -> dict[str, str]:
-    """How the configuration names a caller's own data and model."""
+    """The names of a caller's own data and model in the configuration."""
     names = {"data": data.name} if isinstance(data, Data) else {}
     if model is not None:
         names["model"] = model if isinstance(model, str) else importable_name(model)
@@ -100,14 +100,14 @@ def _named(data: Data | None, model: OwnModel | None) -> dict[str, str]:
 
 
 def prepare(out: Path, config: Config, own: Own = AS_NAMED) -> Job:
-    """What training needs. Everything is checked before the run folder is made, so a mistake leaves none behind."""
+    """Opens a run for training. Everything is checked first, so that a mistake leaves no run folder behind."""
     data, architecture = examined(config, own)
     check_generator(config, data)
     return Job(runs.create(out, config, images_for(config, data)), data, architecture)
 
 
 def examined(config: Config, own: Own = AS_NAMED) -> tuple[Data, Architecture]:
-    """The data and the target model of a configuration, checked with it. Nothing is written."""
+    """The data and the target model of a configuration, after all checks. Nothing is written."""
     data = named_data(checked_config(config), own.data)
     architecture = build_architecture(config, data, own.model, trust=own.trust)
     check_fit(config, data, architecture, own=own.model is not None or ":" in config.model)
@@ -116,9 +116,9 @@ def examined(config: Config, own: Own = AS_NAMED) -> tuple[Data, Architecture]:
 
 
 def check_fit(config: Config, data: Data, target: Architecture, *, own: bool = True) -> None:
-    """Raises `UserError` where the network does not take the images, or has another number of classes.
+    """Raises `UserError` if the network cannot take the images, or has another number of classes.
 
-    `own`: the network is the user's, so a step of training is tried, too.
+    `own`: whether the network is the user's own, so that a training step is tried as well.
     """
     who, classes = f"model {config.model!r}", len(data.classes)
     split = data.train if config.train_examples is None else data.train.take(config.train_examples)

@@ -1,4 +1,4 @@
-"""A classifier of the user's own: imported by its name, with weights and adapter, and checked before it is judged."""
+"""A user's own classifier: imported by name, with weights and an adapter, and checked before it is judged."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +17,7 @@ from grfd.models.state import is_quantised
 
 @dataclass(frozen=True)
 class NamedModel:
-    """A network as the command line names it."""
+    """A network that is named on the command line."""
 
     name: str
     """package.module:factory, called without arguments."""
@@ -28,15 +28,15 @@ class NamedModel:
 
 
 def named_source(text: str) -> NamedModel:
-    """The model that `package.module:factory` or `package.module:factory=weights.safetensors` means."""
+    """Reads `package.module:factory` or `package.module:factory=weights.safetensors`."""
     name, _, file = text.partition("=")
     return NamedModel(name, Path(file) if file else None)
 
 
 def load_named(model: NamedModel) -> nn.Module:
-    """What the factory makes, with the weights, wrapped by the adapter.
+    """The network that the factory makes, with the weights loaded, wrapped by the adapter.
 
-    Raises `UserError` where it cannot be imported, or is no `nn.Module`.
+    Raises `UserError` if it cannot be imported or is not an `nn.Module`.
     """
     if ":" not in model.name:
         raise UserError(f"model {model.name!r}: expected package.module:factory")
@@ -49,9 +49,9 @@ def load_named(model: NamedModel) -> nn.Module:
 
 
 def check_own(model: nn.Module, data: Data, device: torch.device, name: str) -> None:
-    """Raises `UserError` where a user's model does not answer as it must, or says wrong things of itself.
+    """Raises `UserError` if a user's model gives wrong answers to a few images, or has wrong attributes of a defense.
 
-    It is put into eval mode, and its weights are moved to the device.
+    Puts the model into eval mode and moves it to the device.
     """
     with own_code_errors_explained(f"{name}: eval()"):
         model.eval()

@@ -1,4 +1,4 @@
-"""What figures are drawn from: a few test images, and what defenses and attacks make of them."""
+"""The arrays from which figures are drawn: a few test images, and how defenses and attacks change them."""
 
 from pathlib import Path
 
@@ -20,11 +20,11 @@ from grfd.types import Images, Labels
 FIGURE_EXAMPLES = 10
 GALLERY_EXAMPLES = 3
 GALLERY_STEPS = 20
-"""PGD's steps in the gallery: enough to show, and a purifier's gradient is dear."""
+"""Steps of PGD in the gallery. More are not needed, and the gradient of a purifier is expensive."""
 
 
 def write_figures(case: Case) -> None:
-    """Fig. 3 where GRFD is judged, and the gallery where any defense is."""
+    """Draws figure 3 if GRFD is judged, and the gallery if any defense is."""
     if "grfd" in case.models:
         write_examples(case)
         figure_3(case.folder)
@@ -34,49 +34,53 @@ def write_figures(case: Case) -> None:
 
 
 def write_examples(case: Case) -> None:
-    """examples.npz, which figure 3 is drawn from: the first test image of each class, and what became of it."""
+    """Writes examples.npz for figure 3: the first test image of each class, its parts, and adversarial versions."""
     images, wanted = _first_of_each_class(case, FIGURE_EXAMPLES)
     defense = case.models["grfd"]
     assert isinstance(defense, GRFD)
-    made = {}
+    adversarial = {}
     for name, victim in (("transferred", case.models["standard"]), ("adversarial", defense.deterministic())):
         stream = generator(case.seed, "examples", name, device=case.device)
         attempt = Attempt("pgd", case.budgets["pgd"], stream)
-        made[name], _ = attack(victim, images, wanted, for_transfer(attempt) if name == "transferred" else attempt)
+        adversarial[name], _ = attack(
+            victim, images, wanted, for_transfer(attempt) if name == "transferred" else attempt
+        )
     with torch.no_grad():
         arrays = {
             "images": images,
             "redundant": redundant_part(defense.generator, images),
             "robust": defense.deterministic().residual(images),
-            **made,
-            "adversarial_robust": defense.deterministic().residual(made["adversarial"]),
+            **adversarial,
+            "adversarial_robust": defense.deterministic().residual(adversarial["adversarial"]),
             "labels": wanted,
             "images_prediction": predictions(defense, images),
-            "transferred_prediction": predictions(defense, made["transferred"]),
-            "adversarial_prediction": predictions(defense.deterministic(), made["adversarial"]),
+            "transferred_prediction": predictions(defense, adversarial["transferred"]),
+            "adversarial_prediction": predictions(defense.deterministic(), adversarial["adversarial"]),
         }
     write_npz(case.folder / "examples.npz", {name: value.cpu().numpy() for name, value in arrays.items()})
 
 
 def write_gallery(case: Case) -> None:
-    """gallery.npz: three test images, and for each defense what its classifier is shown of x and of x′, by PGD on it.
+    """Writes gallery.npz: test images x, and for each defense x′ (by PGD on it) and its classifier's inputs for both.
 
-    Arrays are named DEFENSE.seen, .adversarial, .adversarial_seen, .prediction and .adversarial_prediction; those of
-    defenses that are not judged this time stay.
+    Arrays are named DEFENSE.seen, .adversarial, .adversarial_seen, .prediction and .adversarial_prediction. Those of
+    defenses that are not judged this time are kept.
     """
     images, labels = _first_of_each_class(case, GALLERY_EXAMPLES)
     arrays = _stored(case.folder / "gallery.npz")
     arrays |= {"images": images.cpu().numpy(), "labels": labels.cpu().numpy()}
-    for name, defense in case.models.items():
+    for name in case.models:
         if name != CONTROL:
             with seeded(case.seed, "gallery", name):
-                made = _shown(case, name, defense, images, labels)
-            arrays |= {f"{name}.{kind}": value.cpu().numpy() for kind, value in made.items()}
+                row = _gallery_row(case, name, images, labels)
+            arrays |= {f"{name}.{kind}": value.cpu().numpy() for kind, value in row.items()}
     write_npz(case.folder / "gallery.npz", arrays)
 
 
 @torch.no_grad()
-def _shown(case: Case, name: str, defense: nn.Module, images: Images, labels: Labels) -> dict[str, Tensor]:
+def _gallery_row(case: Case, name: str, images: Images, labels: Labels) -> dict[str, Tensor]:
+    """A defense's arrays in the gallery."""
+    defense = case.models[name]
     stream = generator(case.seed, "gallery", name, device=case.device)
     budget = case.budgets["pgd"] | {"steps": GALLERY_STEPS}
     adversarial = craft(defense, images, labels, Attempt("pgd", budget, stream, case.scales.get(name, 1.0))).images
@@ -90,9 +94,11 @@ def _shown(case: Case, name: str, defense: nn.Module, images: Images, labels: La
 
 
 def _class(defense: nn.Module, images: Images) -> Tensor:
-    """The predicted classes, −1 where the image is rejected."""
-    found = predictions(defense, images)
-    return found.where(found != defense.rejection, -1) if may_reject(defense) else found  # type: ignore[call-overload]
+    """The predicted classes; −1 for rejected images."""
+    predicted = predictions(defense, images)
+    if not may_reject(defense):
+        return predicted
+    return predicted.where(predicted != defense.rejection, -1)  # type: ignore[call-overload]
 
 
 def _first_of_each_class(case: Case, count: int) -> tuple[Images, Labels]:

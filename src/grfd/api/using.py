@@ -1,4 +1,4 @@
-"""What a trained defense is for: load_defense, disentangle, predict."""
+"""Use of a trained defense: load_defense, disentangle, predict."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -25,11 +25,11 @@ def load_defense(
     *,
     trust: bool = False,
 ) -> nn.Module:
-    """A fitted defense, GRFD's x ↦ F(x − G(x)) by default: an `nn.Module`, images in [0, 1] → logits, in eval mode.
+    """A fitted defense in eval mode: an `nn.Module`, images in [0, 1] → logits. GRFD's x ↦ F(x − G(x)) is the default.
 
-    Where the run was trained on a model of your own, nothing is imported by the name in the run folder, which may come
-    from somebody else, unless you give `model` (what makes it, or that name) or `trust=True`.
-    Raises `UserError` where the run does not hold the defense.
+    A run of your own model names code that must be imported. As a run folder may come from somebody else, this is done
+    only with your consent: give `model` (the factory, or its name) or `trust=True`.
+    Raises `UserError` if the run does not contain the defense.
     """
     module = defense_named(defense)
     with left_as_found():
@@ -39,7 +39,10 @@ def load_defense(
 
 @left_as_found()
 def disentangle(source: Source, split: str, out: Path | str, data: Data | None = None) -> Path:
-    """Writes images, redundant x_u and robust x_r (float32, z = μ) and labels of a split to a compressed .npz."""
+    """Writes the images x of a split, their parts x_u and x_r (float32, with z = μ) and their labels to an .npz file.
+
+    `split`: "train" or "test". Returns the path of the file. Its arrays are images, redundant, robust and labels.
+    """
     if split not in ("train", "test"):
         raise UserError(f"unknown split {split!r}: expected train or test")
     path = as_path(out, "out")
@@ -50,8 +53,8 @@ def disentangle(source: Source, split: str, out: Path | str, data: Data | None =
     network = load_generator(run, loaded)
     with torch.no_grad():
         parts = [redundant_part(network, as_images(part)) for part in chosen.images.split(1000)]
-    images, unneeded = as_images(chosen.images), torch.cat(parts)
-    arrays = {"images": images, "redundant": unneeded, "robust": images - unneeded, "labels": chosen.labels}
+    images, x_u = as_images(chosen.images), torch.cat(parts)
+    arrays = {"images": images, "redundant": x_u, "robust": images - x_u, "labels": chosen.labels}
     write_npz(path, {name: value.numpy() for name, value in arrays.items()})
     return path
 
@@ -65,14 +68,15 @@ def predict(
     model: OwnModel | None = None,
     trust: bool = False,
 ) -> list[tuple[Path, str, float]]:
-    """File, predicted class and its probability, under the run's defense.
+    """For each image file: the file, the class that GRFD predicts, and its probability.
 
-    `data`, `model` and `trust`: as in `load_defense`. Raises `UserError` for a file that it cannot take.
+    `data`, `model` and `trust`: as in `load_defense`. Raises `UserError` for a file that is not an image of the run's
+    size.
     """
     try:
         paths = [Path(file) for file in ([files] if isinstance(files, Path | str) else files)]
     except TypeError as error:
-        raise UserError(f"images are to be given as paths of files: {error}") from error
+        raise UserError(f"expected paths of image files: {error}") from error
     if not paths:
         raise UserError("no image given: expected at least one PNG or JPEG file")
     job = open_job(source, Own(data, model, trust))
@@ -89,10 +93,10 @@ def predict(
 
 
 def read_image(file: Path, shape: tuple[int, ...]) -> torch.Tensor:
-    """An image file (`grfd.data.image_file`) as float32 [channel, height, width] in [0, 1]."""
+    """An image file as float32 [channel, height, width] in [0, 1]. `shape`: the shape that is expected."""
     channels, height, width = shape
     if channels not in (1, 3):
-        raise UserError(f"the run takes images of {channels} channels, which no image file has; expected 1 or 3")
+        raise UserError(f"the run takes images with {channels} channels, but image files have 1 or 3")
     pixels = read_pixels(file, channels)
     if pixels.shape[1:] != (height, width):
         raise UserError(f"{file} is {pixels.shape[1]}×{pixels.shape[2]}: expected {height}×{width} (height × width)")

@@ -1,1 +1,1 @@
-"""The commands of grfd, one file a family."""
+"""The commands of grfd, one file for each family of commands."""

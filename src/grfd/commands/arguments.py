@@ -1,4 +1,4 @@
-"""What was typed becomes the arguments of a function or a record, or one line about what is wrong with it."""
+"""Turns the words of a command line into arguments of a function or fields of a record. Mistakes are one line."""
 
 import difflib
 import inspect
@@ -26,14 +26,14 @@ REWORDED = {
     r"Error parsing (\S+): no type matching \{None\}\|FLOAT .* from \[(.*)\]\.": r"\1 must be a number, got \2",
     r"Error parsing (\S+): Could not find valid parse for arguments: \[(.*)\]": r"\1 cannot be read: \2",
 }
-"""What tyro says, in the words of our own checks."""
+"""Messages of tyro, reworded like those of our own checks."""
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 _RULE = re.compile(r"^[─-]+$")
 
 
 @dataclass(frozen=True)
 class Options:
-    """The options of a command, without the dashes in front. Flags take no value."""
+    """The options of a command, without leading dashes. Flags take no value."""
 
     names: set[str] = field(default_factory=set)
     flags: set[str] = field(default_factory=set)
@@ -41,28 +41,28 @@ class Options:
 
 @dataclass(frozen=True)
 class Mode:
-    """A way to call a command in which some of its options would do nothing: they are refused there."""
+    """A way of calling a command in which some options would have no effect. They are refused."""
 
     title: str
     holds: Callable[[dict[str, Any]], bool]
-    """(the command's arguments by name) → whether it is called in this way."""
+    """Takes the command's arguments by name. Returns whether it is called in this way."""
     ignored: tuple[str, ...]
     reason: str
 
 
 def options_of(what: Any) -> Options:
-    """Of a function, its keyword arguments; of a record, its fields, those of a record in it behind a dot."""
-    found = Options()
+    """The keyword arguments of a function, or the fields of a record. Fields of a nested record follow a dot."""
+    options = Options()
     for name, kind in _kinds(what).items():
-        shown = name.replace("_", "-")
+        option = name.replace("_", "-")
         if is_dataclass(kind):
             inner = options_of(kind)
-            found.names.update(f"{shown}.{each}" for each in inner.names)
-            found.flags.update(f"{shown}.{each}" for each in inner.flags)
+            options.names.update(f"{option}.{each}" for each in inner.names)
+            options.flags.update(f"{option}.{each}" for each in inner.flags)
         else:
-            found.names.add(shown)
-            found.flags.update({shown} if kind is bool else ())
-    return found
+            options.names.add(option)
+            options.flags.update({option} if kind is bool else ())
+    return options
 
 
 def _kinds(what: Any) -> dict[str, Any]:
@@ -74,38 +74,38 @@ def _kinds(what: Any) -> dict[str, Any]:
 
 
 def given(options: Options, tokens: list[str], usage: str) -> dict[str, list[str]]:
-    """The options that were typed, with their values. Raises `UserError` for what cannot be meant.
+    """The options that were typed, with their values.
 
-    That is an unknown option, one without a value or with an empty one, and one that is given twice.
+    Raises `UserError` for an unknown option, one without a value or with an empty one, and one that is given twice.
     """
-    found: dict[str, list[str]] = {}
+    typed: dict[str, list[str]] = {}
     values: list[str] = []
     last = "an argument"
     for token in tokens:
         if "\0" in token:
-            raise UserError(f"{last} holds a null character: expected text")
+            raise UserError(f"{last} contains a null character: expected text")
         if token.startswith("--") and len(token) > 2:
-            typed, equals, value = token[2:].partition("=")
-            name = _known(options, typed, usage)
-            if name in found:
+            word, equals, value = token[2:].partition("=")
+            name = _known(options, word, usage)
+            if name in typed:
                 raise UserError(f"--{name} is given twice: expected it once")
             if equals and name in options.flags:
                 raise UserError(f"--{name} takes no value, got {value!r}")
             last, values = f"--{name}", [value] if equals else []
-            found[name] = values
+            typed[name] = values
         else:
             values.append(token)
         if token.strip() == "" or (token.startswith("--") and token.endswith("=")):
             raise UserError(f"{last} is empty: expected a value")
-    for name, listed in found.items():
-        if not listed and name not in options.flags and name != "help":
+    for name, words in typed.items():
+        if not words and name not in options.flags and name != "help":
             raise UserError(f"--{name} has no value: expected one")
-    return found
+    return typed
 
 
-def _known(options: Options, typed: str, usage: str) -> str:
-    """The option's name. `--no-NAME` is a flag's other side; an underscore stands for a dash."""
-    name = typed.replace("_", "-")
+def _known(options: Options, word: str, usage: str) -> str:
+    """The name of an option. `--no-NAME` sets a flag to false. An underscore counts as a dash."""
+    name = word.replace("_", "-")
     positive = name.removeprefix("no-")
     prefix, dot, last = name.rpartition(".")
     if dot and last.startswith("no-"):
@@ -116,11 +116,11 @@ def _known(options: Options, typed: str, usage: str) -> str:
         return positive
     close = difflib.get_close_matches(name, options.names, 1)
     meant = f" (did you mean --{close[0]}?)" if close else ""
-    raise UserError(f"unknown option --{typed}{meant}: {usage} lists the options")
+    raise UserError(f"unknown option --{word}{meant}: {usage} lists the options")
 
 
 def check_modes(modes: tuple[Mode, ...], arguments: dict[str, Any], typed: dict[str, list[str]]) -> None:
-    """Raises `UserError` for an option that would do nothing."""
+    """Raises `UserError` for an option that would have no effect."""
     for mode in modes:
         if mode.holds(arguments):
             for name in typed:
@@ -131,9 +131,9 @@ def check_modes(modes: tuple[Mode, ...], arguments: dict[str, Any], typed: dict[
 def call_of(
     function: Callable[..., None], program: str, tokens: list[str], modes: tuple[Mode, ...]
 ) -> Callable[[], None]:
-    """The call that was typed, to be made later. Options that `--config` sets count as typed.
+    """The function call that the command line stands for, ready to be made. Options in `--config` count as typed.
 
-    Raises `UserError` where it cannot be made.
+    Raises `UserError` for mistakes.
     """
     typed = given(options_of(function), tokens, f"{program} --help")
     if "config" in typed and "config" in _kinds(function):
@@ -147,7 +147,7 @@ def call_of(
 
 
 def _from_file(function: Callable[..., None], program: str, file: Path) -> dict[str, list[str]]:
-    """What would be typed for the options that a file sets. Raises `UserError`, beginning with the file's name."""
+    """The words for the options that a file sets, by option. Raises `UserError`, which begins with the file's name."""
     options = options_of(function)
     stored = as_tokens(read_settings_file(file), options.names, file)
     tokens = [word for words in stored.values() for word in words]
@@ -173,32 +173,32 @@ def _bound(function: Callable[..., None], program: str, tokens: list[str]) -> in
 
 
 def _check_values(function: Callable[..., None], arguments: dict[str, Any]) -> None:
-    """Raises `UserError` for a value out of its range, and for one that is named twice in a list of them."""
+    """Raises `UserError` for a value out of its range, and for a value that occurs twice in a list."""
     for name, kind in _kinds(function).items():
-        shown, value = f"--{name.replace('_', '-')}", arguments[name]
-        schema.value(shown, kind, value)
+        option, value = f"--{name.replace('_', '-')}", arguments[name]
+        schema.value(option, kind, value)
         if isinstance(value, tuple):
             twice = [each for index, each in enumerate(value) if each in value[:index]]
             if twice:
-                raise UserError(f"{shown}: {twice[0]} is named twice")
+                raise UserError(f"{option}: {twice[0]} is named twice")
 
 
 def parsed(what: Any, program: str, tokens: list[str], **keywords: Any) -> Any:
-    """tyro's answer. What it says of a mistake, in a box of many lines, becomes the one line of a `UserError`."""
-    said = io.StringIO()
+    """The result of tyro. Its message about a mistake, a box of many lines, becomes the one line of a `UserError`."""
+    written = io.StringIO()
     try:
-        with redirect_stderr(said):
+        with redirect_stderr(written):
             return tyro.cli(what, prog=program, args=tokens, **keywords)
     except SystemExit as stop:
         if not stop.code:
             raise
-        lines = [_RULE.sub("", line.strip("│|╭╮╰╯ ")) for line in _COLOUR.sub("", said.getvalue()).splitlines()]
+        lines = [_RULE.sub("", line.strip("│|╭╮╰╯ ")) for line in _COLOUR.sub("", written.getvalue()).splitlines()]
         words = " ".join(_message(lines)) or lines[0]
         raise UserError(f"{_reworded(words)} (see {program} --help)") from None
 
 
 def _message(lines: list[str]) -> list[str]:
-    """What stands between the title and the next rule, which is an empty line here, as a rule below the title is."""
+    """The lines between the title and the next rule. Rules are empty lines here."""
     below = list(dropwhile(lambda line: not line, lines[1:]))
     return list(takewhile(bool, below))
 

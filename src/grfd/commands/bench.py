@@ -1,4 +1,4 @@
-"""Benchmarks: attacks beside other libraries, transferred examples, training rates."""
+"""Benchmarks: attacks compared with other libraries, transferred examples, and the speed of training."""
 
 import json as json_format
 from dataclasses import asdict
@@ -23,10 +23,10 @@ MODES: tuple[Mode, ...] = (
         "grfd bench transfer",
         lambda asked: asked["what"] == "transfer",
         ("models", "repeats"),
-        "it has models of its own, and nothing is timed",
+        "it has models of its own, and no times are measured",
     ),
 )
-"""How `grfd bench` can be called, and which of its options do nothing then."""
+"""Ways of calling `grfd bench` in which some of its options have no effect."""
 
 
 def bench_command(
@@ -40,18 +40,18 @@ def bench_command(
     save: Path | None = None,
     json: bool = False,
 ) -> None:
-    """Run our attacks beside those of other libraries that are installed: seconds, and the robust accuracy left.
+    """Compare attacks with those of other installed libraries: running time, and robust accuracy after the attack.
 
     Args:
-        what: attacks: the speed of seven of them at full length. parity: all that some library has too, shorter, and
-            then transfer. transfer: examples that are made on one network and given to another.
-        attacks: A part of them (all where none is named).
-        models: Of lenet5, "lenet5 adversarially trained", "residual net": trained once, on MNIST, then kept in --out.
-        examples: Attack the first so many test images.
-        repeats: Runs of each; the median is shown.
+        what: attacks: the speed of seven attacks at full length. parity: all attacks that another library has as well,
+            shorter, and then transfer. transfer: examples that are made on one network and given to another.
+        attacks: Some of the attacks. The default is all.
+        models: The models to attack. They are trained once, on MNIST, and kept in --out.
+        examples: Number of test images to attack, counted from the first.
+        repeats: Number of runs. The median is printed.
         out: Folder for the models.
-        save: A JSON file for the rows, with machine and versions; it grows, and what is in it is not measured again.
-        json: Print the rows instead: library, attack, model, examples, repeats, seconds, robust.
+        save: A JSON file to which rows, machine and versions are added. Rows that it contains are not measured again.
+        json: Print the rows as JSON: library, attack, model, examples, repeats, seconds, robust.
     """
     _check_places(out, save)
     for name in models:
@@ -73,7 +73,7 @@ def bench_command(
 
 
 def _check_places(out: Path, save: Path | None) -> None:
-    """Raises `UserError` where the models have no place, and where --save is a file of something else."""
+    """Raises `UserError` if --out is not a folder, or if --save is a file of another kind."""
     if files.is_there(out) and not files.is_folder(out):
         raise UserError(f"--out {out} is a file: expected a folder for the models")
     if save is None or not files.is_there(save):
@@ -83,11 +83,11 @@ def _check_places(out: Path, save: Path | None) -> None:
     except (ValueError, TypeError):
         right = False
     if not right:
-        raise UserError(f"--save {save} is there and holds no benchmark: choose another file")
+        raise UserError(f"--save {save} is there and contains no benchmark: choose another file")
 
 
 def _bench_transfer(attacks: tuple[str, ...], examples: int, out: Path, save: Path | None, json: bool) -> None:
-    """What `grfd bench transfer` does, and `grfd bench parity` at its end."""
+    """Does `grfd bench transfer`, which is also the last part of `grfd bench parity`."""
     with answer_alone(json):
         measured = measure_transfer(out, attacks, examples)
     if save is not None:
@@ -107,15 +107,17 @@ def bench_train_command(
     device: Literal["auto", "cpu"] = "auto",
     json: bool = False,
 ) -> None:
-    """Time a step of stage I: images a second, operations a second beside the device's own rate, peak memory.
+    """Measure a training step of stage I: images per second, operations per second, and peak memory.
+
+    Operations per second are compared with the highest rate that the device reaches in matrix products.
 
     Args:
-        name: A preset; its images are random here, of the data set's shape.
-        batch: Images a step (the preset's where it is not given).
-        steps: Timed steps; the median is shown.
-        precision: Of the network's passes.
-        device: auto takes the accelerator that is there.
-        json: Print the row instead.
+        name: A preset. Images are random, in the shape of its data set.
+        batch: Images per step. The default is the preset's.
+        steps: Number of measured steps. The median is printed.
+        precision: Precision of forward and backward passes.
+        device: auto uses the accelerator if there is one.
+        json: Print the result as JSON.
     """
     config = preset(name, precision=precision, device=device, **({} if batch is None else {"batch": batch}))
     with answer_alone(json):

@@ -1,4 +1,4 @@
-"""Completion of commands, presets, defenses and options by a shell. tyro writes the script."""
+"""Shell completion of commands, presets, defenses and options. tyro writes the script."""
 
 import io
 from collections.abc import Callable, Mapping
@@ -18,22 +18,22 @@ Shell = Literal["bash", "zsh", "fish"]
 
 
 def completion_command(shell: tyro.conf.Positional[Shell]) -> None:
-    """Print a script that completes commands and options in your shell.
+    """Print a script with which your shell completes commands and options.
 
     bash: `grfd completion bash > ~/.local/share/bash-completion/completions/grfd`.
-    zsh: `grfd completion zsh > FOLDER/_grfd`, with a FOLDER that is in fpath before compinit runs.
+    zsh: `grfd completion zsh > FOLDER/_grfd`, where FOLDER is in fpath before compinit runs.
     fish: `grfd completion fish > ~/.config/fish/completions/grfd.fish`.
 
     Args:
         shell: Your shell.
     """
-    from grfd.commands.registry import COMMANDS  # which holds this command, too
+    from grfd.commands.registry import COMMANDS  # not at the top, because it contains this command
 
     console.print(completion_script(shell, COMMANDS), soft_wrap=True)
 
 
 def completion_script(shell: Shell, commands: Commands) -> str:
-    """What the shell is to read."""
+    """The script for a shell. `commands`: name → function."""
     words: dict[str, Any] = {name: _with_words(dict.fromkeys(PRESETS, Training)) for name in TRAINING}
     words["fit"] = _with_words({name: fit_settings(name) for name in DEFENSES})
     words |= {name: function for name, function in commands.items() if " " not in name}
@@ -57,7 +57,7 @@ def _without_breaks(line: str) -> str:
 
 
 def _with_words(kinds: Mapping[str, Any]) -> Callable[..., None]:
-    """A command whose first word is one of those given, each with options of its own: those of a function or record."""
+    """A command whose first word is a key of `kinds`. Its options are those of the value, a function or a record."""
     choices = tuple(Annotated[kind, tyro.conf.subcommand(word, prefix_name=False)] for word, kind in kinds.items())
 
     def command(choice: Any) -> None: ...

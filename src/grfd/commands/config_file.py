@@ -1,4 +1,4 @@
-"""`--config`: settings from a file. An option on the command line wins over the file."""
+"""`--config`: options from a file. Options on the command line win."""
 
 import json
 import tomllib
@@ -12,24 +12,24 @@ from grfd.errors import UserError
 from grfd.files import read_regular
 
 LARGEST_CONFIG = 2**20
-"""Bytes: a file of settings is smaller."""
+"""Size limit in bytes."""
 TYPED_ALONE = frozenset({"config", "trust"})
 """Options that no file can set. Consent to import code is given on the command line."""
 IN_EVALUATION = frozenset({"protocols", "attacks", "examples", "eps"})
 """Options that evaluation.json records; none of them imports code."""
 ABOUT_A_RUN = frozenset({"images", "weights", "versions", "git_revision", "machine"})
-"""In config.json and evaluation.json, but no settings: what a run or an evaluation records of its circumstances."""
+"""Fields of config.json and evaluation.json that are not settings, but describe the run or the evaluation."""
 
 
 def is_of_a_run(file: Path) -> bool:
-    """Whether the file is one that grfd writes in a run folder, which may come from somebody else."""
+    """Whether the file is from a run folder. Such a folder may come from somebody else."""
     return file.suffix == ".json"
 
 
 def read_settings_file(file: Path) -> dict[str, Any]:
-    """Names and values of a TOML file, or of a run folder's config.json or evaluation.json.
+    """The names and values in a TOML file, or in the config.json or evaluation.json of a run folder.
 
-    Raises `UserError` where the file cannot be read.
+    Raises `UserError` if the file cannot be read.
     """
     content = read_regular(file, LARGEST_CONFIG)
     try:
@@ -48,14 +48,14 @@ def read_settings_file(file: Path) -> dict[str, Any]:
 
 
 def config_with(base: Config, values: Mapping[str, Any], file: Path) -> Config:
-    """A configuration with the fields that a file names. Raises `UserError` for unknown fields and wrong values."""
+    """A configuration with fields from a file. Raises `UserError` for unknown fields and wrong values."""
     return schema.built(Config, {**vars(base), **values}, str(file))
 
 
 def as_tokens(values: Mapping[str, Any], options: set[str], file: Path) -> dict[str, list[str]]:
-    """The words that would be typed for each option that a file names: option → words, dashes included.
+    """The options in a file, as they would be typed: option → words, with dashes.
 
-    Raises `UserError` for an option that no file can set, and for a value that no option can have.
+    Raises `UserError` for an option that a file cannot set, and for a value that no option can have.
     """
     allowed = options & IN_EVALUATION if is_of_a_run(file) else options - TYPED_ALONE
     tokens = {}

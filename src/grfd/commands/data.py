@@ -1,4 +1,4 @@
-"""Which data sets are there."""
+"""The data sets that can be used without a directory."""
 
 from dataclasses import asdict
 
@@ -10,10 +10,10 @@ from grfd.progress import answer_alone, console, print_json
 
 
 def data_command(*, json: bool = False) -> None:
-    """Say which data sets are there, where they come from, and whether their checksums are right.
+    """List the data sets: where they are, their sources, and whether their checksums are right.
 
     Args:
-        json: Print a list with an object for each data set instead. "problem" says what is wrong with its checksum.
+        json: Print a list with one object for each data set. "problem" says what is wrong with a checksum.
     """
     with answer_alone(json):
         rows = describe()
@@ -30,5 +30,5 @@ def data_command(*, json: bool = False) -> None:
         notes.append(f"{row.name}: {row.source} {row.licence}")
     console.print(table)
     console.print("\n".join(notes))
-    console.print("What is not here yet is downloaded where it is first asked for, or read from --data-dir DIR.")
-    console.print("folder: one folder of images a class, with --data folder --data-dir DIR")
+    console.print("A data set that is not here yet is downloaded when it is first used, or read from --data-dir DIR.")
+    console.print("folder: your own images, one folder for each class, with --data folder --data-dir DIR")

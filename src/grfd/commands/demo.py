@@ -1,4 +1,4 @@
-"""The main job in one command."""
+"""Training and evaluation in one command."""
 
 import time
 from pathlib import Path
@@ -14,15 +14,15 @@ from grfd.schema import Examples
 
 
 def demo_command(*, out: Path = Path("runs/demo"), examples: Examples = 100, json: bool = False) -> None:
-    """The main job in five minutes on two cores: train on MNIST, attack, print the table.
+    """Train GRFD on MNIST, attack it, and print the table: about five minutes on two cores.
 
-    Trains a standard LeNet5, GRFD's three stages and a second standard model with the quick preset, attacks all of
-    them with the five attacks of the paper's Table 1 under transfer, whitebox and adaptive, prints the table, and
-    writes the run folder with records and a figure like the paper's Fig. 3. Stopped, it continues where it was.
+    Trains a standard LeNet5, the three stages of GRFD and a second standard model with the quick preset. Attacks them
+    with the five attacks of the paper's Table 1 under transfer, whitebox and adaptive. Writes a run folder with records
+    and a figure like the paper's figure 3. If it is stopped, the same command continues.
 
     Args:
         out: The run folder.
-        examples: Attack the first so many test images.
+        examples: Number of test images to attack, counted from the first.
         json: Print {"rows": [...], "checks": [...]}, as grfd show does.
     """
     started = time.monotonic()

@@ -1,4 +1,4 @@
-"""Attacks on a run, or on a model of the user's own, and the table that comes of them."""
+"""Evaluation of a run or of a user's own model, and its table."""
 
 from pathlib import Path
 from typing import Annotated
@@ -31,7 +31,7 @@ MODES: tuple[Mode, ...] = (
         "grfd evaluate RUN",
         lambda asked: asked["run"] is not None and asked["model"] is None,
         ("weights", "adapter", "sources", "data", "data_dir", "eps", "out"),
-        "it is for a model of your own, given as --model",
+        "it is for your own model, given as --model",
     ),
     Mode(
         "grfd evaluate --model",
@@ -46,7 +46,7 @@ MODES: tuple[Mode, ...] = (
         "a model that you name yourself is imported without it",
     ),
 )
-"""How `grfd evaluate` can be called, and which of its options do nothing then."""
+"""Ways of calling `grfd evaluate` in which some of its options have no effect."""
 
 
 def evaluate_command(
@@ -68,31 +68,31 @@ def evaluate_command(
     trust: bool = False,
     json: bool = False,
 ) -> None:
-    """Attack the models of a run, or any model of your own; print the table and the masking checks.
+    """Attack the models of a run, or your own model. Print the table and the checks for gradient masking.
 
-    `grfd evaluate RUN` judges a run that grfd trained; `grfd evaluate --model package.module:factory --out FOLDER`
-    judges any PyTorch classifier. Budgets are those of the paper's Table 1, ε in pixels of [0, 1]: MNIST's for grey
-    images, CIFAR's for colour. Records, results.json and figures are written. What is recorded is kept: more examples,
-    attacks or protocols add to it, and a stopped evaluation continues.
+    `grfd evaluate RUN` judges a run that grfd trained. `grfd evaluate --model package.module:factory --out FOLDER`
+    judges any PyTorch classifier. The budgets are those of the paper's Table 1, with ε in pixels of [0, 1]: those for
+    MNIST if images are grey, those for CIFAR if they have colours. Records, results.json and figures are written.
+    Existing records are kept: more examples, attacks or protocols are added, and a stopped evaluation continues.
 
     Args:
         run: The run folder.
-        protocols: What the attacker knows. transfer: made on the standard model (or on --sources). whitebox: on the
-            whole defense, with z = μ. adaptive: all of that, and more losses, restarts and a gradient-free attack.
-            residual: on x_r against the target model alone.
-        examples: Attack the first so many test images.
-        defenses: Of the run's, those to attack, beside the standard models (all that are fitted where none is named).
-        model: package.module:factory of your own classifier, called without arguments: images in [0, 1] → logits.
-        weights: A safetensors file with the model's weights.
-        adapter: package.module:function that wraps the model, say to normalise or to pick its logits.
-        sources: Models to transfer from: package.module:factory, or package.module:factory=weights.safetensors.
-        data: Data set of your own model: mnist, or folder (one folder of images a class).
-        data_dir: Where the data set lies.
-        eps: One ε for all attacks, in pixels of [0, 1], in place of Table 1's; step sizes change with it.
-        out: Folder for what is judged of your own model.
+        protocols: What the attacker knows. transfer: examples are made on the standard model, or on --sources.
+            whitebox: on the whole defense, with z = μ. adaptive: both, and also more losses, restarts and a
+            gradient-free attack. residual: on x_r, against the target model alone.
+        examples: Number of test images to attack, counted from the first.
+        defenses: The defenses of the run to attack, in addition to the standard models. The default is all fitted ones.
+        model: package.module:factory of your own classifier. It is called without arguments: images in [0, 1] → logits.
+        weights: A safetensors file with the weights of --model.
+        adapter: package.module:function that wraps --model, for example to normalise images or to select the logits.
+        sources: Models for transfer: package.module:factory, or package.module:factory=weights.safetensors.
+        data: Data set for --model: a registered name, or folder (one folder of images for each class).
+        data_dir: Directory of the data set.
+        eps: One ε for all attacks, in pixels of [0, 1], instead of Table 1's. Step sizes are scaled with it.
+        out: Folder for the records of --model.
         config: A TOML file with some of these options, or the evaluation.json of an earlier evaluation. Options on the
             command line win.
-        trust: Import the code that the run folder names as its model; without it, a run folder imports none.
+        trust: Import the code that the run folder names as its model. Without this option, it imports none.
         json: Print {"rows": [...], "checks": [...]}, as grfd show does.
     """
     if (run is None) == (model is None):
@@ -105,7 +105,7 @@ def evaluate_command(
         else:
             assert model is not None
             if out is None:
-                raise UserError("expected --out FOLDER, where the records of your model go")
+                raise UserError("expected --out FOLDER for the records of your model")
             folder = out
             settings = checked_config(Config(data=data, data_dir=data_dir, model=model))
             results = evaluating.evaluate_named(NamedModel(model, weights, adapter), sources, out, request, settings)
@@ -116,11 +116,11 @@ def evaluate_command(
 
 
 def show_command(run: RunFolder, *, json: bool = False) -> None:
-    """Print the table of an evaluated run, with the masking checks.
+    """Print the table of an evaluated run, with the checks for gradient masking.
 
     Args:
         run: The run folder.
-        json: Print {"rows": [...], "checks": [...]} instead; attack "none" is clean, "worst" the worst case.
+        json: Print {"rows": [...], "checks": [...]}. Attack "none": clean accuracy; "worst": worst case.
     """
     results = evaluating.results(run)
     if json:
@@ -130,6 +130,7 @@ def show_command(run: RunFolder, *, json: bool = False) -> None:
 
 
 def print_results(run: Run, results: Results) -> None:
+    """Prints the table with the paper's numbers, the protocols, the checks that raised a flag, and the figure."""
     rows = list(results.rows)
     beside = published_rows(rows, run.config.data) if any(row.model == "grfd" for row in rows) else {}
     console.print(results_table(rows, beside))

@@ -1,4 +1,4 @@
-"""All commands of grfd by name, and the ways in which some of them can be called."""
+"""All commands of grfd by name, except for the training commands."""
 
 from collections.abc import Callable
 
@@ -32,4 +32,4 @@ MODES: dict[str, tuple[Mode, ...]] = {
     "bench": bench.MODES,
     "sweep": sweep.MODES,
 }
-"""Command → how it can be called, and which of its options do nothing then."""
+"""Command → ways of calling it in which some of its options have no effect."""

@@ -1,4 +1,4 @@
-"""The paper's tables and figures, and the pages that set them beside ours."""
+"""The paper's tables and figures, and the pages that compare them with ours."""
 
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -32,7 +32,7 @@ MODES: tuple[Mode, ...] = (
         "MNIST comes with the package",
     ),
 )
-"""How `grfd reproduce` can be called, and which of its options do nothing then."""
+"""Ways of calling `grfd reproduce` in which some of its options have no effect."""
 
 
 def reproduce_command(
@@ -47,17 +47,17 @@ def reproduce_command(
     list: bool = False,
     json: bool = False,
 ) -> None:
-    """Run one of the paper's tables or figures and print it beside the paper's numbers. It continues where it stopped.
+    """Reproduce one of the paper's tables or figures and print it beside the paper's numbers. It can be resumed.
 
     Args:
-        dataset: CIFAR's scale is small; rsm and none-row are of MNIST alone.
-        data_dir: Where CIFAR lies (downloaded where it is not given); MNIST comes with the package.
+        dataset: CIFAR has the scale small. rsm, none-row and sources are for MNIST only.
+        data_dir: Directory of CIFAR. By default it is downloaded. MNIST comes with the package.
         scale: quick (minutes), short (a schedule that fits two cores, where an experiment has it) or paper (hours).
-        seeds: Runs under so many seeds.
-        out: The folder for its runs (runs/NAME if not given; experiments on variants of GRFD share runs/variants).
-        dry_run: Print its cells, what they cost and which are done, and do nothing.
-        list: Print the experiments with claim, cost and state at that scale, and do nothing.
-        json: Print JSON instead: an object for each experiment (--list), for each cell (--dry-run), or for each table.
+        seeds: Number of seeds, counted from 0.
+        out: The folder for its runs. The default is runs/NAME; experiments on variants of GRFD share runs/variants.
+        dry_run: Only print the cells of the experiment, their cost and state.
+        list: Only print the experiments with claim, cost and state at that scale.
+        json: Print JSON: an object for each experiment (--list), for each cell (--dry-run), or for each table.
     """
     if name is not None and name not in EXPERIMENTS:
         raise UserError(f"unknown experiment {name!r}: expected one of {', '.join(EXPERIMENTS)}")
@@ -109,12 +109,12 @@ def _plain(cell: object) -> str:
 
 
 def page_command(*, results: Path = Path("results"), out: Path = Path("docs"), json: bool = False) -> None:
-    """Write the pages that set the paper's numbers, and other libraries', beside ours, from committed records.
+    """Write the pages that compare our results with the paper's, and our attacks with other libraries'.
 
     Args:
-        results: The folder of evaluated runs and benchmarks.
+        results: The folder of kept runs and benchmarks.
         out: The folder for reproduction.md and attacks.md.
-        json: Print {"written": [...]} instead.
+        json: Print {"written": [...]}.
     """
     with answer_alone(json):
         write_page(results, out / "reproduction.md")

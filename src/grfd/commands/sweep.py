@@ -1,4 +1,4 @@
-"""The grid of Table 2, shared by many workers."""
+"""The grid search of Table 2, shared by many workers."""
 
 from pathlib import Path
 from typing import Literal
@@ -14,10 +14,10 @@ MODES: tuple[Mode, ...] = (
         "grfd sweep --dry-run",
         lambda asked: asked["dry_run"],
         ("trials", "pruner"),
-        "it is for a worker that takes points",
+        "it is for a worker that trains points of the grid",
     ),
 )
-"""How `grfd sweep` can be called, and which of its options do nothing then."""
+"""Ways of calling `grfd sweep` in which some of its options have no effect."""
 
 
 def sweep_command(
@@ -36,22 +36,22 @@ def sweep_command(
     dry_run: bool = False,
     json: bool = False,
 ) -> None:
-    """Try the grid of Table 2, or a part of it; the same command on more machines shares the work (docs/sweeps.md).
+    """Search the grid of Table 2, or a part of it. The same command on more machines shares the work (docs/sweeps.md).
 
     Args:
-        scale: quick, short or paper: the schedule that each point is trained and judged by.
-        seed: Of all points.
-        epsilon: Some of 0, 0.1 … 0.7 (all where none is named).
-        gamma: Some of 0, 0.1 … 0.7.
-        delta: Some of 0, 0.2 … 1.4.
+        scale: quick, short or paper: the schedule by which each point is trained and judged.
+        seed: Seed of all points.
+        epsilon: Values of ε among 0, 0.1 … 0.7. The default is all.
+        gamma: Values of γ among 0, 0.1 … 0.7. The default is all.
+        delta: Values of δ among 0, 0.2 … 1.4. The default is all.
         out: The folder of the trainings, shared with grfd reproduce.
-        storage: The study's database, as an SQLAlchemy URL; a SQLite file in --out where it is not given.
-        study: Its name in the database.
-        objective: What is looked for, under adaptive: the worst case, or clean accuracy and worst case.
-        pruner: median ends a point that is below the median after an attack, before the dearer ones.
-        trials: Points that this worker takes at most (until none is left where it is not given).
-        dry_run: Count the points and those that are done, and do nothing.
-        json: Print JSON instead: counts of points by state, and what --dry-run does not have, the table of the best.
+        storage: Database of the study, as an SQLAlchemy URL. The default is an SQLite file in --out.
+        study: Name of the study in the database.
+        objective: What is maximised under adaptive: the worst case, or both clean accuracy and the worst case.
+        pruner: median stops a point that is below the median after one attack, before the more expensive attacks.
+        trials: Largest number of points for this worker. By default it continues until none is left.
+        dry_run: Only count the points, in total and by state.
+        json: Print JSON: the numbers of points by state and, except for --dry-run, the table of the best points.
     """
     from grfd.experiments import database
     from grfd.experiments import sweep as sweeping
@@ -83,7 +83,7 @@ def sweep_command(
 
 
 def _in_words(counts: dict[str, int] | None) -> str:
-    """How many points are in which state. `counts`: None where there is no study."""
+    """The number of points in each state. `counts`: None if there is no study."""
     if counts is None:
         return "no study yet"
     return ", ".join(f"{count} {name}" for name, count in counts.items() if count) or "no points yet"

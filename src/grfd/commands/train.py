@@ -1,4 +1,4 @@
-"""Training commands: train and its stages, fit."""
+"""Training commands: train, its stages, and fit."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields, make_dataclass
@@ -18,24 +18,23 @@ from grfd.training.job import Job
 
 @dataclass(frozen=True, kw_only=True)
 class Training(Config):
-    """A run's settings, where they come from, and where the run goes."""
+    """The settings of a run, the file that they come from, and the run folder."""
 
     out: Path
-    """The run folder: made if it is not there, continued if it holds this very run."""
+    """The run folder. It is created if it does not exist, and continued if it contains a run of the same settings."""
     config: Path | None = None
     """A TOML file with some of these settings, or the config.json of another run. Options on the command line win."""
     trust: bool = False
-    """Import the code that a run folder, or its config.json, names as its model; --model with that name says the same.
-    """
+    """Import the code that a run folder, or its config.json, names as its model. --model with that name also does."""
 
     def settings(self) -> Config:
-        """Those of the run."""
+        """The settings of the run alone."""
         return checked_config(Config(**{field.name: getattr(self, field.name) for field in fields(Config)}))
 
 
 @cache
 def fit_settings(defense: str) -> type[Any]:
-    """The record of all that `grfd fit DEFENSE` can be given."""
+    """The record of all options of `grfd fit DEFENSE`."""
     recipe = ("recipe", DEFENSES[defense].Recipe)
     return make_dataclass("Settings", [recipe], bases=(Training,), frozen=True, kw_only=True)
 
@@ -46,10 +45,9 @@ def train_command(asked: Training, own: Own) -> None:
 
 
 def fit_command(name: str, asked: Training, recipe: Any, own: Own) -> None:
-    """What `grfd fit` does."""
     console.print(titled("fit", f" {name} in {asked.out}: {asked.data}, {asked.model}"))
     fitting.fit_run(name, asked.out, asked.settings(), recipe, own)
-    console.print(f"Attack it: grfd evaluate {asked.out}")
+    console.print(f"Next: grfd evaluate {asked.out}")
 
 
 def _stage(stage: Callable[[Job], None]) -> Callable[[Training, Own], None]:

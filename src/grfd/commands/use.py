@@ -1,4 +1,4 @@
-"""What a trained defense is for: disentangle and predict."""
+"""Use of a trained defense: disentangle and predict."""
 
 from pathlib import Path
 from typing import Literal
@@ -17,9 +17,9 @@ def disentangle_command(
 
     Args:
         run: The run folder.
-        split: Which images.
-        out: The .npz: images and redundant float32 in [0, 1], robust float32 in [−1, 1], labels int64.
-        json: Print {"written": path} instead.
+        split: The images of this split.
+        out: The .npz file: images and redundant (float32 in [0, 1]), robust (float32 in [−1, 1]), labels (int64).
+        json: Print {"written": path}.
     """
     with answer_alone(json):
         written = using.disentangle(run, split, out)
@@ -32,13 +32,13 @@ def disentangle_command(
 def predict_command(
     run: RunFolder, images: tyro.conf.Positional[tuple[Path, ...]], *, trust: bool = False, json: bool = False
 ) -> None:
-    """Classify PNG or JPEG files with the run's defense: file, label, probability.
+    """Classify PNG or JPEG files with GRFD. Print file, label and probability.
 
     Args:
         run: The run folder.
-        images: Files of the size that the run was trained on; MNIST's are 28×28, white on black.
-        trust: Import the code that the run folder names as its model; without it, a run folder imports none.
-        json: Print a list of {"file", "label", "probability"} instead.
+        images: Files in the image size of the run. Those for MNIST are 28×28, white on black.
+        trust: Import the code that the run folder names as its model. Without this option, it imports none.
+        json: Print a list of {"file", "label", "probability"}.
     """
     with answer_alone(json):
         predicted = using.predict(run, list(images), trust=trust)

@@ -1,4 +1,4 @@
-"""What is judged: the request, the models, images and budgets, the cells of work, and the settings of each record."""
+"""What is judged: the request, the models, images and budgets, the tasks, and the settings of each record."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
@@ -69,7 +69,7 @@ class Case:
 
 
 @dataclass(frozen=True)
-class Cell:
+class Task:
     """One attack on one model under one protocol: one record file."""
 
     model: str
@@ -126,12 +126,12 @@ def check_applies(case: Case, wanted: Sequence[str]) -> None:
             raise UserError(f"protocol {protocol} applies to none of {', '.join(case.models)}: {NEEDED[protocol]}")
 
 
-def cells_of(case: Case, request: Request) -> list[Cell]:
+def tasks_of(case: Case, request: Request) -> list[Task]:
     """The work of a request, in order: `whitebox` and `transfer` come first, because `adaptive` builds on them."""
     needed = {*request.protocols, *(("whitebox", "transfer") if "adaptive" in request.protocols else ())}
     order = [name for name in ("whitebox", "transfer", "residual", "adaptive") if name in needed]
     return [
-        Cell(model, protocol, attack)
+        Task(model, protocol, attack)
         for attack in request.attacks
         for protocol in order
         for model, defense in case.models.items()
@@ -167,19 +167,19 @@ RANDOM_SCALE_EXAMPLES = 20
 """Images from which the scale of a random model is computed. Its forward pass may be a whole purification."""
 
 
-def settings_of(case: Case, cell: Cell) -> dict[str, Any]:
+def settings_of(case: Case, task: Task) -> dict[str, Any]:
     """The settings that are stored in the record. A record with other settings is replaced."""
-    settings: dict[str, Any] = {"attack": case.budgets[cell.attack], "seed": case.seed, "judge": identity.VERSION}
-    involved = [cell.model]
-    if cell.protocol in ("transfer", "adaptive"):
-        settings["transfer"] = ALL_ATTACKS[cell.attack].transfer
-        involved += sources_for(case, cell.model)
-    if cell.protocol == "adaptive":
-        settings["extra"] = [[name, changes] for name, changes in protocols.EXTRA.get(cell.attack, ())]
+    settings: dict[str, Any] = {"attack": case.budgets[task.attack], "seed": case.seed, "judge": identity.VERSION}
+    involved = [task.model]
+    if task.protocol in ("transfer", "adaptive"):
+        settings["transfer"] = ALL_ATTACKS[task.attack].transfer
+        involved += sources_for(case, task.model)
+    if task.protocol == "adaptive":
+        settings["extra"] = [[name, changes] for name, changes in protocols.EXTRA.get(task.attack, ())]
     settings["models"] = {name: case.identities[name] for name in involved}
-    if is_stochastic(case.models[cell.model]):
-        settings["votes"] = votes_of(case.models[cell.model])
+    if is_stochastic(case.models[task.model]):
+        settings["votes"] = votes_of(case.models[task.model])
         settings["rule"] = "an example counts as fooled when the majority of the votes is wrong"
-    if may_reject(case.models[cell.model]):
+    if may_reject(case.models[task.model]):
         settings["rule"] = "an example counts as fooled when it is wrong and accepted; a rejected clean image is wrong"
     return settings

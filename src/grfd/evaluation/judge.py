@@ -12,7 +12,7 @@ from grfd.data.record import as_images
 from grfd.errors import UserError
 from grfd.evaluation import identity, protocols, records
 from grfd.evaluation.attacker import Attempt, predictions, residual_of, without_randomness
-from grfd.evaluation.case import Case, Cell, Request, cells_of, check_budgets, looked_at, settings_of, sources_for
+from grfd.evaluation.case import Case, Request, Task, check_budgets, looked_at, settings_of, sources_for, tasks_of
 from grfd.evaluation.protocols import Crafted, Outcome
 from grfd.evaluation.records import Record
 from grfd.memory import keep_freed_memory
@@ -30,22 +30,22 @@ def attack_all(case: Case, request: Request) -> None:
     Each of several processes takes a batch; the records are bit-identical to those of a single process.
     """
     examples = min(request.examples, len(case.split))
-    todo = cells_of(case, request)
+    todo = tasks_of(case, request)
     check_budgets(case.budgets, request.attacks)
     if not todo:
         raise UserError(f"no model here can be judged under {', '.join(request.protocols)}: nothing to do")
     case = case if case.identities else looked_at(case)
     _set_stale_aside(case, todo)
     processes.wait()
-    total = sum(max(examples - _done(case, cell), 0) * _cost(cell) for cell in todo)
+    total = sum(max(examples - _done(case, task), 0) * _cost(task) for task in todo)
     if not total:
         return
     keep_freed_memory()
     # the outer loop is over batches, so that a transferred batch is made once for all models
     with progress("attacks", total) as advance:
         for attack in request.attacks:
-            mine = [cell for cell in todo if cell.attack == attack]
-            while min((done := {cell: _done(case, cell) for cell in mine}).values()) < examples:
+            mine = [task for task in todo if task.attack == attack]
+            while min((done := {task: _done(case, task) for task in mine}).values()) < examples:
                 _round(case, done, examples, advance)
 
 
@@ -53,16 +53,16 @@ EXTRA_PASSES = {"fgsm": 6, "pgd": 1900}
 """Forward passes per image that `adaptive` adds to an attack, counted as in `AttackEntry.passes`."""
 
 
-def _cost(cell: Cell) -> int:
-    """Rough cost per image, relative to other cells."""
-    if cell.protocol == "adaptive":
-        return EXTRA_PASSES.get(cell.attack, 1)
-    passes = ALL_ATTACKS[cell.attack].passes
-    return passes // 2 if cell.protocol == "transfer" else passes  # transferred examples serve all models
+def _cost(task: Task) -> int:
+    """Rough cost per image, relative to other tasks."""
+    if task.protocol == "adaptive":
+        return EXTRA_PASSES.get(task.attack, 1)
+    passes = ALL_ATTACKS[task.attack].passes
+    return passes // 2 if task.protocol == "transfer" else passes  # transferred examples serve all models
 
 
-def _ranges(done: dict[Cell, int], examples: int) -> list[range]:
-    """The images of the next batch of each process. A batch ends where the record of another cell ends."""
+def _ranges(done: dict[Task, int], examples: int) -> list[range]:
+    """The images of the next batch of each process. A batch ends where the record of another task ends."""
     ranges: list[range] = []
     start = min(done.values())
     while start < examples and len(ranges) < processes.count():
@@ -86,28 +86,28 @@ class _Batch:
 
 
 @torch.no_grad()
-def _round(case: Case, done: dict[Cell, int], examples: int, advance: Advance) -> None:
-    """One batch in each process, cell by cell, because a cell may need the records of earlier ones."""
+def _round(case: Case, done: dict[Task, int], examples: int, advance: Advance) -> None:
+    """One batch in each process, task by task, because a task may need the records of earlier ones."""
     ranges = _ranges(done, examples)
     here = ranges[processes.index()] if processes.index() < len(ranges) else range(0)
     part = slice(here.start, here.stop)
     batch = _Batch(
         here.start, as_images(case.split.images[part].to(case.device)), case.split.labels[part].to(case.device)
     )
-    for cell, count in done.items():
+    for task, count in done.items():
         mine = len(batch) and count <= batch.start
-        for record in processes.gathered([_record(case, cell, batch)] if mine else []):
-            records.append_record(_path(case, cell), record)
-            text = f"{cell.attack} {cell.protocol} {cell.model}: {record.robust.mean():.1%} of {len(record)} right"
-            advance(len(record) * _cost(cell), text)
+        for record in processes.gathered([_record(case, task, batch)] if mine else []):
+            records.append_record(_path(case, task), record)
+            text = f"{task.attack} {task.protocol} {task.model}: {record.robust.mean():.1%} of {len(record)} right"
+            advance(len(record) * _cost(task), text)
         processes.wait()
 
 
-def _record(case: Case, cell: Cell, batch: _Batch) -> Record:
+def _record(case: Case, task: Task, batch: _Batch) -> Record:
     """Attacks a batch. Returns its record."""
-    victim, outcome = case.models[cell.model], _outcome(case, cell, batch)
-    with seeded(case.seed, "clean", cell.model, batch.start):
-        clean = _clean(victim, cell.protocol, batch.images)
+    victim, outcome = case.models[task.model], _outcome(case, task, batch)
+    with seeded(case.seed, "clean", task.model, batch.start):
+        clean = _clean(victim, task.protocol, batch.images)
     columns = {
         "index": torch.arange(batch.start, batch.start + len(batch)),
         "label": batch.labels,
@@ -117,7 +117,7 @@ def _record(case: Case, cell: Cell, batch: _Batch) -> Record:
         "queries": outcome.queries.float(),
         "image": torch.from_numpy(identity.marks_of(batch.images)),
     }
-    return Record({name: values.cpu().numpy() for name, values in columns.items()}, settings_of(case, cell))
+    return Record({name: values.cpu().numpy() for name, values in columns.items()}, settings_of(case, task))
 
 
 def _clean(victim: nn.Module, protocol: str, images: Images) -> torch.Tensor:
@@ -126,38 +126,38 @@ def _clean(victim: nn.Module, protocol: str, images: Images) -> torch.Tensor:
     return predictions(victim, images)
 
 
-def _outcome(case: Case, cell: Cell, batch: _Batch) -> Outcome:
-    defense, attempt = case.models[cell.model], _attempt(case, cell, batch.start)
-    with seeded(case.seed, "model noise", cell.model, cell.protocol, cell.attack, batch.start):
-        if cell.protocol == "transfer":
-            crafted = [_crafted(case, source, cell.attack, batch) for source in sources_for(case, cell.model)]
+def _outcome(case: Case, task: Task, batch: _Batch) -> Outcome:
+    defense, attempt = case.models[task.model], _attempt(case, task, batch.start)
+    with seeded(case.seed, "model noise", task.model, task.protocol, task.attack, batch.start):
+        if task.protocol == "transfer":
+            crafted = [_crafted(case, source, task.attack, batch) for source in sources_for(case, task.model)]
             return protocols.transfer(defense, batch.images, batch.labels, crafted)
-        if cell.protocol == "adaptive":
-            earlier = [_recorded(case, replace(cell, protocol=name), batch) for name in ("whitebox", "transfer")]
+        if task.protocol == "adaptive":
+            earlier = [_recorded(case, replace(task, protocol=name), batch) for name in ("whitebox", "transfer")]
             known = [outcome for outcome in earlier if outcome is not None]
             return protocols.adaptive(defense, batch.images, batch.labels, attempt, known)
-        attacked = protocols.residual if cell.protocol == "residual" else protocols.whitebox
+        attacked = protocols.residual if task.protocol == "residual" else protocols.whitebox
         return attacked(defense, batch.images, batch.labels, attempt)
 
 
-def _attempt(case: Case, cell: Cell, start: int) -> Attempt:
-    names = (cell.model, cell.protocol, cell.attack, start)
+def _attempt(case: Case, task: Task, start: int) -> Attempt:
+    names = (task.model, task.protocol, task.attack, start)
     stream = generator(case.seed, "evaluate", *names, device=case.device)
-    return Attempt(cell.attack, case.budgets[cell.attack], stream, case.scales[cell.model])
+    return Attempt(task.attack, case.budgets[task.attack], stream, case.scales[task.model])
 
 
 def _crafted(case: Case, source: str, attack: str, batch: _Batch) -> Crafted:
     """Adversarial images made on a source, once per batch for all the other models."""
     if source not in batch.crafted:
-        attempt = protocols.for_transfer(_attempt(case, Cell(source, "transfer", attack), batch.start))
+        attempt = protocols.for_transfer(_attempt(case, Task(source, "transfer", attack), batch.start))
         model = without_randomness(case.models[source])
         batch.crafted[source] = protocols.craft(model, batch.images, batch.labels, attempt)
     return batch.crafted[source]
 
 
-def _recorded(case: Case, cell: Cell, batch: _Batch) -> Outcome | None:
+def _recorded(case: Case, task: Task, batch: _Batch) -> Outcome | None:
     """The outcome of another protocol for these images, if it is recorded."""
-    record = records.read_record(_path(case, cell))
+    record = records.read_record(_path(case, task))
     if record is None:
         return None
     part = record.rows(batch.start, batch.start + len(batch)).columns
@@ -165,12 +165,12 @@ def _recorded(case: Case, cell: Cell, batch: _Batch) -> Outcome | None:
     return Outcome(*(torch.from_numpy(column).to(case.device) for column in columns))
 
 
-def _path(case: Case, cell: Cell) -> Path:
-    return records.path_of(case.folder, cell.model, cell.protocol, cell.attack)
+def _path(case: Case, task: Task) -> Path:
+    return records.path_of(case.folder, task.model, task.protocol, task.attack)
 
 
-def _done(case: Case, cell: Cell) -> int:
-    record = records.read_record(_path(case, cell))
+def _done(case: Case, task: Task) -> int:
+    record = records.read_record(_path(case, task))
     return 0 if record is None else len(record)
 
 
@@ -178,7 +178,7 @@ STALE = "stale-records"
 """Folder of a run for records of other settings, models or images than those of the last evaluation."""
 
 
-def _set_stale_aside(case: Case, todo: list[Cell]) -> None:
+def _set_stale_aside(case: Case, todo: list[Task]) -> None:
     """Moves records of other settings, models or images to another folder. Those that are needed are made again.
 
     All records of the case's models are compared, not only the requested ones, because a table shows all of them.
@@ -186,26 +186,26 @@ def _set_stale_aside(case: Case, todo: list[Cell]) -> None:
     if not processes.is_main():
         return
     present = {
-        Cell(*key): record for name in case.models for key, record in records.read_records(case.folder, name).items()
+        Task(*key): record for name in case.models for key, record in records.read_records(case.folder, name).items()
     }
     longest = max((len(record) for record in present.values()), default=0)
     marks = identity.marks_of(case.split.images[:longest])
-    stale = [cell for cell, record in present.items() if not _is_right(case, cell, record, todo)
+    stale = [task for task, record in present.items() if not _is_right(case, task, record, todo)
              or not identity.of_these_images(record, marks, case.split.labels)]  # fmt: skip
-    for cell in stale:
-        moved = case.folder / STALE / _path(case, cell).relative_to(case.folder / "records")
+    for task in stale:
+        moved = case.folder / STALE / _path(case, task).relative_to(case.folder / "records")
         moved.parent.mkdir(parents=True, exist_ok=True)
-        _path(case, cell).replace(moved)
+        _path(case, task).replace(moved)
     if stale:
         side.print(f"{len(stale)} records belong to other models, images or settings: moved to {case.folder / STALE}")
 
 
-def _is_right(case: Case, cell: Cell, record: Record, todo: list[Cell]) -> bool:
+def _is_right(case: Case, task: Task, record: Record, todo: list[Task]) -> bool:
     """Whether a record was made by these models and, if their budget is known, with these settings."""
-    if cell.attack not in case.budgets:  # its threat model is not that of the one ε for all attacks
+    if task.attack not in case.budgets:  # its threat model is not that of the one ε for all attacks
         return identity.of_these_models(record.settings, case.identities)
-    settings = settings_of(case, cell)
-    if cell in todo:
+    settings = settings_of(case, task)
+    if task in todo:
         return identity.same_settings(record.settings, settings)
     same = identity.same_budget(record.settings, settings)
     return same and identity.of_these_models(record.settings, case.identities)

@@ -82,7 +82,9 @@ def read_settings(path: Path) -> dict[str, Any]:
     except UserError:
         raise
     except Exception as error:  # a damaged archive may raise anything
-        raise UserError(f"{path} is damaged ({type(error).__name__}): delete it, and run the evaluation again") from error
+        raise UserError(
+            f"{path} is damaged ({type(error).__name__}): delete it, and run the evaluation again"
+        ) from error
     return dict(settings) if isinstance(settings, dict) else {}
 
 

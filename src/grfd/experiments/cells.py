@@ -90,7 +90,7 @@ def check(experiment: Experiment, scale: str, seeds: int) -> None:
 
 
 @dataclass(frozen=True)
-class State:
+class ExperimentState:
     """How far an experiment is. `minutes`: the sum over its cells that were measured; None where none was."""
 
     name: str
@@ -103,7 +103,7 @@ class State:
     claim: str
 
 
-def states(experiments: dict[str, Experiment], scale: str, seeds: int) -> list[State]:
+def states(experiments: dict[str, Experiment], scale: str, seeds: int) -> list[ExperimentState]:
     """Of each experiment, at its last scale where it has none of that name.
 
     Raises `UserError` for a scale that none has.
@@ -121,17 +121,18 @@ def states(experiments: dict[str, Experiment], scale: str, seeds: int) -> list[S
         measured = [known_minutes[cell.name] for cell in todo if cell.name in known_minutes]
         minutes = sum(measured) if measured else None
         missing = len(todo) - len(measured)
-        listed.append(State(name, chosen, folder.as_posix(), len(todo), done, missing, minutes, claim(experiment)))
+        counts = (len(todo), done, missing)
+        listed.append(ExperimentState(name, chosen, folder.as_posix(), *counts, minutes, claim(experiment)))
     return listed
 
 
-def paragraph(state: State) -> Text:
+def paragraph(state: ExperimentState) -> Text:
     """Name, how much is done, cost where it was measured, claim."""
     done = f"{state.cells_done} of {state.cells} cells done in {state.folder}"
     return titled(state.name, f" --scale {state.scale}: {done}; {_cost(state)}\n  {state.claim}\n")
 
 
-def _cost(state: State) -> str:
+def _cost(state: ExperimentState) -> str:
     if state.minutes is None:
         return "cost not measured"
     minutes = max(round(state.minutes), 1)

@@ -1,4 +1,4 @@
-"""The table of a run, printed."""
+"""The table of a run, for a terminal."""
 
 from rich import box
 from rich.table import Table
@@ -7,31 +7,31 @@ from grfd.evaluation.numbers import Row, columns, grid, narrow_model_titles, nar
 
 
 def cell(row: Row | None, images: int) -> str:
-    """Per cent; behind it how many images, where that is not what the rest of the line has."""
+    """The accuracy in per cent, followed by the number of images if it differs from `images`, that of the line."""
     if row is None:
         return "–"
     return f"{100 * row.accuracy:.1f}" + (f" ({row.examples:,})" if row.examples != images else "")
 
 
 def results_table(numbers: list[Row], published: dict[str, dict[str, float]]) -> Table:
-    """A table for the terminal. `published`: lines of the paper below ours, name → attack → per cent."""
-    shown = columns(numbers)
+    """A table for the terminal. `published`: lines of the paper, printed below ours: name → attack → per cent."""
+    attacks = columns(numbers)
     title = "Accuracy in per cent, by what the attacker knows"
     table = Table(title=title, title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
-    for name in ("protocol", "model", *(narrow_titles()[name] for name in shown), "images"):
+    for name in ("protocol", "model", *(narrow_titles()[name] for name in attacks), "images"):
         table.add_column(name, justify="left" if name in ("protocol", "model") else "right")
     last = ""
     for (protocol, model), cells in grid(numbers).items():
         if last and protocol != last:
             table.add_section()
         images = usual(cells)
-        texts = [cell(cells.get(name), images).replace(" ", "\n").replace(",000)", "k)") for name in shown]
+        texts = [cell(cells.get(name), images).replace(" ", "\n").replace(",000)", "k)") for name in attacks]
         style = "bold" if protocol == "adaptive" else ""
         label = protocol if protocol != last else ""
         table.add_row(label, narrow_model_titles().get(model, model), *texts, f"{images:,}", style=style)
         last = protocol
     table.add_section()
     for method, accuracies in published.items():
-        texts = [f"{accuracies[name]:.1f}" if name in accuracies else "–" for name in shown]
+        texts = [f"{accuracies[name]:.1f}" if name in accuracies else "–" for name in attacks]
         table.add_row("paper: ?", method, *texts, "10,000", style="dim")
     return table
