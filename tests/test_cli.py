@@ -10,6 +10,7 @@ import time
 from functools import partial
 from pathlib import Path
 
+import command
 import numpy as np
 import pytest
 import torch
@@ -25,10 +26,8 @@ from grfd.defenses import DEFENSES
 SMALL = ["--epochs", "1", "--classifier-epochs", "1", "--latent", "16", "--device", "cpu", "--train-examples", "300"]
 
 
-def run(*arguments: str | Path, code: int = 0) -> subprocess.CompletedProcess[str]:
-    done = subprocess.run(
-        [sys.executable, "-m", "grfd.cli", *map(str, arguments)], capture_output=True, text=True, check=False
-    )
+def run(*arguments: str | Path, code: int = 0) -> command.Done:
+    done = command.run(*arguments)
     assert done.returncode == code, done.stdout + done.stderr
     return done
 
@@ -389,12 +388,13 @@ main()
 
 def test_a_schedulers_signal_stops_a_training_that_then_continues(trained: Path, tmp_path: Path) -> None:
     arguments = ["train", "quick", "--out", str(tmp_path / "run"), *SMALL]
-    process = grfd_command(tmp_path, *arguments)
-    while process.poll() is None and not (tmp_path / "run/standard.safetensors").exists():
+    process = command.Running(*arguments)
+    while process.is_alive() and not (tmp_path / "run/standard.safetensors").exists():
         time.sleep(0.01)
-    process.terminate()
-    said = process.communicate()[1].decode().splitlines()
-    assert process.returncode == 143
+    os.kill(process.pid, signal.SIGTERM)
+    code, _, printed = process.done()
+    said = printed.splitlines()
+    assert code == 143
     assert said[-1] == "grfd: stopped; the same command continues from here"
     assert sum(line.startswith("grfd:") for line in said) == 1 and "Traceback" not in "".join(said)
     run(*arguments)

@@ -1,10 +1,10 @@
 """`grfd evaluate --model`: any classifier is judged, with no GRFD in it."""
 
 import json
-import subprocess
 import sys
 from pathlib import Path
 
+import command
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -70,15 +70,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory, small: Data) -> Path:
     return tmp_path
 
 
-def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-m", "grfd.cli", "evaluate", *arguments], capture_output=True, text=True,
-                          check=False, cwd=folder)  # fmt: skip
-
-
 def test_a_model_of_ones_own_is_judged_and_shown(folder: Path) -> None:
     asked = ["--model", "mine:Pair", "--weights", "pair.safetensors", "--adapter", "mine:adapt", "--out", "judged"]
     asked += ["--sources", "mine:build=w1.safetensors", "--attacks", "fgsm", "square", "--examples", "12", "--json"]
-    done = run(folder, *asked, "--eps", "0.05")
+    done = command.run("evaluate", *asked, "--eps", "0.05", cwd=folder)
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
     cells = {(row["model"], row["protocol"], row["attack"]): row for row in found["rows"]}
@@ -87,8 +82,7 @@ def test_a_model_of_ones_own_is_judged_and_shown(folder: Path) -> None:
     } | {("model", "transfer")}
     assert cells["model", "adaptive", "worst"]["accuracy"] <= cells["model", "whitebox", "fgsm"]["accuracy"]
     assert all(row["examples"] == 12 for row in found["rows"])
-    shown = subprocess.run([sys.executable, "-m", "grfd.cli", "show", "judged", "--json"], capture_output=True,
-                           text=True, check=True, cwd=folder)  # fmt: skip
+    shown = command.run("show", "judged", "--json", cwd=folder)
     assert json.loads(shown.stdout) == found
     recorded = json.loads((folder / "judged" / "evaluation.json").read_text())
     assert recorded["attacks"] == ["fgsm", "square"] and len(recorded["weights"]["model"]) == 64

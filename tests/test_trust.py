@@ -1,10 +1,10 @@
 """A run folder may come from somebody else: code that only its config.json names is never imported unasked."""
 
 import json
-import subprocess
 import sys
 from pathlib import Path
 
+import command
 import pytest
 import torch
 from PIL import Image
@@ -46,11 +46,6 @@ def folder(downloaded: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return downloaded
 
 
-def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-m", "grfd.cli", *arguments], capture_output=True, text=True,
-                          check=False, cwd=folder)  # fmt: skip
-
-
 @pytest.mark.parametrize(
     "arguments",
     [
@@ -61,7 +56,7 @@ def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 )
 def test_a_command_runs_no_code_of_a_run_folder(folder: Path, arguments: list[str]) -> None:
     before = sorted(folder.rglob("*"))
-    done = run(folder, *arguments)
+    done = command.run(*arguments, cwd=folder)
     assert done.returncode == 2 and done.stderr.count("\n") == 1, done.stderr
     assert "'helper:make'" in done.stderr and "--trust" in done.stderr
     assert not (folder / "ran").exists()
@@ -70,13 +65,13 @@ def test_a_command_runs_no_code_of_a_run_folder(folder: Path, arguments: list[st
 
 
 def test_consent_is_given_by_an_option(folder: Path) -> None:
-    done = run(folder, "predict", ".", "x.png", "--trust")
+    done = command.run("predict", ".", "x.png", "--trust", cwd=folder)
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("x.png") and (folder / "ran").exists()
 
 
 def test_the_name_typed_again_is_consent(folder: Path) -> None:
-    done = run(folder, "fit", "bit-depth", "--model", "helper:make", "--out", ".")
+    done = command.run("fit", "bit-depth", "--model", "helper:make", "--out", ".", cwd=folder)
     assert done.returncode == 0, done.stderr
     assert (folder / "ran").exists()
 
