@@ -10,6 +10,7 @@ from rich.console import Console
 
 from grfd.config import Config
 from grfd.experiments import EXPERIMENTS, cells, fig2, fig3, fig4a, fig4b, readings, table2, variants
+from grfd.experiments.minutes import store_minutes
 from grfd.experiments.paper import TABLE_2
 from grfd.experiments.variant_records import VARIANTS_FILE
 from grfd.experiments.variants import Schedule, Variant, seed_folder, variant_name
@@ -22,12 +23,14 @@ EXPECTED = {"table2", "table3", "fig2", "fig3", "fig4a", "fig4b", "readings", "r
 
 def test_the_list_tells_claim_cost_and_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
+    store_minutes(Path("runs/table3"), "paper", "seed 0: fit standard", 3.2)
     told = dict(zip(EXPERIMENTS, map(cells.paragraph, cells.states(EXPERIMENTS, "paper", 2)), strict=True))
     assert (
         "0 of 26 cells done in runs/variants" in told["table2"]
         and "ε = 0.6, γ = 0.4, δ = 0.2 is best" in told["table2"]
     )
-    assert "minutes on two cores" in told["table3"] and "cost not measured" in told["rsm"]
+    assert "3 minutes without the 34 cells that were not measured" in told["table3"]
+    assert "cost not measured" in told["rsm"]
 
 
 @pytest.fixture
@@ -90,9 +93,9 @@ def test_latent_variables_are_measured_and_drawn(tiny: None, tmp_path: Path, mon
     said = text(fig2.show(tmp_path, "quick", 1))
     assert "without it" in said and (tmp_path / "fig2.png").stat().st_size > 10_000
     # what was measured is enough: nothing is trained for it again
-    measured = seed_folder(tmp_path, "quick", 0) / "latents.npz"
-    (seed_folder(tmp_path / "kept", "quick", 0)).mkdir(parents=True)
-    shutil.copy(measured, seed_folder(tmp_path / "kept", "quick", 0))
+    judged, kept = (seed_folder(out, "quick", 0) / "judged" for out in (tmp_path, tmp_path / "kept"))
+    kept.mkdir(parents=True)
+    shutil.copy(judged / "latents.npz", kept)
     assert all(cell.done() for cell in fig2.cells(tmp_path / "kept", "quick", 1))
 
 
@@ -134,8 +137,8 @@ def test_the_page_has_a_section_for_what_is_committed(tiny: None, tmp_path: Path
     sections = (table2.section, fig2.section, fig4a.section, fig4b.section)
     assert [section(tmp_path / "results") for section in sections] == [[], [], [], []]
     for seed in range(2):
-        kept = tmp_path / "results" / f"variants-short-seed-{seed}"
-        kept.parent.mkdir(exist_ok=True)
+        kept = tmp_path / f"results/variants/short-seed-{seed}/judged"
+        kept.parent.mkdir(parents=True)
         (seed_folder(tmp_path / "runs", "quick", seed) / "judged").rename(kept)
         assert "default" in json.loads((kept / VARIANTS_FILE).read_text())
     said = "\n".join(fig4a.section(tmp_path / "results"))

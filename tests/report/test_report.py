@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from rich.console import Console
+from rich.table import Table
 
 from grfd.errors import UserError
 from grfd.evaluation import records
@@ -14,9 +15,10 @@ from grfd.evaluation.numbers import Row, rows
 from grfd.evaluation.probes import PROBES
 from grfd.evaluation.records import Record
 from grfd.evaluation.stored import read_results
-from grfd.experiments.page import page
+from grfd.experiments import EXPERIMENTS
+from grfd.experiments.cells import Cell
+from grfd.experiments.page import page, write_page
 from grfd.experiments.robust import numbers as robust_page
-from grfd.experiments.robust import section as robust_section
 from grfd.report import sheets
 from grfd.report.sheets import markdown
 from grfd.report.table import results_table
@@ -80,12 +82,12 @@ def test_the_committed_page_is_derived_from_the_committed_records() -> None:
 
 
 def test_the_readmes_table_is_derived_from_the_committed_records() -> None:
-    folders = sorted(RESULTS.glob(f"{robust_section.FOLDERS['robust']}-*"))
+    folders = sorted((RESULTS / "robust").glob("short-seed-*/judged"))
     assert markdown(robust_page.short_sheet(robust_page.with_most_attacks(folders))) in README.read_text()
 
 
 def test_a_terminal_of_eighty_columns_shows_every_contender_whole() -> None:
-    folders = sorted(RESULTS.glob(f"{robust_section.FOLDERS['robust']}-*"))
+    folders = sorted((RESULTS / "robust").glob("short-seed-*/judged"))
     for sheet in (robust_page.robust_sheet(folders), robust_page.paired_sheet(folders)):
         brief = robust_page.in_brief(sheet)
         console = Console(width=80, record=True, file=io.StringIO())
@@ -109,3 +111,34 @@ def test_committed_results_follow_from_committed_records() -> None:
         assert all(names & PROBES.keys() for names in probed.values()), file
         derived = [check for model in models for check in on_records(file.parent, model)]
         assert sorted(map(str, compared)) == sorted(map(str, derived)), file
+
+
+class _Dummy:
+    """An experiment that somebody adds: what the registry asks for, and a figure."""
+
+    SCALES = ("quick",)
+    FOLDER = "dummy"
+
+    def cells(self, out: Path, scale: str, seeds: int) -> list[Cell]:
+        return []
+
+    def show(self, out: Path, scale: str, seeds: int) -> list[Table | str]:
+        return []
+
+    def section(self, results: Path) -> list[str]:
+        return ["## An opening that two experiments share", "### A dummy"]
+
+    def draw(self, results: Path, docs: Path) -> list[Path]:
+        (docs / "dummy.png").write_bytes(b"a picture")
+        return [docs / "dummy.png"]
+
+
+def test_an_experiment_of_the_registry_is_on_the_page_with_its_figure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(EXPERIMENTS, "dummy", _Dummy())
+    monkeypatch.setitem(EXPERIMENTS, "second-dummy", _Dummy())
+    write_page(tmp_path / "results", tmp_path / "page.md")
+    text = (tmp_path / "page.md").read_text()
+    assert text.count("## An opening that two experiments share") == 1
+    assert text.count("### A dummy") == 2 and (tmp_path / "dummy.png").exists()

@@ -18,12 +18,22 @@ from rich.table import Table
 
 from grfd import runs
 from grfd.api.job import load_data, write_npz
+from grfd.config import Config
 from grfd.data.record import Split, as_images
 from grfd.evaluation.spread import spread
 from grfd.experiments import variants
 from grfd.experiments.cells import Cell
 from grfd.experiments.variant_records import committed_folders, committed_variants, opening
-from grfd.experiments.variants import FOLDER, SCALES, Variant, schedule_of, seed_folder, variant_config, variant_name
+from grfd.experiments.variants import (
+    FOLDER,
+    JUDGED_VARIANTS,
+    SCALES,
+    Variant,
+    schedule_of,
+    seed_folder,
+    variant_config,
+    variant_name,
+)
 from grfd.method.stages import load_generator
 from grfd.report.sheets import Sheet, markdown, printed, write
 from grfd.report.style import PAGE, new_figure, saved, styled
@@ -31,7 +41,7 @@ from grfd.report.style import PAGE, new_figure, saved, styled
 __all__ = ["FOLDER", "SCALES", "cells", "draw", "section", "show"]
 
 _LATENTS = "latents.npz"
-"""What `_measure` writes into the folder of a seed."""
+"""What `_measure` writes beside the records of a seed."""
 _COMPARED = {"with": Variant(), "without": Variant({"epsilon": 0.0})}
 _LABELS = {"with": "with the head (ε = 0.6)", "without": "without it (ε = 0)"}
 _PLANES = {"pca": "PCA", "tsne": "t-SNE"}
@@ -44,12 +54,12 @@ def cells(out: Path, scale: str, seeds: int, data_dir: Path | None = None) -> li
     for seed in range(seeds):
         folder = seed_folder(out, scale, seed)
         names = {kind: variant_name(schedule, variant) for kind, variant in _COMPARED.items()}
-        measured = folder / _LATENTS
+        measured = folder / JUDGED_VARIANTS / _LATENTS
         for kind, variant in _COMPARED.items():
             path, config = folder / names[kind], variant_config(schedule, seed, variant)
             done, do = partial(_is_done_with, path, measured), partial(variants.train_variant, path, config)
             todo.append(Cell(f"seed {seed}: train {names[kind]}", done, do))
-        do = partial(_measure, folder, names, seed)
+        do = partial(_measure, folder, names, variant_config(schedule, seed, Variant()))
         todo.append(Cell(f"seed {seed}: latent variables", measured.exists, do))
     return todo
 
@@ -59,7 +69,7 @@ def _is_done_with(path: Path, measured: Path) -> bool:
     return variants.is_trained(path) or measured.exists()
 
 
-def _measure(folder: Path, names: dict[str, str], seed: int) -> None:
+def _measure(folder: Path, names: dict[str, str], config: Config) -> None:
     """Writes latents.npz: labels, and for each kind its PCA and t-SNE plane [images, 2] and its three numbers."""
     from sklearn.decomposition import PCA  # takes a second to import, which not every command should
     from sklearn.manifold import TSNE
@@ -72,11 +82,12 @@ def _measure(folder: Path, names: dict[str, str], seed: int) -> None:
         plotted, probed = data.test.take(_PLOTTED), data.train.take(_PROBED)
         latents, known = _means(generator, plotted), _means(generator, probed)
         arrays["labels"] = plotted.labels.numpy()
-        arrays[f"{kind}.pca"] = PCA(2, random_state=seed).fit_transform(latents)
-        arrays[f"{kind}.tsne"] = TSNE(2, random_state=seed, init="pca").fit_transform(latents)
+        arrays[f"{kind}.pca"] = PCA(2, random_state=config.seed).fit_transform(latents)
+        arrays[f"{kind}.tsne"] = TSNE(2, random_state=config.seed, init="pca").fit_transform(latents)
         arrays |= {f"{kind}.{key}": np.array(value) for key, value in
                    _numbers(latents, plotted, known, probed).items()}  # fmt: skip
-    write_npz(folder / _LATENTS, arrays)
+    judged = runs.create(folder / JUDGED_VARIANTS, config)
+    write_npz(judged.path / _LATENTS, arrays)
 
 
 @torch.no_grad()
@@ -106,7 +117,7 @@ def _numbers(latents: np.ndarray, plotted: Split, known: np.ndarray, probed: Spl
 
 def show(out: Path, scale: str, seeds: int) -> list[Table | str]:
     """The numbers over seeds, and fig2.png and .pdf of the first seed."""
-    folders = [seed_folder(out, scale, seed) for seed in range(seeds)]
+    folders = [seed_folder(out, scale, seed) / JUDGED_VARIANTS for seed in range(seeds)]
     sheet = _sheet(folders)
     write(sheet, out / "fig2")
     return [printed(sheet), f"drawn {_draw(folders[0], out / 'fig2')[0]}"]

@@ -33,7 +33,8 @@ from grfd.training.classification import load_classifier
 
 FOLDER = "variants"
 """The folder in runs/ that all experiments on variants share."""
-_JUDGED = "judged"
+JUDGED_VARIANTS = "judged"
+"""The folder of all records below the folder of a seed."""
 
 
 @dataclass(frozen=True)
@@ -107,7 +108,7 @@ def _of_seed(folder: Path, schedule: Schedule, seed: int, variants: Sequence[Var
         todo.append(Cell(f"seed {seed}: train {name}", done, do))
     title = f"seed {seed}: judge {len(variants)} variants, {schedule.examples} images"
     do = partial(_judge, folder, schedule, seed, variants)
-    check = partial(runs.refuse_another, folder / _JUDGED, variant_config(schedule, seed, Variant()))
+    check = partial(runs.refuse_another, folder / JUDGED_VARIANTS, variant_config(schedule, seed, Variant()))
     return [*todo, Cell(title, lambda: not waiting(), do, check)]
 
 
@@ -186,7 +187,9 @@ def _finite(folder: Path, schedule: Schedule, variants: Sequence[Variant]) -> di
 
 def _waiting(folder: Path, schedule: Schedule, variants: Sequence[Variant]) -> list[Variant]:
     """The variants whose records are not complete. Weights are not asked for, since results/ has only records."""
-    return [each for each in variants if not _is_judged(folder / _JUDGED, schedule, variant_name(schedule, each))]
+    return [
+        each for each in variants if not _is_judged(folder / JUDGED_VARIANTS, schedule, variant_name(schedule, each))
+    ]
 
 
 def _is_judged(folder: Path, schedule: Schedule, name: str) -> bool:
@@ -205,13 +208,13 @@ def _judge(folder: Path, schedule: Schedule, seed: int, variants: Sequence[Varia
     config = variant_config(schedule, seed, Variant())
     evaluating.evaluate_models(
         models,
-        folder / _JUDGED,
+        folder / JUDGED_VARIANTS,
         Request(COMPARED, schedule.attacks, schedule.examples),
         named_data(config),
         sources=(SOURCE,),
         config=config,
     )
-    file = folder / _JUDGED / VARIANTS_FILE
+    file = folder / JUDGED_VARIANTS / VARIANTS_FILE
     earlier = json.loads(file.read_text()) if file.exists() else {}
     runs.write_json(file, earlier | {variant_name(schedule, each): _about(folder, schedule, each) for each in waiting})
 
@@ -229,4 +232,4 @@ def _about(folder: Path, schedule: Schedule, variant: Variant) -> dict[str, Any]
 
 def read_judged(out: Path, scale: str, seeds: int) -> VariantRecords:
     """The records of all seeds in a folder of runs."""
-    return read_variants([seed_folder(out, scale, seed) / _JUDGED for seed in range(seeds)])
+    return read_variants([seed_folder(out, scale, seed) / JUDGED_VARIANTS for seed in range(seeds)])
