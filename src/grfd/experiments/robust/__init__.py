@@ -45,7 +45,7 @@ from grfd.experiments.robust.numbers import (
     paired_sheet,
     robust_sheet,
 )
-from grfd.experiments.robust.section import draw, section
+from grfd.experiments.robust.page_section import draw, section
 from grfd.method.stages import stage_one
 from grfd.report.sheets import printed, write
 
