@@ -11,6 +11,7 @@ from grfd import cli, runs
 from grfd.api import keeping
 from grfd.config import Config
 from grfd.errors import UserError
+from grfd.experiments.minutes import measured_minutes, store_minutes
 
 
 @pytest.fixture
@@ -64,7 +65,7 @@ def test_records_that_the_run_lacks_are_lost_on_request_alone(run: Path) -> None
     destination, _ = keeping.keep(run)
     (run / "records/grfd/whitebox/pgd.npz").unlink()
     before = _names(destination)
-    with pytest.raises(UserError, match="1 records that the run lacks, such as records/grfd/whitebox/pgd.npz"):
+    with pytest.raises(UserError, match=r"1 records that the run lacks, such as records/grfd/whitebox/pgd.npz"):
         keeping.keep(run)
     assert _names(destination) == before
     keeping.keep(run, replace=True)
@@ -86,6 +87,19 @@ def test_a_run_outside_of_runs_has_no_place(run: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="lies below no folder named runs"):
         keeping.keep(elsewhere)
     assert not Path("results").exists()
+
+
+def test_the_minutes_of_the_experiment_are_kept_with_its_runs(
+    run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    store_minutes(run.parent, "quick", "first", 1.5)
+    for argument in ([], ["--json"]):
+        monkeypatch.setattr("sys.argv", ["grfd", "keep", str(run), *argument])
+        cli.main()
+        store_minutes(run.parent, "quick", "second", 2.5)
+    assert measured_minutes(Path("results/study"), "quick") == {"first": 1.5, "second": 2.5}
+    assert measured_minutes(Path("elsewhere/study"), "quick") == {"first": 1.5, "second": 2.5}, "results/ is looked at"
+    assert measured_minutes(Path("runs/study"), "paper") == {}
 
 
 def test_the_command_says_what_it_left_out(

@@ -7,6 +7,7 @@ from rich.table import Table
 
 from grfd.api import keeping
 from grfd.commands.evaluate import RunFolder
+from grfd.experiments.minutes import keep_minutes
 from grfd.progress import answer_alone, console, print_json
 
 
@@ -23,6 +24,7 @@ def keep_command(run: RunFolder, *, results: Path = Path("results"), replace: bo
     """
     with answer_alone(json):
         destination, files = keeping.keep(run, results, replace=replace)
+        keep_minutes(run, destination)
     copied, left_out = [each for each in files if not each.reason], [each for each in files if each.reason]
     if json:
         facts = {"path": str, "size": int, "reason": str}

@@ -31,12 +31,19 @@ def measured_minutes(folder: Path, scale: str) -> dict[str, float]:
     return {name: cell["minutes"] for name, cell in cells.items()}
 
 
-def merged_minutes(kept: Path, measured: Path) -> dict[str, Any]:
-    """The content of two such files, of which the second is the newer one."""
-    content = _read(kept)
-    for scale, cells in _read(measured).items():
-        content[scale] = content.get(scale, {}) | cells
-    return content
+def keep_minutes(run: Path, kept: Path) -> None:
+    """Adds the measured minutes of the experiment of a run, which lie in a folder above it, to those of the kept run.
+
+    `kept`: the folder to which the run was copied, under the same path below results/ as below runs/.
+    """
+    for above, kept_above in zip(run.absolute().parents, kept.absolute().parents, strict=False):
+        if above.name == "runs":
+            return
+        measured = _read(above / MINUTES_FILE)
+        if measured:
+            content = _read(kept_above / MINUTES_FILE)
+            merged = {scale: content.get(scale, {}) | cells for scale, cells in measured.items()}
+            runs.write_json(kept_above / MINUTES_FILE, content | merged)
 
 
 def _read(file: Path) -> dict[str, Any]:

@@ -7,7 +7,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-
 from grfd.evaluation.case import CONTROL, SOURCE
 from grfd.evaluation.numbers import column_titles, grid, rows
 from grfd.evaluation.paired import attacks_on, compared, probability, shares_held

@@ -33,8 +33,8 @@ from grfd.experiments.cells import Cell
 from grfd.experiments.paper import published_rows
 from grfd.experiments.records import are_complete, metrics_of
 from grfd.experiments.table3.certificates import RADII, certified_accuracy, certified_text
-from grfd.experiments.table3.scales import TABLE_3_SCALES, Part, TableScale, seed_folder
 from grfd.experiments.table3.page_section import section
+from grfd.experiments.table3.scales import TABLE_3_SCALES, Part, TableScale, seed_folder
 from grfd.progress import progress
 from grfd.report.figures import certified_curve
 from grfd.report.table import results_table
