@@ -13,7 +13,7 @@ from grfd.experiments import EXPERIMENTS, cells, fig2, fig3, fig4a, fig4b, readi
 from grfd.experiments.minutes import store_minutes
 from grfd.experiments.paper import TABLE_2
 from grfd.experiments.variant_records import VARIANTS_FILE
-from grfd.experiments.variants import Schedule, Variant, seed_folder, variant_name
+from grfd.experiments.variants import Schedule, Variant, variant_name, variants_folder
 
 TINY = Schedule(
     Config(epochs=1, classifier_epochs=1, latent=8, train_examples=300, batch=100, device="cpu"), 6, ("fgsm",)
@@ -77,8 +77,8 @@ def test_cases_are_trained_once_judged_side_by_side_and_shared(tiny: None, tmp_p
 
 def test_records_alone_say_what_is_done(tiny: None, tmp_path: Path) -> None:
     cells.run(fig4a.cells(tmp_path, "quick", 1))
-    kept = seed_folder(tmp_path / "kept", "quick", 0) / "judged"
-    shutil.copytree(seed_folder(tmp_path, "quick", 0) / "judged", kept)
+    kept = variants_folder(tmp_path / "kept", "quick", 0) / "judged"
+    shutil.copytree(variants_folder(tmp_path, "quick", 0) / "judged", kept)
     assert all(cell.done() for cell in fig4a.cells(tmp_path / "kept", "quick", 1))
     shared = [cell.name for cell in table2.cells(tmp_path / "kept", "quick", 1) if cell.done()]
     assert shared == ["seed 0: train default"], "ten rows wait, for which the standard models are needed again"
@@ -93,7 +93,7 @@ def test_latent_variables_are_measured_and_drawn(tiny: None, tmp_path: Path, mon
     said = text(fig2.show(tmp_path, "quick", 1))
     assert "without it" in said and (tmp_path / "fig2.png").stat().st_size > 10_000
     # what was measured is enough: nothing is trained for it again
-    judged, kept = (seed_folder(out, "quick", 0) / "judged" for out in (tmp_path, tmp_path / "kept"))
+    judged, kept = (variants_folder(out, "quick", 0) / "judged" for out in (tmp_path, tmp_path / "kept"))
     kept.mkdir(parents=True)
     shutil.copy(judged / "latents.npz", kept)
     assert all(cell.done() for cell in fig2.cells(tmp_path / "kept", "quick", 1))
@@ -139,7 +139,7 @@ def test_the_page_has_a_section_for_what_is_committed(tiny: None, tmp_path: Path
     for seed in range(2):
         kept = tmp_path / f"results/variants/short-seed-{seed}/judged"
         kept.parent.mkdir(parents=True)
-        (seed_folder(tmp_path / "runs", "quick", seed) / "judged").rename(kept)
+        (variants_folder(tmp_path / "runs", "quick", seed) / "judged").rename(kept)
         assert "default" in json.loads((kept / VARIANTS_FILE).read_text())
     said = "\n".join(fig4a.section(tmp_path / "results"))
     assert "2 seeds" in said and "Figure 4a" in said and "±" in said

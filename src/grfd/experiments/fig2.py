@@ -30,9 +30,9 @@ from grfd.experiments.variants import (
     SCALES,
     Variant,
     schedule_of,
-    seed_folder,
     variant_config,
     variant_name,
+    variants_folder,
 )
 from grfd.method.stages import load_generator
 from grfd.report.sheets import Sheet, markdown, printed, write
@@ -52,7 +52,7 @@ def cells(out: Path, scale: str, seeds: int, data_dir: Path | None = None) -> li
     """The training with and without the head, and the measurement of the latent variables, for each seed."""
     schedule, todo = schedule_of(scale, data_dir), []
     for seed in range(seeds):
-        folder = seed_folder(out, scale, seed)
+        folder = variants_folder(out, scale, seed)
         names = {kind: variant_name(schedule, variant) for kind, variant in _COMPARED.items()}
         measured = folder / JUDGED_VARIANTS / _LATENTS
         for kind, variant in _COMPARED.items():
@@ -117,7 +117,7 @@ def _numbers(latents: np.ndarray, plotted: Split, known: np.ndarray, probed: Spl
 
 def show(out: Path, scale: str, seeds: int) -> list[Table | str]:
     """The numbers over seeds, and fig2.png and .pdf of the first seed."""
-    folders = [seed_folder(out, scale, seed) / JUDGED_VARIANTS for seed in range(seeds)]
+    folders = [variants_folder(out, scale, seed) / JUDGED_VARIANTS for seed in range(seeds)]
     sheet = _sheet(folders)
     write(sheet, out / "fig2")
     return [printed(sheet), f"drawn {_draw(folders[0], out / 'fig2')[0]}"]

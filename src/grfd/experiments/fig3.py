@@ -24,9 +24,9 @@ from grfd.experiments.variants import (
     SCHEDULES,
     Variant,
     schedule_of,
-    seed_folder,
     variant_config,
     variant_name,
+    variants_folder,
 )
 from grfd.report.figures import figure_3
 
@@ -37,7 +37,7 @@ def cells(out: Path, scale: str, seeds: int, data_dir: Path | None = None) -> li
     """The training of GRFD and of the standard models, and the examples, for each seed."""
     schedule, todo = schedule_of(scale, data_dir), []
     for seed in range(seeds):
-        folder, config = seed_folder(out, scale, seed), variant_config(schedule, seed, Variant())
+        folder, config = variants_folder(out, scale, seed), variant_config(schedule, seed, Variant())
         run = folder / variant_name(schedule, Variant())
         todo += [
             variants.standard_cell(folder, schedule, seed),
@@ -59,7 +59,7 @@ def _examples(folder: Path, path: Path) -> None:
 
 def show(out: Path, scale: str, seeds: int) -> list[Table | str]:
     """fig3.png and .pdf in the run folder of each seed."""
-    runs_of = [seed_folder(out, scale, seed) / variant_name(SCHEDULES[scale], Variant()) for seed in range(seeds)]
+    runs_of = [variants_folder(out, scale, seed) / variant_name(SCHEDULES[scale], Variant()) for seed in range(seeds)]
     return [f"drawn {figure_3(path)[0]}" for path in runs_of]
 
 

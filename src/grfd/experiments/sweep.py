@@ -28,7 +28,7 @@ from grfd.evaluation.case import SOURCE, Case, Request, budgets_for
 from grfd.evaluation.judge import attack_all
 from grfd.evaluation.numbers import grid, rows
 from grfd.experiments import database, variants
-from grfd.experiments.variants import Schedule, Variant, differing_fields, seed_folder, variant_config, variant_name
+from grfd.experiments.variants import Schedule, Variant, differing_fields, variant_config, variant_name, variants_folder
 from grfd.progress import side, titled
 from grfd.report.sheets import Sheet
 
@@ -66,7 +66,7 @@ class Sweep:
 
     @property
     def folder(self) -> Path:
-        return seed_folder(self.out, self.scale, self.seed)
+        return variants_folder(self.out, self.scale, self.seed)
 
 
 class Surplus(Exception):

@@ -87,7 +87,7 @@ def variant_name(schedule: Schedule, variant: Variant) -> str:
     return changes if variant.deployed == "target" else f"{changes}-with-rsm"
 
 
-def seed_folder(out: Path, scale: str, seed: int) -> Path:
+def variants_folder(out: Path, scale: str, seed: int) -> Path:
     """The folder of all variants of a scale and a seed."""
     return out / f"{scale}-seed-{seed}"
 
@@ -95,7 +95,9 @@ def seed_folder(out: Path, scale: str, seed: int) -> Path:
 def cells(out: Path, scale: str, seeds: int, variants: Sequence[Variant], data_dir: Path | None = None) -> list[Cell]:
     """The training of each variant, and one evaluation of all of them, for each seed."""
     schedule = schedule_of(scale, data_dir)
-    return [cell for seed in range(seeds) for cell in _of_seed(seed_folder(out, scale, seed), schedule, seed, variants)]
+    return [
+        cell for seed in range(seeds) for cell in _of_seed(variants_folder(out, scale, seed), schedule, seed, variants)
+    ]
 
 
 def _of_seed(folder: Path, schedule: Schedule, seed: int, variants: Sequence[Variant]) -> list[Cell]:
@@ -232,4 +234,4 @@ def _about(folder: Path, schedule: Schedule, variant: Variant) -> dict[str, Any]
 
 def read_judged(out: Path, scale: str, seeds: int) -> VariantRecords:
     """The records of all seeds in a folder of runs."""
-    return read_variants([seed_folder(out, scale, seed) / JUDGED_VARIANTS for seed in range(seeds)])
+    return read_variants([variants_folder(out, scale, seed) / JUDGED_VARIANTS for seed in range(seeds)])
