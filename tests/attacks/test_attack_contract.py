@@ -334,19 +334,19 @@ def test_a_model_that_cuts_the_graph_is_attacked_as_one_of_zero_gradient(
 
 @in_expectation
 def test_a_random_model(attack: Attacker, name: str, strong: Strong, victim: tuple[nn.Module, Tensor, Tensor]) -> None:
+    """Nearly as many images are fooled as without the noise. Random signs of the same size fool one of 24."""
     net, images, labels = victim
     noise = torch.Generator().manual_seed(5)
     keywords = {"eps": 0.1} | strong.get(name, {}) | ({"samples": 20} if takes(name, "samples") else {})
-    result = attack(
-        name,
-        lambda x: net(x + 0.05 * torch.randn(x.shape, generator=noise)),
-        images,
-        labels,
-        active_set=False,
-        **keywords,
+
+    def noisy(x: Tensor) -> Tensor:
+        return net(x + 0.05 * torch.randn(x.shape, generator=noise))
+
+    against_noisy, against_plain = (
+        attack(name, model, images, labels, active_set=False, **keywords) for model in (noisy, net)
     )
-    assert (result - images).abs().max() <= 0.1 + 1e-6
-    assert accuracy(net, result, labels) < 0.8
+    assert (against_noisy - images).abs().max() <= 0.1 + 1e-6
+    assert accuracy(net, against_noisy, labels) <= accuracy(net, against_plain, labels) + 3 / 24 < 0.5
 
 
 class InPlace(nn.Module):

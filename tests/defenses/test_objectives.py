@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from grfd.attacks import pgd
 from grfd.defenses import ape_gan, cd_vae, cure, gradient_regularisation, grfd_robust, pgd_at, trades
 from grfd.defenses.grfd import GRFD
 from grfd.method.lvcvae import LVCVAE
@@ -210,39 +211,49 @@ def digits(count: int = 6) -> tuple[Tensor, Tensor]:
 ALL = grfd_robust.Recipe(
     eps=0.1, step_size=0.05, steps=2, natural=0.3, consistency=2.0, invariance=0.7, robustness=0.4, adversarial=0.9
 )
-WEIGHED = (
-    "adversarial",
-    "natural",
-    "consistency",
-    "reconstruction",
-    "divergence",
-    "rectification",
-    "robustness",
-    "invariance",
-)
 
 
-def test_robust_training_is_the_weighted_sum_of_its_terms() -> None:
-    images, labels = digits()
-    terms = grfd_robust.RobustTraining(whole(), ALL, sigma=1.0)(images, labels, 0.0)
-    assert set(terms) == {"loss", *WEIGHED}
-    assert torch.allclose(terms["loss"], sum(getattr(ALL, name) * terms[name] for name in WEIGHED))
-    assert all(value.shape == labels.shape for value in terms.values())
+def terms_by_hand(defense: GRFD, images: Tensor, attacked: Tensor, labels: Tensor, noise: Tensor) -> dict[str, Tensor]:
+    """Each term as its formula, from x, x′ and the noise v of eq. 5."""
+    plain, moved = defense(images), defense(attacked)
+    redundant, redundant_of_x = (each - defense.residual(each) for each in (attacked, images))
+    mean, log_variance = defense.generator.encode(attacked)
+    points = [(attacked - redundant + shift).detach().requires_grad_() for shift in (0, noise)]
+    true = F.one_hot(labels, CLASSES).bool()
+    first, second = (
+        torch.autograd.grad((logits.masked_fill(true, -torch.inf).logsumexp(1) - logits[true]).sum(), point)[0].flatten(
+            1
+        )
+        for point, logits in ((point, defense.target(point)) for point in points)
+    )
+    return {
+        "adversarial": F.cross_entropy(moved, labels, reduction="none"),
+        "natural": F.cross_entropy(plain, labels, reduction="none"),
+        "consistency": (plain.softmax(1) * (plain.log_softmax(1) - moved.log_softmax(1))).sum(1),
+        "reconstruction": (redundant - attacked).square().flatten(1).mean(1),
+        "divergence": 0.5 * (mean**2 + log_variance.exp() - log_variance - 1).sum(1) / mean.shape[1],
+        "rectification": F.cross_entropy(defense.generator.rectify(mean), labels, reduction="none"),
+        "robustness": -(first * second).sum(1) / (first.norm(dim=1) * second.norm(dim=1)),
+        "invariance": (redundant - redundant_of_x).square().flatten(1).mean(1),
+    }
 
 
-def test_robust_training_terms_by_hand() -> None:
-    """At ε = 0, where x′ is x: adversarial and natural are one, nothing moves, and the VAE's terms are those of x."""
+def test_robust_training_is_the_weighted_sum_of_terms_by_hand() -> None:
+    """All weights differ, so that none can stand for another; x′ and the noise are drawn again from the same seed."""
     (images, labels), defense = digits(), whole()
-    still = replace(ALL, eps=1e-12, step_size=1e-12)
-    terms = grfd_robust.RobustTraining(defense, still, sigma=1.0)(images, labels, 0.0)
-    redundant = images - defense.residual(images)
-    expected = F.cross_entropy(defense(images), labels, reduction="none")
-    assert torch.allclose(terms["adversarial"], expected) and torch.allclose(terms["natural"], expected)
-    assert terms["consistency"].abs().max() < 1e-9 and terms["invariance"].max() < 1e-9
-    assert torch.allclose(terms["reconstruction"], (redundant - images).square().flatten(1).mean(1))
-    mean, log_variance = defense.generator.encode(images)
-    kl = 0.5 * (mean**2 + log_variance.exp() - log_variance - 1).sum(1) / mean.shape[1]
-    assert torch.allclose(terms["divergence"], kl)
+    torch.manual_seed(3)
+    terms = grfd_robust.RobustTraining(defense, ALL, sigma=0.5)(images, labels, 0.0)
+    torch.manual_seed(3)
+    inner = {"eps": ALL.eps, "step_size": ALL.step_size, "steps": ALL.steps}
+    attacked = pgd(defense, images, labels, **inner, keep="last", active_set=False)
+    expected = terms_by_hand(defense, images, attacked, labels, 0.5 * torch.randn_like(images))
+    assert len({getattr(ALL, name) for name in expected}) == len(expected)
+    assert terms.keys() == {"loss", *expected}
+    for name, value in expected.items():
+        torch.testing.assert_close(
+            terms[name], value, rtol=1e-6, atol=1e-9, msg=lambda text, name=name: f"{name}: {text}"
+        )
+    torch.testing.assert_close(terms["loss"], sum(getattr(ALL, name) * value for name, value in expected.items()))
 
 
 def test_robust_training_attacks_the_whole_defense() -> None:

@@ -1,5 +1,4 @@
 import json
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -136,11 +135,38 @@ def test_a_truncated_checkpoint_is_named(run: runs.Run) -> None:
         fit_objective(run, "a", Linear(), inputs, Optimisation(2, RATE))
 
 
-def test_bfloat16_and_channels_last_train_close_to_float32(run: runs.Run, tmp_path: Path) -> None:
-    plain = weights(fit_objective(run, "a", Linear(), inputs, Optimisation(2, RATE)))
-    config = replace(run.config, precision="bfloat16", channels_last=True)
-    other = fit_objective(runs.create(tmp_path / "other", config), "a", Linear(), inputs, Optimisation(2, RATE))
-    torch.testing.assert_close(weights(other), plain, rtol=0.1, atol=0.05)
+class Convolution(nn.Module):
+    """A linear classifier of coloured images. It keeps in what form it met images and weights, and gave its answers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.layer = nn.Conv2d(3, 2, 2)
+        self.met: set[tuple[torch.dtype, bool, bool]] = set()
+
+    def forward(self, images: Tensor, labels: Tensor, progress: float) -> dict[str, Tensor]:
+        logits = self.layer(images).flatten(1)
+        formats = [tensor.is_contiguous(memory_format=torch.channels_last) for tensor in (images, self.layer.weight)]
+        self.met.add((logits.dtype, *formats))
+        return {"loss": nn.functional.cross_entropy(logits, labels, reduction="none")}
+
+
+@pytest.mark.parametrize("channels_last", [False, True])
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_precision_and_memory_format_are_those_asked_for(precision: str, channels_last: bool, tmp_path: Path) -> None:
+    coloured = torch.rand(50, 3, 2, 2, generator=torch.Generator().manual_seed(0))
+
+    def trained(name: str, **settings: object) -> Convolution:
+        run = runs.create(tmp_path / name, Config(batch=16, device="cpu", **settings))
+        return fit_objective(run, "a", Convolution(), lambda epoch: (coloured, LABELS), Optimisation(2, RATE))
+
+    plain, other = trained("plain"), trained("other", precision=precision, channels_last=channels_last)
+    assert plain.met == {(torch.float32, False, False)}
+    assert other.met == {(getattr(torch, precision), channels_last, channels_last)}
+    assert other.layer.weight.dtype is torch.float32
+    torch.testing.assert_close(weights(other), weights(plain), rtol=0.1, atol=0.05)
+    if precision == "bfloat16":
+        assert not torch.equal(weights(other), weights(plain))
 
 
 class Watching(Linear):
