@@ -84,7 +84,7 @@ def test_fit_joins_the_models_of_a_run(trained: Path, tmp_path: Path) -> None:
 def test_fit_explains_itself_and_its_mistakes(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     cli._dispatch(["fit"])
     said = " ".join(capsys.readouterr().out.split())
-    assert all(name in said for name in DEFENSES) and "PGD adversarial training" in said
+    assert all(name in said and (module.__doc__ or "").splitlines()[0] in said for name, module in DEFENSES.items())
     for arguments, expected in (
         (["fit", "magic"], "unknown defense 'magic': expected one of standard"),
         (["fit", "pgd-at", "magic", "--out", str(tmp_path / "run")], "unknown preset 'magic': expected one of mnist"),
