@@ -1,7 +1,7 @@
 """The `grfd` command in a process of its own. It is forked from a process that has imported grfd, which takes seconds.
 
-Signals, exit codes, standard streams and kills are those of any process. For the start of Python itself, with its import
-and its environment variables, tests run the installed command instead.
+Signals, exit codes, standard streams and kills are those of any process. For the start of Python itself, with its
+import and its environment variables, tests run the installed command instead.
 """
 
 import multiprocessing

@@ -193,8 +193,8 @@ def test_a_file_changes_a_preset_and_what_is_typed_changes_the_file(tmp_path: Pa
     file.write_text("seed = 3\nlatent = 8\nalpha = [1.0, 2.0, 3.0]\ndata_dir = 'nowhere'")
     settings = cli.config_with(PRESETS["quick"], cli.read_settings_file(file), file)
     assert (settings.seed, settings.latent, settings.alpha, settings.epochs) == (3, 8, (1.0, 2.0, 3.0), 3)
-    for command in (["train"], ["fit", "bit-depth"]):
-        asked = [*command, "quick", "--config", str(file), "--out", str(tmp_path / "new")]
+    for words in (["train"], ["fit", "bit-depth"]):
+        asked = [*words, "quick", "--config", str(file), "--out", str(tmp_path / "new")]
         with pytest.raises(grfd.UserError, match="nowhere"):
             cli._dispatch(asked)
         with pytest.raises(grfd.UserError, match="latent must be at least 1, got 0"):

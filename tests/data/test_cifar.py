@@ -235,9 +235,7 @@ def server(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ite
 
 def test_it_is_downloaded_once_and_goes_on_where_it_broke_off(server: Server, tmp_path: Path) -> None:
     server.break_at = 70_000
-    with pytest.raises(
-        UserError, match=r"cannot be downloaded .*: put it at .*10-python.tar.gz, or give --data-dir"
-    ):
+    with pytest.raises(UserError, match=r"cannot be downloaded .*: put it at .*10-python.tar.gz, or give --data-dir"):
         load("cifar10")
     assert [file.name for file in (tmp_path / "cache").iterdir()] == ["cifar-10-python.tar.gz.part"]
     server.break_at = None

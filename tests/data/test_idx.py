@@ -142,9 +142,7 @@ def test_damaged_gzip(tmp_path: Path, position: int) -> None:
 
 def test_images_and_labels_of_different_number(tmp_path: Path) -> None:
     (write(tmp_path) / IDX_FILES["test labels"]).write_bytes(to_idx(pixels(4)))
-    with pytest.raises(
-        UserError, match="labels-idx1-ubyte: 4 labels; expected 5, the number of images in t10k-images"
-    ):
+    with pytest.raises(UserError, match="labels-idx1-ubyte: 4 labels; expected 5, the number of images in t10k-images"):
         load("mnist", tmp_path)
 
 

@@ -53,7 +53,7 @@ def models_of(job: Job, device: torch.device, wanted: Iterable[str] = ()) -> dic
     return {name: model.to(device) for name, model in models.items()}
 
 
-def evaluate(
+def evaluate(  # noqa: PLR0913  a call in a notebook names what it changes
     source: Source,
     protocols: Iterable[str] = tuple(PROTOCOLS),
     attacks: Iterable[str] = TABLE_1_ATTACKS,
@@ -92,7 +92,7 @@ def evaluate_run(run: Run, request: Request, defenses: Iterable[str], own: Own) 
     return results
 
 
-def evaluate_model(
+def evaluate_model(  # noqa: PLR0913  as `evaluate`
     model: OwnClassifier,
     out: Path | str,
     data: Data | str = "mnist",
