@@ -1,6 +1,7 @@
 """results.json and evaluation.json, damaged in any way, are one line that names the file and the way out."""
 
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ import pytest
 
 from grfd.errors import UserError
 from grfd.evaluation.checks import Check
-from grfd.evaluation.numbers import Row
+from grfd.evaluation.numbers import Results, Row
 from grfd.evaluation.stored import read_checks, read_evaluation, read_results
 
 ROW = {"model": "standard", "protocol": "whitebox", "attack": "pgd", "examples": 10, "accuracy": 0.5}
@@ -99,3 +100,20 @@ def test_what_is_whole_is_read(tmp_path: Path) -> None:
     assert read_results(tmp_path).rows[0] == Row(**ROW) and read_checks(tmp_path) == (Check(**CHECK),)
     assert json.dumps(read_results(tmp_path).to_json()) == (tmp_path / "results.json").read_text()
     assert read_evaluation(tmp_path, "images")["images"] == "MNIST"
+
+
+ROWS = (Row("standard", "whitebox", "none", 10, 0.9), Row("standard", "whitebox", "pgd", 10, 0.5))
+
+
+def test_rows_become_a_frame_where_pandas_is_installed() -> None:
+    pytest.importorskip("pandas")
+    frame = Results(ROWS, ()).to_frame()
+    assert list(frame.columns) == ["model", "protocol", "attack", "examples", "accuracy"]
+    assert [Row(*row) for row in frame.itertuples(index=False)] == list(ROWS)
+    assert list(Results((), ()).to_frame().columns) == list(frame.columns)
+
+
+def test_without_pandas_a_frame_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pandas", None)
+    with pytest.raises(UserError, match=r"to_frame needs pandas: pip install 'grfd\[frame\]'"):
+        Results(ROWS, ()).to_frame()
