@@ -2,26 +2,11 @@
 
 import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
+import command
 import pytest
-
-KILLED_AT_FSYNC = """
-import os, signal, sys
-wanted, real = int(sys.argv.pop(1)), os.fsync
-seen = []
-def fsync(handle):
-    seen.append(1)
-    if len(seen) == wanted:
-        os.kill(os.getpid(), signal.SIGKILL)  # the temporary file is written, and not renamed yet
-    real(handle)
-os.fsync = fsync
-from grfd.cli import main
-main()
-"""
 
 
 def arguments(folder: Path, idx: Path) -> tuple[list[str], list[str]]:
@@ -31,10 +16,9 @@ def arguments(folder: Path, idx: Path) -> tuple[list[str], list[str]]:
     return train, evaluate
 
 
-def grfd(command: list[str], *, kill_at: int | None = None) -> int:
-    program = [sys.executable, "-m", "grfd.cli"] if kill_at is None else [sys.executable, "-c", KILLED_AT_FSYNC]
-    count = [] if kill_at is None else [str(kill_at)]
-    return subprocess.run([*program, *count, *command], capture_output=True, check=False).returncode
+def grfd(words: list[str], *, kill_at: int = 0) -> int:
+    """The exit code of `grfd WORDS`; −9 where it was killed while it wrote its file of number `kill_at`."""
+    return command.run(*words, kill_at=kill_at).returncode
 
 
 def bits(folder: Path) -> dict[str, bytes]:
@@ -57,11 +41,11 @@ def test_killed_at_many_points_it_ends_with_the_same_bits(
     train, evaluate = arguments(folder, idx_folder)
     for write in (1, 6, 5):  # the configuration, a checkpoint, a metrics file, weights …, each in its own process
         assert grfd(train, kill_at=write) == -signal.SIGKILL
-    process = subprocess.Popen([sys.executable, "-m", "grfd.cli", *train], stdout=subprocess.DEVNULL)
-    while process.poll() is None and not (folder / "rsm.safetensors").exists():
+    process = command.Running(*train)
+    while process.is_alive() and not (folder / "rsm.safetensors").exists():
         time.sleep(0.01)
     os.kill(process.pid, signal.SIGKILL)  # in the middle of whatever it does now
-    process.wait()
+    assert process.done().returncode == -signal.SIGKILL
     assert grfd(train) == 0
     for write in (1, 4):
         assert grfd(evaluate, kill_at=write) == -signal.SIGKILL
@@ -73,9 +57,9 @@ def test_killed_at_many_points_it_ends_with_the_same_bits(
 
 
 def test_a_killed_fit_ends_with_the_same_bits(tmp_path: Path, idx_folder: Path) -> None:
-    def fit(name: str, kill_at: int | None = None) -> int:
-        command = ["fit", "ape-gan", "--out", str(tmp_path / name), "--data-dir", str(idx_folder), "--device", "cpu"]
-        return grfd([*command, "--classifier-epochs", "1", "--batch", "64", "--recipe.epochs", "2"], kill_at=kill_at)
+    def fit(name: str, kill_at: int = 0) -> int:
+        words = ["fit", "ape-gan", "--out", str(tmp_path / name), "--data-dir", str(idx_folder), "--device", "cpu"]
+        return grfd([*words, "--classifier-epochs", "1", "--batch", "64", "--recipe.epochs", "2"], kill_at=kill_at)
 
     assert fit("whole") == 0
     for write in (3, 6):
