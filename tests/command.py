@@ -7,10 +7,12 @@ import and its environment variables, tests run the installed command instead.
 import multiprocessing
 import os
 import signal
+import socket
 import sys
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import NamedTuple
 
 _SERVER = multiprocessing.get_context("forkserver")
@@ -28,10 +30,19 @@ class Done(NamedTuple):
 class Running:
     """A command that was started."""
 
-    def __init__(self, *arguments: str | Path, kill_at: int = 0, cwd: Path | None = None) -> None:
-        """Starts `grfd ARGUMENTS`. With `kill_at`, it kills itself while it writes its file of that number to disk."""
+    def __init__(
+        self,
+        *arguments: str | Path,
+        kill_at: int = 0,
+        cwd: Path | None = None,
+        environment: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
+        """Starts `grfd ARGUMENTS`. With `kill_at`, it kills itself while it writes its file of that number to disk.
+
+        `environment`: variables for grfd beside those of the tests.
+        """
         self._streams = tempfile.TemporaryDirectory()
-        place = (str(cwd or Path.cwd()), dict(os.environ), self._streams.name)
+        place = (str(cwd or Path.cwd()), os.environ | environment, self._streams.name)
         self._process = _SERVER.Process(target=_run, args=([str(each) for each in arguments], place, kill_at))
         self._process.start()
         self.pid: int = self._process.pid
@@ -50,6 +61,17 @@ class Running:
 def run(*arguments: str | Path, kill_at: int = 0, cwd: Path | None = None) -> Done:
     """`grfd ARGUMENTS`, when it has ended."""
     return Running(*arguments, kill_at=kill_at, cwd=cwd).done()
+
+
+def run_together(count: int, *arguments: str | Path) -> list[Done]:
+    """`grfd ARGUMENTS` as one job of some processes, with the environment that torchrun gives to each."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    job = {"WORLD_SIZE": str(count), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    ranks = [job | dict.fromkeys(("RANK", "LOCAL_RANK"), str(rank)) for rank in range(count)]
+    processes = [Running(*arguments, environment=each) for each in ranks]
+    return [process.done() for process in processes]
 
 
 def _run(arguments: list[str], place: tuple[str, Mapping[str, str], str], kill_at: int) -> None:

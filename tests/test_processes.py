@@ -7,21 +7,30 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
+import command
 import pytest
 import torch
 
 from grfd import UserError, processes, seeds
 
-ALONE = [sys.executable, "-m", "grfd.cli"]
-TOGETHER = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "grfd.cli"]
+TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "grfd.cli"]
 ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1"}
+Started = Callable[..., list[command.Done]]
 ONCE = ["--classifier-epochs", "1", "--latent", "8", "--device", "cpu"]
 
 
-def run(program: list[str], *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([*program, *arguments], capture_output=True, text=True, check=False, env=ENVIRONMENT)
+def torchrun(*arguments: str) -> list[command.Done]:
+    """Two processes, as torchrun starts them."""
+    done = subprocess.run([*TORCHRUN, *arguments], capture_output=True, text=True, check=False, env=ENVIRONMENT)
+    return [command.Done(done.returncode, done.stdout, done.stderr)]
+
+
+def forked(*arguments: str) -> list[command.Done]:
+    """Two processes without the start of Python in each."""
+    return command.run_together(2, *arguments)
 
 
 def curve(folder: Path) -> list[dict]:
@@ -34,23 +43,23 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("processes") / "alone"
     # 333 images: the last batch is of 13, which two processes cannot share evenly
     asked = ["train", "quick", "--train-examples", "333", "--epochs", "2", "--batch", "64", *ONCE]
-    done = run(ALONE, *asked, "--out", str(folder))
+    done = command.run(*asked, "--out", folder)
     assert done.returncode == 0, done.stderr
     return folder
 
 
-@pytest.mark.parametrize("passes", ["1", "2"])
-def test_two_processes_train_what_one_trains(alone: Path, passes: str) -> None:
+@pytest.mark.parametrize(("passes", "started"), [("1", torchrun), ("2", forked)])
+def test_two_processes_train_what_one_trains(alone: Path, passes: str, started: Started) -> None:
     together = alone.with_name(f"together-{passes}")
     asked = ["train", "quick", "--train-examples", "333", "--epochs", "2", "--batch", "64", *ONCE]
-    done = run(TOGETHER, *asked, "--passes", passes, "--out", str(together))
-    assert done.returncode == 0, done.stderr
+    done = started(*asked, "--passes", passes, "--out", str(together))
+    assert all(each.returncode == 0 for each in done), done
     expected, found = curve(alone), curve(together)
     assert len(found) == len(expected)
     for one, two in zip(expected, found, strict=True):
         assert one.pop("stage") == two.pop("stage")
         assert two == pytest.approx(one, rel=1e-3, abs=1e-4)
-    assert done.stdout.count("train ") == 1, "one process speaks"
+    assert sum(each.stdout.count("train ") for each in done) == 1, "one process speaks"
     files = {path.relative_to(together) for path in together.rglob("*")}
     assert files == {path.relative_to(alone) for path in alone.rglob("*")}
 
@@ -58,10 +67,10 @@ def test_two_processes_train_what_one_trains(alone: Path, passes: str) -> None:
 def test_two_processes_judge_to_the_same_bits(alone: Path) -> None:
     asked = ["--examples", "1100", "--attacks", "fgsm", "--protocols", "transfer", "adaptive"]
     folders = [alone.with_name(name) for name in ("judged-alone", "judged-together")]
-    for program, folder in zip((ALONE, TOGETHER), folders, strict=True):
+    for count, folder in enumerate(folders, 1):
         shutil.copytree(alone, folder)
-        done = run(program, "evaluate", str(folder), *asked)
-        assert done.returncode == 0, done.stderr
+        done = command.run_together(count, "evaluate", folder, *asked)
+        assert [each.returncode for each in done] == [0] * count, done
     one, two = folders
     records = sorted(path.relative_to(one) for path in one.glob("records/**/*.npz"))
     assert len(records) == 6
@@ -71,9 +80,9 @@ def test_two_processes_judge_to_the_same_bits(alone: Path) -> None:
 
 def test_a_killed_worker_ends_the_job_and_the_same_command_goes_on(tmp_path: Path) -> None:
     folder = tmp_path / "run"
-    asked = ["train", "quick", "--train-examples", "2000", "--epochs", "12", "--batch", "100", *ONCE]
+    asked = ["train", "quick", "--train-examples", "1000", "--epochs", "10", "--batch", "100", *ONCE]
     job = subprocess.Popen(
-        [*TOGETHER, *asked, "--out", str(folder)], env=ENVIRONMENT, stderr=subprocess.PIPE, text=True
+        [*TORCHRUN, *asked, "--out", str(folder)], env=ENVIRONMENT, stderr=subprocess.PIPE, text=True
     )
     while not (folder / "checkpoints" / "stage-one.safetensors").exists():
         assert job.poll() is None
@@ -85,8 +94,8 @@ def test_a_killed_worker_ends_the_job_and_the_same_command_goes_on(tmp_path: Pat
     finished = curve(folder)
     assert finished
 
-    again = run(TOGETHER, *asked, "--out", str(folder))
-    assert again.returncode == 0, again.stderr
+    again = forked(*asked, "--out", str(folder))
+    assert all(each.returncode == 0 for each in again), again
     rows = curve(folder)
     assert len(rows) > len(finished) and rows[: len(finished)] == finished and rows[-1]["stage"] == "second-standard"
 
@@ -127,6 +136,5 @@ def test_an_environment_of_no_job_is_refused(
 
 
 def test_an_environment_of_no_job_is_one_line() -> None:
-    environment = ENVIRONMENT | {"WORLD_SIZE": "x"}
-    done = subprocess.run([*ALONE, "data"], capture_output=True, text=True, check=False, env=environment)
+    done = command.Running("data", environment={"WORLD_SIZE": "x"}).done()
     assert (done.returncode, done.stderr.count("\n")) == (2, 1) and "WORLD_SIZE=x" in done.stderr
