@@ -214,7 +214,7 @@ def test_predict_reads_as_the_folder_does(tmp_path: Path) -> None:
         assert torch.equal(wide, narrow) and torch.equal(narrow, torch.full(shape, 38 / 255))
     with pytest.raises(UserError, match=r"a.png is 4×5: expected 5×4"):
         read_image(tmp_path / "a.png", (1, 5, 4))
-    with pytest.raises(UserError, match="takes images of 2 channels"):
+    with pytest.raises(UserError, match="takes images with 2 channels"):
         read_image(tmp_path / "a.png", (2, 4, 5))
 
 
