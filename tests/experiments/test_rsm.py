@@ -2,11 +2,14 @@
 
 import json
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from command import ONE_PROBE
 
 from grfd.config import Config
+from grfd.evaluation import checks
 from grfd.experiments import cells, rsm
 from grfd.experiments.variants import Schedule
 
@@ -15,16 +18,25 @@ TINY = Schedule(
 )
 
 
-@pytest.fixture
-def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, one_probe: None) -> Path:
+@pytest.fixture(scope="module")
+def done(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """The folder of a run of all cells at two ε."""
-    monkeypatch.setitem(rsm._SCHEDULES, "quick", TINY)
-    monkeypatch.setattr(rsm, "_EPSILONS", (0.1, 0.5))
-    todo = rsm.cells(tmp_path, "quick", 1)
-    assert [cell.name for cell in todo][3:] == ["seed 0: attacks at ε = 0.1", "seed 0: attacks at ε = 0.5"]
-    cells.run(todo)
-    assert all(cell.done() for cell in todo)
-    return tmp_path / "quick-seed-0"
+    folder = tmp_path_factory.mktemp("rsm")
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setitem(rsm._SCHEDULES, "quick", TINY)
+        patched.setattr(rsm, "_EPSILONS", (0.1, 0.5))
+        patched.setattr(checks, "PROBES", {ONE_PROBE: checks.PROBES[ONE_PROBE]})
+        todo = rsm.cells(folder, "quick", 1)
+        assert [cell.name for cell in todo][3:] == ["seed 0: attacks at ε = 0.1", "seed 0: attacks at ε = 0.5"]
+        cells.run(todo)
+        assert all(cell.done() for cell in todo)
+        yield folder
+
+
+@pytest.fixture
+def run(done: Path, tmp_path: Path) -> Path:
+    """A copy of it, of its only seed."""
+    return Path(shutil.copytree(done / "quick-seed-0", tmp_path / "quick-seed-0"))
 
 
 def test_both_stages_are_attacked_at_every_epsilon(run: Path, tmp_path: Path) -> None:
