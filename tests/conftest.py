@@ -7,6 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from command import ONE_PROBE
+from hypothesis import settings
 
 from grfd.config import Config
 from grfd.data import Data, Split, load
@@ -16,6 +18,10 @@ from grfd.evaluation.records import Record
 
 # Two threads on what is small here are slower than one, and `make test` runs two processes.
 torch.set_num_threads(1)
+
+# No test has a time limit, and no hypothesis has one: a busy machine is no fault.
+settings.register_profile("grfd", deadline=None)
+settings.load_profile("grfd")
 
 SLOW = ("test_cli.py", "test_kill.py", "test_processes.py", "test_defenses.py", "test_variants.py", "test_probes.py")
 """Files of minutes: `make test` begins with them, or one of its processes would be left alone with one at the end."""
@@ -68,8 +74,8 @@ def record_of() -> Callable[[np.ndarray], Record]:
 
 @pytest.fixture
 def one_probe(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of the masking checks one alone, where something else is tested: all of them take seconds a model."""
-    monkeypatch.setattr(checks, "PROBES", {"random outputs": PROBES["random outputs"]})
+    """Makes one masking check only, where something else is tested: all of them take seconds for each model."""
+    monkeypatch.setattr(checks, "PROBES", {ONE_PROBE: PROBES[ONE_PROBE]})
 
 
 @pytest.fixture

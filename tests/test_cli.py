@@ -26,8 +26,8 @@ from grfd.defenses import DEFENSES
 SMALL = ["--epochs", "1", "--classifier-epochs", "1", "--latent", "16", "--device", "cpu", "--train-examples", "300"]
 
 
-def run(*arguments: str | Path, code: int = 0) -> command.Done:
-    done = command.run(*arguments)
+def run(*arguments: str | Path, code: int = 0, one_probe: bool = False) -> command.Done:
+    done = command.run(*arguments, one_probe=one_probe)
     assert done.returncode == code, done.stdout + done.stderr
     return done
 
@@ -76,7 +76,7 @@ def test_fit_joins_the_models_of_a_run(trained: Path, tmp_path: Path) -> None:
     published = {"eps": 0.11, "step_size": 0.055, "steps": 3, "learning_rate": 0.001, "averaging": 0.0}
     assert recipe == published | {"epochs": 1}
     assert json.loads((folder / "config.json").read_text()) == json.loads((trained / "config.json").read_text())
-    run("evaluate", folder, "--examples", "10", "--attacks", "fgsm", "--protocols", "whitebox")
+    run("evaluate", folder, "--examples", "10", "--attacks", "fgsm", "--protocols", "whitebox", one_probe=True)
     found = {row["model"] for row in json.loads(run("show", folder, "--json").stdout)["rows"]}
     assert found == {"standard", "grfd", "pgd-at"}
 
@@ -209,7 +209,7 @@ def test_a_defenses_recipe_may_stand_in_the_file(trained: Path, tmp_path: Path) 
 
 
 def test_options_of_evaluate_come_from_a_file_unless_they_are_typed(
-    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], one_probe: None
 ) -> None:
     for name in ("run", "again"):
         shutil.copytree(trained, tmp_path / name, ignore=shutil.ignore_patterns("records", "results.json", "eval*"))

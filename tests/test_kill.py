@@ -18,7 +18,7 @@ def arguments(folder: Path, idx: Path) -> tuple[list[str], list[str]]:
 
 def grfd(words: list[str], *, kill_at: int = 0) -> int:
     """The exit code of `grfd WORDS`; −9 where it was killed while it wrote its file of number `kill_at`."""
-    return command.run(*words, kill_at=kill_at).returncode
+    return command.run(*words, kill_at=kill_at, one_probe=True).returncode
 
 
 def bits(folder: Path) -> dict[str, bytes]:

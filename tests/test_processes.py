@@ -69,7 +69,7 @@ def test_two_processes_judge_to_the_same_bits(alone: Path) -> None:
     folders = [alone.with_name(name) for name in ("judged-alone", "judged-together")]
     for count, folder in enumerate(folders, 1):
         shutil.copytree(alone, folder)
-        done = command.run_together(count, "evaluate", folder, *asked)
+        done = command.run_together(count, "evaluate", folder, *asked, one_probe=True)
         assert [each.returncode for each in done] == [0] * count, done
     one, two = folders
     records = sorted(path.relative_to(one) for path in one.glob("records/**/*.npz"))

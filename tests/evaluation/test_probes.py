@@ -159,19 +159,23 @@ def test_random_search_gets_further_where_gradients_lead_nowhere(
     assert name in probe(Wrapped(honest["standard"], FAULTS[fault][1]), name)
 
 
-@pytest.mark.parametrize("part", ["dropout", "batch norm"])
-def test_training_mode_is_named(part: str, honest: dict[str, nn.Module], probe: Callable[..., dict[str, str]]) -> None:
+@pytest.mark.parametrize(
+    ("part", "name"), [("dropout", "random outputs"), ("batch norm", "answers depend on the batch")]
+)
+def test_training_mode_is_named(
+    part: str, name: str, honest: dict[str, nn.Module], probe: Callable[..., dict[str, str]]
+) -> None:
     state = {name: value.clone() for name, value in honest[part].state_dict().items()}
     honest[part].train()
     try:
-        flags = probe(honest[part])
+        flags = probe(honest[part], name)
     finally:
         honest[part].load_state_dict(state)
         honest[part].eval()
-    assert ("random outputs" if part == "dropout" else "answers depend on the batch") in flags
+    assert name in flags
 
 
-@pytest.mark.parametrize("name", ["standard", "adversarially trained", "dropout", "batch norm", "normalised"])
+@pytest.mark.parametrize("name", ["adversarially trained", "dropout", "batch norm", "normalised"])
 def test_an_honest_model_raises_no_flag(
     name: str, honest: dict[str, nn.Module], probe: Callable[..., dict[str, str]]
 ) -> None:
@@ -181,7 +185,8 @@ def test_an_honest_model_raises_no_flag(
 def test_one_models_flags_do_not_reach_the_next(
     honest: dict[str, nn.Module], probe: Callable[..., dict[str, str]]
 ) -> None:
-    probe(Wrapped(honest["standard"], _no_grad))
+    """The next one is the honest standard model."""
+    assert probe(Wrapped(honest["standard"], _no_grad))
     assert probe(honest["standard"]) == {}
 
 

@@ -14,7 +14,7 @@ from grfd.schema import Examples
 
 
 def demo_command(*, out: Path = Path("runs/demo"), examples: Examples = 100, json: bool = False) -> None:
-    """Train GRFD on MNIST, attack it, and print the table: about five minutes on two cores.
+    """Train GRFD on MNIST, attack it, and print the table.
 
     Trains a standard LeNet5, the three stages of GRFD and a second standard model with the quick preset. Attacks them
     with the five attacks of the paper's Table 1 under transfer, whitebox and adaptive. Writes a run folder with records
