@@ -146,7 +146,7 @@ PRESETS: dict[str, Config] = {
 def preset(name: str, /, **changes: Any) -> Config:
     """A preset with some fields changed. Raises `UserError` for an unknown preset or field, or an impossible value."""
     if not isinstance(name, str) or name not in PRESETS:
-        raise UserError(f"unknown preset {schema.shown(name)}: expected one of {', '.join(PRESETS)}")
+        raise UserError(f"unknown preset {schema.quoted(name)}: expected one of {', '.join(PRESETS)}")
     return changed(PRESETS[name], **changes)
 
 
@@ -162,5 +162,5 @@ def changed(config: Config, /, **changes: Any) -> Config:
 def checked_config(config: Config) -> Config:
     """The same record. Raises `UserError` if it is not a `Config`, or if a value is out of range."""
     if not isinstance(config, Config):
-        raise UserError(f"expected a Config, got {schema.shown(config)}")
+        raise UserError(f"expected a Config, got {schema.quoted(config)}")
     return schema.checked_settings(config)

@@ -115,7 +115,7 @@ def checked_settings(record: Checked) -> Checked:
     Records are checked when they are created. This function is for objects of unknown origin.
     """
     if not isinstance(record, Settings):
-        raise UserError(f"expected a record of settings, got {shown(record)}")
+        raise UserError(f"expected a record of settings, got {quoted(record)}")
     enforce(record, type(record))
     return record
 
@@ -127,11 +127,11 @@ def built(kind: type[Checked], given: Mapping[str, Any], where: str) -> Checked:
     """
     known = sorted(_hints(kind))
     if not isinstance(given, Mapping):
-        raise UserError(f"{where}: expected fields with their values, got {shown(given)}")
+        raise UserError(f"{where}: expected fields with their values, got {quoted(given)}")
     for name in given:
         if name not in known:
             allowed = f"expected one of {', '.join(known)}" if known else "there is nothing to set"
-            raise UserError(f"{where}: unknown field {shown(name)}: {allowed}")
+            raise UserError(f"{where}: unknown field {quoted(name)}: {allowed}")
     try:
         return kind(**given)
     except UserError as error:
@@ -144,7 +144,7 @@ def from_plain(kind: type[Checked], stored: object, where: str) -> Checked:
     Raises `UserError`, whose message begins with `where`, for unknown or missing fields and for invalid values.
     """
     if not isinstance(stored, Mapping):
-        raise UserError(f"{where}: expected fields with their values, got {shown(stored)}")
+        raise UserError(f"{where}: expected fields with their values, got {quoted(stored)}")
     for name in _hints(kind):
         if name not in stored and name not in kind.LATER:
             raise UserError(f"{where}: {name} is missing")
@@ -161,10 +161,10 @@ def value(name: str, hint: Any, given: object) -> Any:
         return _adapter(hint).validate_python(_plain(given))
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        raise UserError(f"{_place(name, first)} must be {_expected(hint, first)}, got {shown(given)}") from None
+        raise UserError(f"{_place(name, first)} must be {_expected(hint, first)}, got {quoted(given)}") from None
 
 
-def shown(given: object) -> str:
+def quoted(given: object) -> str:
     """A value in at most sixty characters of one line, for a message."""
     try:
         text = " ".join(repr(given).split())
