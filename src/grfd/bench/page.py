@@ -36,7 +36,7 @@ def attacks_page(results: Path) -> str:
     if speed is None and parity is None and transfer is None:
         raise UserError(
             f"{results} contains no attack_speed.json, attack_parity.json or attack_transfer.json: "
-            "run grfd bench --save"
+            "run grfd bench parity --save FILE"
         )
     if speed:
         parts += ["## Speed", _about(speed), _speed(speed["rows"])]
