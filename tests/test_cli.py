@@ -314,7 +314,7 @@ def test_truncated_weights(trained: Path, tmp_path: Path) -> None:
     for file in ("config.json", "lvcvae.safetensors"):
         (tmp_path / file).write_bytes((trained / file).read_bytes())
     (tmp_path / "target.safetensors").write_bytes((trained / "target.safetensors").read_bytes()[:-10])
-    assert "target.safetensors is no whole safetensors file" in refused("predict", tmp_path, tmp_path / "a.png")
+    assert "target.safetensors is not a complete safetensors file" in refused("predict", tmp_path, tmp_path / "a.png")
 
 
 def test_a_protocol_that_applies_to_no_model_is_refused(small: Data, tmp_path: Path) -> None:

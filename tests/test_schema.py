@@ -265,6 +265,6 @@ def test_a_value_of_the_caller_s_own_class_is_described() -> None:
         def __repr__(self) -> str:
             raise RuntimeError
 
-    assert schema.shown(Rude()) == "an object of type Rude"
-    assert schema.shown("x" * 200) == "'" + "x" * 58 + "…"
-    assert schema.shown(np.zeros((3, 3))).isprintable()
+    assert schema.quoted(Rude()) == "an object of type Rude"
+    assert schema.quoted("x" * 200) == "'" + "x" * 58 + "…"
+    assert schema.quoted(np.zeros((3, 3))).isprintable()

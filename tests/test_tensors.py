@@ -16,9 +16,9 @@ from grfd.tensors import fingerprint_of
 
 def test_weights_of_another_architecture_are_refused(tmp_path: Path) -> None:
     runs.write_tensors(tmp_path / "w.safetensors", torch.nn.Linear(3, 2).state_dict())
-    with pytest.raises(UserError, match=r"expected weight of \(2, 4\), found \(2, 3\)"):
+    with pytest.raises(UserError, match=r"expected weight of \(2, 4\), got \(2, 3\)"):
         runs.load_weights(torch.nn.Linear(4, 2), tmp_path / "w.safetensors")
-    with pytest.raises(UserError, match="it also holds bias"):
+    with pytest.raises(UserError, match="it also contains bias"):
         runs.load_weights(torch.nn.Linear(3, 2, bias=False), tmp_path / "w.safetensors")
 
 
@@ -26,14 +26,14 @@ def test_a_truncated_weight_file_is_named(tmp_path: Path) -> None:
     file = tmp_path / "w.safetensors"
     runs.write_tensors(file, torch.nn.Linear(3, 2).state_dict())
     file.write_bytes(file.read_bytes()[:-3])
-    with pytest.raises(UserError, match=r"w\.safetensors is no whole safetensors file"):
+    with pytest.raises(UserError, match=r"w\.safetensors is not a complete safetensors file"):
         runs.read_tensors(file)
 
 
 @pytest.mark.parametrize("content", [b"", b"{}", bytes(8), b"\xff" * 100], ids=["empty", "json", "zeros", "ones"])
 def test_a_file_of_something_else_is_named(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "w.safetensors").write_bytes(content)
-    with pytest.raises(UserError, match=r"w\.safetensors is no whole safetensors file"):
+    with pytest.raises(UserError, match=r"w\.safetensors is not a complete safetensors file"):
         runs.read_tensors(tmp_path / "w.safetensors")
 
 

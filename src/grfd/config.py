@@ -1,4 +1,4 @@
-"""Every setting of a run, typed and explained once: commands, run folders and the API all read this record."""
+"""All settings of a run, with types and help texts. Commands, run folders and the API use this record."""
 
 from dataclasses import dataclass, fields, replace
 from typing import Any, ClassVar, Literal
@@ -10,85 +10,92 @@ from grfd.schema import Count, Deviation, Examples, FilePath, Rate, Seed, Size, 
 
 @dataclass(frozen=True)
 class Config(schema.Settings):
-    """All settings of a run. Losses and symbols are those of Li et al. 2025; ε here is eq. 6's weight, not a budget."""
+    """All settings of a run. Losses and symbols are those of Li et al. 2025.
+
+    ε is a weight of eq. 6 here, not the size of a perturbation.
+    """
 
     LATER: ClassVar[frozenset[str]] = frozenset({"autoencoder", "augmentation", "passes", "classifier_learning_rate"})
 
     data: Text = "mnist"
-    """Data set: mnist, cifar10, cifar100, or folder (one folder of images a class)."""
+    """Data set: mnist, cifar10, cifar100, or folder (your own images, in one folder for each class)."""
     data_dir: FilePath | None = None
-    """Where the data set lies. MNIST comes with the package, CIFAR is downloaded where none is given."""
+    """Folder of the data set. MNIST comes with the package. CIFAR is downloaded unless a folder is given."""
     train_examples: Examples | None = None
-    """Train on the first so many images only (all where it is not given)."""
+    """Number of training images, counted from the first. All images are used unless it is given."""
     model: Text = "lenet5"
-    """Target model and RSM: a registered name, timm/NAME, or package.module:factory of your own."""
+    """Architecture of the target model (the classifier) and of the RSM (Robust Supervisory Model, which is trained with
+    the LVCVAE): a registered name, timm/NAME, or your own package.module:factory."""
     autoencoder: Literal["auto", "lenet", "residual"] = "auto"
-    """The LVCVAE's network: LeNet5's convolutions, or CD-VAE's residual ones; auto takes the latter for colour."""
+    """Network of the LVCVAE (Latent Variable Constrained VAE, the generator G): lenet has the convolutions of LeNet5,
+    residual has the residual blocks of CD-VAE (Class-Disentangled VAE). auto chooses residual for colour images."""
     latent: Size = 256
-    """Latent dimensions d of the LVCVAE."""
+    """Number d of latent dimensions of the LVCVAE."""
 
     epochs: Count = 150
-    """Epochs of stage I (LVCVAE and RSM together)."""
+    """Epochs of stage I, which trains the LVCVAE and the RSM together."""
     classifier_epochs: Count = 20
-    """Epochs of stage III (target model), and of the undefended standard models beside it."""
+    """Epochs of stage III, which trains the target model, and epochs of the undefended standard models."""
     augmentation: Literal["none", "crop_flip"] = "none"
-    """Of every training batch: moved by up to four pixels and mirrored, the standard for CIFAR."""
+    """Augmentation of each training batch. crop_flip moves images by up to four pixels and mirrors half of them,
+    which is the standard for CIFAR."""
     batch: Count = 256
-    """Images a training step, over all processes."""
+    """Number of images in a training step, counted over all processes."""
     passes: Count = 1
-    """Passes in which a process takes its part of a batch; gradients add up, so that a large batch fits a small card.
-    Batch norm sees each pass by itself."""
+    """Number of passes into which a process divides its part of a batch. Their gradients are added, so that a large
+    batch fits into the memory of a small GPU. Batch norm sees each pass separately."""
     learning_rate: Rate = 1e-3
-    """AdamW's in stage I, falling to 0 along a cosine."""
+    """Learning rate of AdamW in stage I. It decays to 0 along a cosine."""
     classifier_learning_rate: Rate = 1e-3
-    """AdamW's for the target model and the standard models, falling to 0 along a cosine."""
+    """Learning rate of AdamW for the target model and the standard models. It decays to 0 along a cosine."""
     weight_decay: Weight = 1e-2
-    """AdamW's."""
+    """Weight decay of AdamW."""
     seed: Seed = 0
-    """Of weights, data order and noise."""
+    """Seed of the initial weights, of the order of the images and of all noise."""
 
     alpha: Thirds = (10.0, 5.0, 1.0)
-    """α, weight of the reconstruction L_rc, in the first, second and last third of stage I."""
+    """α: weight of the reconstruction loss L_rc in the first, second and last third of stage I."""
     beta: Weight = 0.2
-    """β, weight of the divergence L_kl."""
+    """β: weight of L_kl, the Kullback–Leibler divergence of the latent variables from N(0, 1)."""
     epsilon: Weight = 0.6
-    """ε of eq. 6, weight of the rectification L_rf."""
+    """ε of eq. 6: weight of the rectification loss L_rf, the cross-entropy of a linear classifier of z."""
     gamma: Weight = 0.4
-    """γ, weight of the classification L_cl of x_r."""
+    """γ: weight of the classification loss L_cl, the cross-entropy of the RSM for x_r = x − G(x)."""
     delta: Weight = 0.2
-    """δ, weight of the robustness L_rb of x_r."""
+    """δ: weight of the robustness loss L_rb of the RSM for x_r."""
 
     reconstruction: Literal["mean", "sum"] = "mean"
-    """MSE over pixels: their mean or their sum."""
+    """L_rc: the mean or the sum of the squared errors of all pixels."""
     kl: Literal["per_dimension", "sum"] = "per_dimension"
-    """L_kl divided by channels · d as in CD-VAE, or the literal sum of eq. 2, under which the posterior collapses."""
+    """L_kl: divided by channels · d as in CD-VAE, or the sum as in eq. 2, with which the posterior collapses."""
     sigma: Deviation = 1.0
-    """σ of v in eq. 5, in pixels of [0, 1]; CURE's h where v is sign_gradient."""
+    """Size of v in eq. 5, in pixels of [0, 1]: σ if v is gaussian, the length h of CURE if v is sign_gradient."""
     perturbation: Literal["gaussian", "sign_gradient"] = "gaussian"
-    """v of eq. 5: N(0, σ²I), or CURE's direction."""
+    """v of eq. 5: drawn from N(0, σ²I), or the sign of the gradient as in CURE (curvature regularisation)."""
     similarity: Literal["cosine", "l2"] = "cosine"
-    """L_rb: eq. 5's cosine, or eq. 4's squared distance."""
+    """L_rb: minus the cosine of eq. 5, or the squared distance of eq. 4."""
     gradient_of: Literal["margin", "cross_entropy"] = "margin"
-    """What eq. 5 differentiates. The cosines are equal, but the cross-entropy's gradient underflows in float32."""
+    """What eq. 5 differentiates: the log-odds m, here called margin, or the cross-entropy. The cosine is the same for
+    both, but the gradient of the cross-entropy underflows in float32."""
     rsm_gradient: Literal["joint", "detached"] = "joint"
-    """Whether the RSM's losses also train the LVCVAE (algorithm 1, line 12)."""
+    """Whether the losses of the RSM also train the LVCVAE (joint, as in line 12 of algorithm 1) or not (detached)."""
     game: Literal["cooperative", "sign_flipped"] = "cooperative"
-    """As algorithm 1 writes it, or with the LVCVAE climbing the RSM's losses."""
+    """cooperative: the LVCVAE reduces the losses of the RSM, as in algorithm 1. sign_flipped: it increases them."""
     batch_norm: Literal["updated", "frozen"] = "updated"
-    """Running statistics of the RSM's batch norm: updated once a step, or frozen."""
+    """Running statistics of batch norm in the RSM: updated once in each step, or frozen."""
     latent_at_inference: Literal["mean", "sampled"] = "mean"
-    """z of the deployed defense: μ, or drawn from N(μ, σ²)."""
+    """z of the deployed defense: the mean μ, or drawn from N(μ, σ²)."""
     robust_dataset: Literal["once", "every_epoch"] = "once"
-    """R_D of stage II: built once, or drawn anew each epoch."""
+    """R_D, the data set of stage II: computed once, or again for each epoch."""
     target_start: Literal["fresh", "rsm"] = "fresh"
-    """Weights of the target model at the start of stage III."""
+    """Initial weights of the target model in stage III: fresh ones, or those of the RSM."""
 
     device: Literal["auto", "cpu"] = "auto"
-    """auto takes the accelerator that is there."""
+    """auto uses the GPU or another accelerator if there is one."""
     precision: Literal["float32", "bfloat16"] = "float32"
-    """Of training; evaluation is always float32."""
+    """Precision of training. Evaluation always uses float32."""
     channels_last: bool = False
-    """Memory format of images and networks: faster for wide networks, not for LeNet5."""
+    """Whether images and weights are stored channels-last, which is faster for wide networks but not for LeNet5."""
 
     def __post_init__(self) -> None:
         # not type(self): a command adds fields of its own, which are not settings of the run
@@ -108,7 +115,7 @@ _WIDE: dict[str, Any] = {
     "augmentation": "crop_flip",
     "channels_last": True,
 }
-"""The paper's for CIFAR (section 4.1); where it says nothing, the standard of the field."""
+"""The settings of the paper for CIFAR (section 4.1). Where it gives none, those that are usual in the field."""
 
 _SMALL: dict[str, Any] = {
     "model": "wrn-10-1-dropout-0",
@@ -120,18 +127,18 @@ _SMALL: dict[str, Any] = {
     "augmentation": "crop_flip",
     "channels_last": True,
 }
-"""What two cores do in an hour, all attacks included (docs/measured.md says how it was chosen)."""
+"""Settings for two CPU cores and one hour, including all attacks (docs/measured.md says how they were chosen)."""
 
 PRESETS: dict[str, Config] = {
-    # the paper's ε, γ, δ, β and latent are the defaults; at a higher learning rate L_rb relapses (docs/measured.md)
+    # the paper's ε, γ, δ, β and latent are the defaults; at a higher learning rate L_rb rises again (docs/measured.md)
     "mnist-lenet5": Config(epochs=150, classifier_epochs=20, learning_rate=1.5e-4),
     "quick": Config(epochs=3, classifier_epochs=2),
-    # for grfd-robust, which kept most with the larger of the two LVCVAEs
+    # for grfd-robust, whose robust accuracy was highest with the larger of the two LVCVAEs
     "mnist-robust": Config(autoencoder="residual", epochs=9, classifier_epochs=20),
     "cifar10-wrn28-10": Config(data="cifar10", **_WIDE),
     "cifar100-wrn28-10": Config(data="cifar100", **_WIDE),
     "cifar10-small": Config(data="cifar10", **_SMALL),
-    # a hundred classes ask for more: after six epochs the standard model is right on a fifth of the images
+    # a hundred classes need more epochs: after six, the accuracy of the standard model is only 20 %
     "cifar100-small": Config(data="cifar100", **_SMALL | {"epochs": 4, "classifier_epochs": 20}),
 }
 
@@ -139,7 +146,7 @@ PRESETS: dict[str, Config] = {
 def preset(name: str, /, **changes: Any) -> Config:
     """A preset with some fields changed. Raises `UserError` for an unknown preset or field, or an impossible value."""
     if not isinstance(name, str) or name not in PRESETS:
-        raise UserError(f"unknown preset {schema.shown(name)}: expected one of {', '.join(PRESETS)}")
+        raise UserError(f"unknown preset {schema.quoted(name)}: expected one of {', '.join(PRESETS)}")
     return changed(PRESETS[name], **changes)
 
 
@@ -153,7 +160,7 @@ def changed(config: Config, /, **changes: Any) -> Config:
 
 
 def checked_config(config: Config) -> Config:
-    """The same record. Raises `UserError` for what is no configuration, or for a value that no run could use."""
+    """The same record. Raises `UserError` if it is not a `Config`, or if a value is out of range."""
     if not isinstance(config, Config):
-        raise UserError(f"expected a Config, got {schema.shown(config)}")
+        raise UserError(f"expected a Config, got {schema.quoted(config)}")
     return schema.checked_settings(config)

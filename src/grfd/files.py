@@ -1,6 +1,6 @@
-"""Reading a user's files: only regular ones, only up to a limit, and every failure is one line.
+"""Reads a user's files: only regular files, only up to a size limit. Every failure is an error of one line.
 
-A FIFO or a device is refused before it is opened, because opening or reading one may wait for ever.
+A FIFO or a device is refused before it is opened, because opening or reading one may never return.
 """
 
 import io
@@ -11,26 +11,26 @@ from pathlib import Path
 from grfd.errors import UserError
 
 LIMIT = 2**30
-"""Bytes of the largest file that is read as a whole, unless the caller says otherwise."""
+"""Size limit in bytes of a file that is read at once, unless the caller gives another."""
 
 
 def is_folder(path: Path) -> bool:
-    """Whether this is a folder. Raises `UserError` where the system does not say, for example a name too long."""
+    """Whether this is a folder. Raises `UserError` if the system cannot tell, for example if the name is too long."""
     return stat.S_ISDIR(_mode(path))
 
 
 def is_there(path: Path) -> bool:
-    """Whether anything of this name exists. Raises `UserError` as `is_folder` does."""
+    """Whether the path exists. Raises `UserError` as `is_folder` does."""
     return _mode(path) != 0
 
 
 def is_regular(path: Path) -> bool:
-    """Whether this is a file with bytes to read. Raises `UserError` as `is_folder` does."""
+    """Whether this is a regular file. Raises `UserError` as `is_folder` does."""
     return stat.S_ISREG(_mode(path))
 
 
 def listed(folder: Path) -> list[Path]:
-    """What a folder holds, in the order of the names. Raises `UserError` where it cannot be listed."""
+    """The entries of a folder, sorted by name. Raises `UserError` if it cannot be listed."""
     try:
         # By name, not by Path, whose order differs between systems.
         return sorted(folder.iterdir(), key=lambda path: path.name)
@@ -46,7 +46,7 @@ def open_regular(path: Path) -> io.BufferedReader:
     if not stat.S_ISREG(mode):
         raise UserError(f"{path} is {_kind(mode)}; expected a regular file")
     try:
-        # Without O_NONBLOCK this would wait, where the file became a FIFO in the meantime.
+        # Without O_NONBLOCK, this would wait if the file has become a FIFO in the meantime.
         handle = os.fdopen(os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)), "rb")
     except OSError as error:
         raise UserError(f"{path} cannot be read: {reason(error)}") from error
@@ -60,7 +60,7 @@ def read_regular(path: Path, limit: int = LIMIT) -> bytes:
     """The bytes of a regular file. Raises `UserError` for anything else, and for a file of more than `limit` bytes."""
     try:
         with open_regular(path) as handle:
-            # The size is asked first, so that nothing is read of a file that is too large, nor memory kept for more.
+            # The size is read first, so that no time or memory is spent on a file that is too large.
             size = os.fstat(handle.fileno()).st_size
             content = handle.read(size + 1) if size <= limit else b""
     except (OSError, MemoryError) as error:
@@ -73,13 +73,13 @@ def read_regular(path: Path, limit: int = LIMIT) -> bytes:
 
 
 def reason(error: BaseException) -> str:
-    """What an exception says, in a few words: the system's own words where it is the system's."""
+    """The reason that an exception gives. For an `OSError` it is the system's message."""
     words = error.strerror if isinstance(error, OSError) else None
     return words or str(error) or type(error).__name__
 
 
 def _mode(path: Path) -> int:
-    """The type of what a path names, links followed; 0 where nothing is there."""
+    """The file type of a path, with links followed; 0 if the path does not exist."""
     try:
         return path.stat().st_mode
     except (FileNotFoundError, NotADirectoryError):

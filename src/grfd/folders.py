@@ -1,4 +1,4 @@
-"""Writing in folders: files appear whole or not at all, one process writes, and nothing of the user's is touched."""
+"""Writes in folders: files appear complete or not at all, one process writes, and the user's files stay untouched."""
 
 import errno
 import hashlib
@@ -20,18 +20,18 @@ from grfd.files import is_there, reason
 LOCK = ".lock"
 CONFIG = "config.json"
 PARTIAL = ".grfd-partial"
-"""How the names of files end that are being written. Nobody else uses it, so that what a kill left can be removed."""
+"""Suffix of files that are being written. Nothing else uses it, so what a killed process left can be removed."""
 
 _PLAIN_FILE = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
-"""No link is followed, and a pipe is not waited for, on the systems that have them."""
+"""Flags to follow no link and to wait for no pipe, on the systems that have them."""
 
 _LONGEST_NAME = 255
-"""Bytes of a file's name that common file systems allow."""
+"""Bytes of the longest file name that common file systems allow."""
 
 
 @dataclass
 class _Hold:
-    """A folder that this process has locked: device and inode of its lock, and whether it holds a run by now."""
+    """A folder that this process has locked: device and inode of its lock file, and whether it contains a run."""
 
     lock: tuple[int, int]
     is_run: bool
@@ -49,10 +49,10 @@ def partial_of(path: Path) -> Path:
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Writes to a temporary name, flushes to disk and renames: a reader sees the old file or the new one, whole.
+    """Writes to a temporary name, flushes to disk and renames: a reader sees the old file or the complete new one.
 
-    Of several processes of one job the main one writes. Raises `UserError` where the disk is full, where the folder
-    cannot be written, and where the folder that this process has locked is gone.
+    Only the main process of a job writes. Raises `UserError` if the disk is full, if the folder cannot be written, or
+    if the folder that this process has locked was removed.
     """
     if not processes.is_main():
         return
@@ -70,8 +70,8 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 def _replace(path: Path, content: bytes) -> None:
     partial = partial_of(path)
-    partial.unlink(missing_ok=True)  # what a killed process left
-    with partial.open("xb") as handle:  # never through a link that lies there
+    partial.unlink(missing_ok=True)  # left by a killed process
+    with partial.open("xb") as handle:  # "x" never follows a link
         try:
             handle.write(content)
             handle.flush()
@@ -83,7 +83,7 @@ def _replace(path: Path, content: bytes) -> None:
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Writes JSON, in UTF-8. Names of files that are no valid text are escaped."""
+    """Writes JSON in UTF-8. File names that are not valid text are escaped."""
     text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
     try:
         write_bytes(path, text.encode())
@@ -92,7 +92,7 @@ def write_json(path: Path, content: Any) -> None:
 
 
 def _refuse_lost(place: Path) -> None:
-    """Raises `UserError` where a folder that holds `place` was removed or replaced since this process locked it."""
+    """Raises `UserError` if a folder that contains `place` was removed or replaced since this process locked it."""
     for folder, hold in _HELD.items():
         if place.is_relative_to(folder):
             emptied = hold.is_run and not os.path.lexists(folder / CONFIG)
@@ -110,16 +110,16 @@ def _identity(file: Path) -> tuple[int, int] | None:
 
 @contextmanager
 def held(path: Path) -> Iterator[None]:
-    """Holds a folder for this process, and makes it where it is missing. Raises `Busy` where another process holds it.
+    """Locks a folder for this process, and creates it if it is missing. Raises `Busy` if another process has locked it.
 
-    The lock is the kernel's, so it is gone with the process that held it, however that ended. A lock file and folders
-    that were made for it, and in which nothing was written, are gone at the end.
+    The kernel releases the lock when the process ends, however it ends. At the end, a lock file that was created here
+    is removed, and so are folders that were created for it and are still empty.
     """
     missing = [folder for folder in (path, *path.parents) if not is_there(folder)]  # the innermost first
     try:
         path.mkdir(parents=True, exist_ok=True)
         place = path.absolute()
-        handle, made = _locked(place)
+        handle, is_new = _locked(place)
     except (OSError, ValueError) as error:
         _remove_empty(missing)
         raise UserError(f"cannot write in the run folder {path}: {reason(error)}") from error
@@ -133,20 +133,20 @@ def held(path: Path) -> Iterator[None]:
         _refuse_lost(place)
     finally:
         del _HELD[place]
-        if made and _identity(place / LOCK) == lock:
-            with suppress(OSError):  # Windows removes no open file: the lock file then stays, which does no harm
+        if is_new and _identity(place / LOCK) == lock:
+            with suppress(OSError):  # Windows does not remove open files: then the lock file stays, without harm
                 (place / LOCK).unlink()
         os.close(handle)
         _remove_empty(missing)
 
 
 def _locked(folder: Path) -> tuple[int, bool]:
-    """The lock file, open and locked, and whether it was made here.
+    """The lock file, opened and locked, and whether it was created here.
 
-    Its last holder may remove it between the opening and the locking. It is then made once more.
+    Its last holder may remove it after it was opened and before it is locked. Then it is created again.
     """
     while True:
-        made = not os.path.lexists(folder / LOCK)
+        is_new = not os.path.lexists(folder / LOCK)
         handle = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | _PLAIN_FILE, 0o644)
         try:
             if not filelock.lock_descriptor(handle, blocking=False):
@@ -156,7 +156,7 @@ def _locked(folder: Path) -> tuple[int, bool]:
             raise
         status = os.fstat(handle)
         if _identity(folder / LOCK) == (status.st_dev, status.st_ino):
-            return handle, made
+            return handle, is_new
         os.close(handle)
 
 
@@ -167,7 +167,7 @@ def _remove_empty(folders: list[Path]) -> None:
 
 
 def remove_partial(run: Path) -> None:
-    """Removes what killed processes left half-written in a run folder; not in another run that lies inside of it."""
+    """Removes the partial files that killed processes left in a run folder, but not those of another run inside it."""
     for name, folders, files in os.walk(run):
         here = Path(name)
         folders[:] = [each for each in folders if not os.path.lexists(here / each / CONFIG)]

@@ -1,4 +1,4 @@
-"""How much memory is free, and how the C library hands it out: the same tensors should get the same pages again."""
+"""Free memory, and a setting of the C library by which new tensors reuse the memory of freed ones."""
 
 import ctypes
 import platform
@@ -14,11 +14,11 @@ _GROW_BY = 2**26
 
 
 def keep_freed_memory() -> bool:
-    """Makes glibc's malloc keep freed memory for the next tensor. Returns whether it did (glibc alone can).
+    """Makes glibc's malloc keep freed memory for the next tensor. Returns whether it succeeded (only with glibc).
 
-    By default large blocks go back to the kernel when they are freed, and each page of the next one is cleared anew
-    when it is first touched. It holds for the whole process, whose memory stays at its peak; PyTorch does the same on a
-    GPU. `benchmarks/stage_one.py` measures what it gains.
+    By default, large blocks go back to the kernel when they are freed, and the kernel clears each page of the next
+    block again. The setting is for the whole process, whose memory then stays at its peak. PyTorch does the same on a
+    GPU. `benchmarks/stage_one.py` measures the gain.
     """
     if platform.libc_ver()[0] != "glibc":
         return False
@@ -28,14 +28,14 @@ def keep_freed_memory() -> bool:
 
 
 def available(device: torch.device) -> int | None:
-    """Bytes that are free on a device, or None where the system does not say."""
+    """Bytes that are free on a device, or None if the system does not say."""
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
     return _available_on_cpu() if device.type == "cpu" else None
 
 
 def _available_on_cpu() -> int | None:
-    """What Linux says that a process can still have: of the machine's, and of its control group's where it has one."""
+    """Bytes that Linux can still give to a process, from the machine and from its control group if it has one."""
     try:
         lines = Path("/proc/meminfo").read_text().splitlines()
         free = next(1024 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable:"))
@@ -53,5 +53,5 @@ def _number_in(file: Path) -> int | None:
 
 
 def in_words(size: int) -> str:
-    """Bytes in the unit that a reader expects."""
+    """A number of bytes in MiB or GiB."""
     return f"{size / 2**30:,.1f} GiB" if size >= 2**30 else f"{size / 2**20:,.1f} MiB"

@@ -1,6 +1,6 @@
 """The processes of one job, as `accelerate launch` or `torchrun` starts them: one writes, and all wait for each other.
 
-A single process is a job of one: it waits for nobody. What is said to be collective every process has to call.
+A single process is a job of one and waits for nobody. Every process of a job must call each collective function.
 """
 
 import os
@@ -17,19 +17,21 @@ from grfd.errors import UserError
 Content = TypeVar("Content")
 
 PATIENCE = timedelta(days=1)
-"""So long one process waits for the others before it gives up: an attack's batch may take hours."""
+"""How long a process waits for the others before it gives up. A batch of an attack may take hours."""
 
 
 def count() -> int:
+    """The number of processes in the job."""
     return _variable("WORLD_SIZE", 1)
 
 
 def index() -> int:
+    """The index of this process in the job, from 0."""
     return _variable("RANK", 0)
 
 
 def _variable(name: str, least: int) -> int:
-    """A number from the environment, the least one where it is not set. Raises `UserError` for anything else."""
+    """A whole number from the environment, or `least` if it is not set. Raises `UserError` for anything else."""
     value = os.environ.get(name) or str(least)
     if not value.isdecimal() or int(value) < least:
         raise UserError(f"environment variable {name}={value}: expected a whole number of at least {least}")
@@ -37,14 +39,14 @@ def _variable(name: str, least: int) -> int:
 
 
 def check() -> None:
-    """Raises `UserError` where the environment describes no process of a job."""
+    """Raises `UserError` if the environment does not describe a process of a job."""
     if index() >= count():
         raise UserError(f"environment variable RANK={index()}: expected less than WORLD_SIZE, which is {count()}")
     _on_cpu()
 
 
 def _on_cpu() -> bool:
-    """Whether `accelerate launch --cpu` was asked for. Raises `UserError` for what is neither yes nor no."""
+    """Whether the job was started with `accelerate launch --cpu`. Raises `UserError` if it is neither yes nor no."""
     try:
         return bool(parse_flag_from_env("ACCELERATE_USE_CPU"))
     except ValueError as error:
@@ -57,9 +59,9 @@ def is_main() -> bool:
 
 
 def join() -> None:
-    """Meets the other processes: over NCCL where there are accelerators, else over gloo. Collective.
+    """Connects to the other processes, by NCCL if there are accelerators and by gloo otherwise. Collective.
 
-    Raises `UserError` where the environment does not say how to reach them.
+    Raises `UserError` if the environment does not say how to reach them.
     """
     if count() > 1:
         try:
@@ -69,14 +71,14 @@ def join() -> None:
 
 
 def wait() -> None:
-    """Until every process is here. Collective."""
+    """Waits until every process has called this. Collective."""
     if count() > 1:
         join()
         PartialState().wait_for_everyone()
 
 
 def of_main(make: Callable[[], Content]) -> Content:
-    """What the main process makes, in every process. Collective."""
+    """The result of `make` in the main process, which all processes receive. Collective."""
     if count() == 1:
         return make()
     join()
@@ -84,7 +86,7 @@ def of_main(make: Callable[[], Content]) -> Content:
 
 
 def gathered(mine: list[Any]) -> list[Any]:
-    """The lists of all processes, one behind the other. Collective."""
+    """The lists of all processes, concatenated. Collective."""
     if count() == 1:
         return mine
     join()

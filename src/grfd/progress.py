@@ -1,4 +1,4 @@
-"""What a command prints: its answer to standard output, and progress with time left to standard error."""
+"""Output of the commands: the answer to standard output, and progress with the remaining time to standard error."""
 
 import atexit
 import json
@@ -16,14 +16,14 @@ from rich.text import Text
 from grfd import processes
 
 WHOLE = 100_000
-"""Columns where the output is no terminal: nothing is wrapped or cut, because a program may read it."""
+"""Width in columns if the output is not a terminal. Nothing is wrapped or cut, because a program may read it."""
 
 
 class Output(Console):
-    """A console that prints text as it is: square brackets in a path are no markup, and `:cat:` is no emoji.
+    """A console that prints text unchanged: square brackets in a path are not markup, and `:cat:` is not an emoji.
 
-    Styles are given as `Text`. Of several processes of one job the main one prints. Where nobody reads any more
-    (`| head`), it falls silent, and the work goes on.
+    Styles are given as `Text`. Only the main process of a job prints. If the reader stops reading (`| head`), nothing
+    more is printed, and the work continues.
     """
 
     def __init__(self, *, stderr: bool = False, **options: Any) -> None:
@@ -49,13 +49,13 @@ class Output(Console):
 
 
 console = Output()
-"""For what a command answers."""
+"""Prints the answer of a command."""
 
 side = Output(stderr=True)
-"""For progress, so that an answer can be piped on."""
+"""Prints progress, so that the answer alone can be piped."""
 
 PLAIN_INTERVAL = 15.0
-"""Seconds between two lines where the output is no terminal."""
+"""Seconds between two lines of progress if the output is not a terminal."""
 
 Advance = Callable[[int, str], None]
 """(steps done since the last call, text beside the bar) → None."""
@@ -68,17 +68,17 @@ def titled(title: str, text: str) -> Text:
 
 @contextmanager
 def answer_alone(wanted: bool) -> Iterator[None]:
-    """Where it is wanted, all that is printed meanwhile goes to standard error, so that the answer is JSON alone.
+    """If `wanted`, everything that is printed meanwhile goes to standard error, so that the answer is only JSON.
 
-    A model of the user's may print when it is imported, made or called, and at the end of the process. The file
-    descriptor is redirected too, for programs that the model starts.
+    A user's model may print when it is imported, built or called, and at the end of the process. The file descriptor
+    is redirected as well, for programs that the model starts.
     """
     if not wanted:
         yield
         return
     with redirect_stdout(sys.stderr), _descriptor_redirected():
         yield
-    # registered after whatever the model registered, so called before it
+    # registered after the functions of the model, and therefore called before them
     atexit.register(lambda: setattr(sys, "stdout", sys.stderr))
 
 
@@ -94,7 +94,7 @@ def _descriptor_redirected() -> Iterator[None]:
 
 
 def print_json(content: Any) -> None:
-    """Valid JSON in any encoding. Of several processes of one job the main one prints."""
+    """Prints JSON, valid in any encoding. Only the main process of a job prints."""
     if processes.is_main():
         encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
         print(json.dumps(content, indent=2, ensure_ascii=not encoding.lower().startswith("utf")))
@@ -102,7 +102,7 @@ def print_json(content: Any) -> None:
 
 @contextmanager
 def progress(title: str, total: int, *, done: int = 0) -> Iterator[Advance]:
-    """A bar in a terminal, a line every fifteen seconds elsewhere."""
+    """Shows a bar in a terminal, and otherwise prints a line every fifteen seconds."""
     yield from _bar(title, total, done) if side.is_terminal else _lines(title, total, done)
 
 
@@ -122,15 +122,15 @@ def _bar(title: str, total: int, done: int) -> Iterator[Advance]:
 
 
 def _lines(title: str, total: int, done: int) -> Iterator[Advance]:
-    started = shown = time.monotonic()
-    state = {"done": done, "shown": shown}
+    started = time.monotonic()
+    state = {"done": done, "printed": started}
 
     def advance(steps: int, text: str) -> None:
         state["done"] += steps
         now = time.monotonic()
-        if now - state["shown"] < PLAIN_INTERVAL and state["done"] < total:
+        if now - state["printed"] < PLAIN_INTERVAL and state["done"] < total:
             return
-        state["shown"] = now
+        state["printed"] = now
         rate = (state["done"] - done) / max(now - started, 1e-9)
         left = (total - state["done"]) / rate if rate else 0.0
         side.print(f"{title}: {int(state['done'])}/{total}, {_clock(left)} left  {text}".rstrip(), soft_wrap=True)

@@ -1,4 +1,4 @@
-"""The run folder: what every command reads and writes. Files appear whole or not at all, and one process writes."""
+"""The run folder, which every command reads or writes. Files appear complete or not at all, and one process writes."""
 
 import json
 import os
@@ -50,9 +50,11 @@ class Run:
     config: Config
 
     def file(self, name: str) -> Path:
+        """The path of a file in the run folder."""
         return self.path / name
 
     def has(self, name: str) -> bool:
+        """Whether a file of that name exists in the run folder."""
         return is_there(self.path / name)
 
 
@@ -61,10 +63,10 @@ Fingerprints = Mapping[str, str]
 
 
 def create(path: Path, config: Config, images: Fingerprints | None = None) -> Run:
-    """The run folder at `path`, made if it is not there. `images`: what it is trained on and judged with.
+    """The run folder at `path`, created if it is missing. `images`: fingerprints of its training and test images.
 
-    Raises `UserError` where the folder holds a run of another configuration or of other images, or something that is
-    no run. A run that does not say what its images were is taken as it is. Collective.
+    Raises `UserError` if the folder contains a run with another configuration or with other images, or something that
+    is not a run. A run without fingerprints of its images is accepted. Collective.
     """
     run = _created(path, config, images) if processes.is_main() else None
     processes.wait()
@@ -83,7 +85,7 @@ def _created(path: Path, config: Config, images: Fingerprints | None) -> Run:
 
 
 def refuse_foreign(path: Path) -> None:
-    """Raises `UserError` where `path` holds something that is no run of grfd. Nothing is made, changed or removed."""
+    """Raises `UserError` if `path` contains something other than a run. Nothing is created, changed or removed."""
     if is_there(path / CONFIG):
         load(path)
     elif is_there(path):
@@ -95,7 +97,7 @@ def refuse_foreign(path: Path) -> None:
 
 
 def refuse_another(path: Path, config: Config) -> None:
-    """Raises `UserError` where the folder holds a run of another configuration."""
+    """Raises `UserError` if the folder contains a run with another configuration."""
     if not is_there(path / CONFIG):
         return
     stored = load(path).config
@@ -112,13 +114,13 @@ def _refuse_other_images(path: Path, images: Fingerprints) -> None:
     for split, now in images.items():
         if stored.get(split, now) != now:
             raise UserError(
-                f"{path} holds a run of other images: those of the {split} split have changed since it was begun; "
+                f"{path} holds a run of other images: those of the {split} split have changed since it was started; "
                 "restore them, or choose another folder"
             )
 
 
 def recorded_images(path: Path) -> Fingerprints:
-    """The fingerprints of the images that a run was begun with; none for a run that does not say."""
+    """The fingerprints of the images with which a run was started; empty if the run does not record them."""
     stored = _stored(path).get("images", {})
     if not isinstance(stored, dict) or not all(isinstance(each, str) for each in stored.values()):
         raise UserError(f"{path / CONFIG}: images: expected the fingerprint of each split")
@@ -126,7 +128,7 @@ def recorded_images(path: Path) -> Fingerprints:
 
 
 def load(path: Path) -> Run:
-    """The run in a folder. Raises `UserError` where there is none, or its config.json cannot be read."""
+    """The run in a folder. Raises `UserError` if there is none, or if its config.json cannot be read."""
     stored = _stored(path)
     if "config" not in stored:
         raise UserError(f"{path / CONFIG} cannot be read as a run's configuration: config is missing")
@@ -135,7 +137,7 @@ def load(path: Path) -> Run:
 
 
 def _stored(path: Path) -> dict[str, Any]:
-    """What config.json holds. Raises `UserError` where it is not there, or is no JSON object."""
+    """The content of config.json. Raises `UserError` if it is missing or is not a JSON object."""
     file = path / CONFIG
     if not is_there(file):
         raise UserError(f"{path} holds no run: {file} is not there")
@@ -154,7 +156,7 @@ def _plain(config: Config) -> dict[str, Any]:
 
 
 def provenance() -> dict[str, Any]:
-    """Versions, git revision and machine: what a reader needs to run it again."""
+    """Versions, git revision and machine, which a reader needs to repeat the run."""
     return {
         "versions": {"python": platform.python_version()} | {name: _version(name) for name in PACKAGES},
         "git_revision": _git_revision(),
@@ -170,7 +172,7 @@ def _version(package: str) -> str | None:
 
 
 def _git_revision() -> str | None:
-    """Of the checkout that the package runs from, "+" behind it where the package differs; None for a wheel."""
+    """The revision of the checkout, followed by "+" if the package has uncommitted changes; None for a wheel."""
     here = Path(__file__).parent
     try:
         answers = [
@@ -185,11 +187,11 @@ def _git_revision() -> str | None:
 
 @contextmanager
 def locked(path: Path, *, run: bool = True) -> Iterator[None]:
-    """Holds the run folder for this process. Raises `Busy`, a `UserError`, where another process holds it.
+    """Locks the run folder for this process. Raises `Busy`, a `UserError`, if another process has locked it.
 
-    A folder that holds something else is refused before anything is made or removed in it, except with `run=False`,
-    which is for folders of records without a run. At the end, what killed processes left half-written is removed.
-    Of several processes of one job the main one holds the folder. Collective.
+    A folder with other content is refused before anything is created or removed in it, except with `run=False`, which
+    is for folders of records without a run. At the end, partial files of killed processes are removed. The main process
+    of a job locks the folder. Collective.
     """
     with _locked(path, run) if processes.is_main() else nullcontext():
         processes.wait()

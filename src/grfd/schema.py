@@ -1,8 +1,8 @@
 """Type, choices and range of every setting, checked in one place.
 
 A settings record (`Config`, and each defense's `Recipe`) is a frozen dataclass that derives from `Settings`. Its
-annotations are the schema: they are checked whenever such a record is made, whether by the command line, the Python
-API or a stored file. So no record with an impossible value exists.
+annotations are the schema: they are checked whenever a record is created, whether from the command line, the Python
+API or a stored file. Therefore no record with an invalid value exists.
 """
 
 import os
@@ -42,16 +42,16 @@ Seed = Annotated[int, Interval(ge=0, le=2**63 - 1)]
 Steps = Annotated[int, Interval(ge=1, le=10_000)]
 Bits = Annotated[int, Interval(ge=1, le=16)]
 Rate = Annotated[float, Interval(ge=1e-12, le=1e30)]
-"""A learning rate. Training that diverges is noticed there; beyond this bound float32 itself would overflow."""
+"""A learning rate. The training itself notices when it diverges. Above this bound, float32 would overflow."""
 Weight = Annotated[float, Interval(ge=0, le=1e6)]
-"""Of a term of a loss, or of the weight decay."""
+"""Weight of a term of a loss, or weight decay."""
 Deviation = Annotated[float, Interval(ge=1e-6, le=1000)]
-"""Of noise in pixels, or the length of a move."""
+"""Standard deviation of noise, or length of a step, in pixels of [0, 1]."""
 Pixels = Annotated[float, Interval(ge=1e-12, le=1)]
 """A distance in pixels of [0, 1]."""
 Share = Annotated[float, Interval(ge=0, le=1)]
 Decay = Annotated[float, Interval(ge=0, lt=1)]
-"""Of a moving average, a step."""
+"""Decay of a moving average in each step."""
 Level = Annotated[float, Interval(gt=0, lt=1)]
 """The significance level of a test."""
 Thirds = Annotated[tuple[Weight, Weight, Weight], "three numbers"]
@@ -78,25 +78,25 @@ _PHRASES = {
     "literal_error": "{expected}",
     "value_error": "{error}",
 }
-"""pydantic's kinds of error, in words that follow "must be"."""
+"""Kind of error in pydantic → the words that follow "must be"."""
 
 
 class Settings:
-    """What a settings dataclass derives from: its values are checked, and brought to their types, when it is made."""
+    """Base class of all settings dataclasses. Values are checked and converted when a record is created."""
 
     LATER: ClassVar[frozenset[str]] = frozenset()
-    """Settings that came later than some stored files. A file without them was made with their defaults."""
+    """Settings that are younger than some stored files. A file without them was written with their defaults."""
 
     def __post_init__(self) -> None:
         enforce(self, type(self))
 
     def conflict(self) -> str | None:
-        """What is wrong with settings that are right one by one but do not fit each other; None where nothing is."""
+        """What is wrong with settings that are valid one by one but contradict each other; None if nothing is."""
         return None
 
 
 def enforce(record: Settings, kind: type[Settings]) -> None:
-    """Checks the fields of `kind` in a record, and brings NumPy scalars, lists and text to the types of the fields.
+    """Checks the fields of `kind` in a record, and converts NumPy scalars, lists and text to the types of the fields.
 
     Raises `UserError` for the first value that is wrong.
     """
@@ -110,28 +110,28 @@ def enforce(record: Settings, kind: type[Settings]) -> None:
 
 
 def checked_settings(record: Checked) -> Checked:
-    """The same record, with the values of the types that its fields have. Raises `UserError` for an impossible value.
+    """The same record, with values of the types of its fields. Raises `UserError` for an invalid value.
 
-    A record is checked when it is made; this is for those whose origin is unknown.
+    Records are checked when they are created. This function is for objects of unknown origin.
     """
     if not isinstance(record, Settings):
-        raise UserError(f"expected a record of settings, got {shown(record)}")
+        raise UserError(f"expected a record of settings, got {quoted(record)}")
     enforce(record, type(record))
     return record
 
 
 def built(kind: type[Checked], given: Mapping[str, Any], where: str) -> Checked:
-    """A record with some fields given, and the defaults for the others.
+    """A record with the given fields, and defaults for the others.
 
-    Raises `UserError`, beginning with `where`, for unknown fields and impossible values.
+    Raises `UserError`, whose message begins with `where`, for unknown fields and invalid values.
     """
     known = sorted(_hints(kind))
     if not isinstance(given, Mapping):
-        raise UserError(f"{where}: expected fields with their values, got {shown(given)}")
+        raise UserError(f"{where}: expected fields with their values, got {quoted(given)}")
     for name in given:
         if name not in known:
             allowed = f"expected one of {', '.join(known)}" if known else "there is nothing to set"
-            raise UserError(f"{where}: unknown field {shown(name)}: {allowed}")
+            raise UserError(f"{where}: unknown field {quoted(name)}: {allowed}")
     try:
         return kind(**given)
     except UserError as error:
@@ -139,12 +139,12 @@ def built(kind: type[Checked], given: Mapping[str, Any], where: str) -> Checked:
 
 
 def from_plain(kind: type[Checked], stored: object, where: str) -> Checked:
-    """A record from what JSON holds of it, which must be whole: only fields in `LATER` may be missing.
+    """A record from its JSON form, which must be complete: only fields in `LATER` may be missing.
 
-    Raises `UserError`, beginning with `where`, for unknown and missing fields and for impossible values.
+    Raises `UserError`, whose message begins with `where`, for unknown or missing fields and for invalid values.
     """
     if not isinstance(stored, Mapping):
-        raise UserError(f"{where}: expected fields with their values, got {shown(stored)}")
+        raise UserError(f"{where}: expected fields with their values, got {quoted(stored)}")
     for name in _hints(kind):
         if name not in stored and name not in kind.LATER:
             raise UserError(f"{where}: {name} is missing")
@@ -152,19 +152,19 @@ def from_plain(kind: type[Checked], stored: object, where: str) -> Checked:
 
 
 def value(name: str, hint: Any, given: object) -> Any:
-    """One value, brought to the type that `hint` asks for. Raises `UserError` where it is not of that type and range.
+    """One value, converted to the type of `hint`. Raises `UserError` if it has another type or is out of range.
 
-    Text is no number, True is no whole number, and no number may be infinite or undefined. NumPy scalars count as the
-    numbers that they are, and lists as tuples.
+    Text is not a number, True is not a whole number, and no number may be infinite or NaN. NumPy scalars count as
+    numbers, and lists as tuples.
     """
     try:
         return _adapter(hint).validate_python(_plain(given))
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        raise UserError(f"{_place(name, first)} must be {_expected(hint, first)}, got {shown(given)}") from None
+        raise UserError(f"{_place(name, first)} must be {_expected(hint, first)}, got {quoted(given)}") from None
 
 
-def shown(given: object) -> str:
+def quoted(given: object) -> str:
     """A value in at most sixty characters of one line, for a message."""
     try:
         text = " ".join(repr(given).split())
@@ -182,7 +182,7 @@ def _plain(given: object) -> object:
 
 
 def _place(name: str, error: Any) -> str:
-    """The field, and which of its elements it is where one of them alone is wrong."""
+    """The name of the field, with the index of its element if only that one is wrong."""
     whole = error["type"] in ("missing", "too_long", "too_short")
     return name if whole else name + "".join(f"[{index}]" for index in error["loc"])
 
@@ -201,7 +201,7 @@ def _number(limit: object) -> str:
 
 
 def _description(hint: Any) -> str | None:
-    """The words that an annotation gives to its type; they may stand inside a union with None."""
+    """The description in an annotation, which may be inside a union with None."""
     for part in (hint, *get_args(hint)):
         for extra in getattr(part, "__metadata__", ()):
             if isinstance(extra, str):

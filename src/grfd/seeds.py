@@ -1,6 +1,6 @@
-"""Independent random streams from one seed, without state to store: a run resumes by naming the stream again.
+"""Independent random streams from one seed. No state is stored: a resumed run names the stream again.
 
-`left_as_found` gives the caller back its own streams, and the other settings of the process.
+`left_as_found` restores the caller's own streams and other settings of the process.
 """
 
 import hashlib
@@ -26,7 +26,7 @@ _SETTINGS: tuple[tuple[Callable[[], Any], Callable[[Any], None]], ...] = (
 
 
 def stream_seed(seed: int, *names: str | float) -> int:
-    """A 63-bit seed for the stream that `names` name; streams of different names are unrelated."""
+    """A 63-bit seed for the stream of these names. Streams with different names are independent."""
     digest = hashlib.sha256(repr((seed, *names)).encode()).digest()
     return int.from_bytes(digest[:8], "big") >> 1
 
@@ -38,14 +38,14 @@ def generator(seed: int, *names: str | float, device: torch.device | str = "cpu"
 
 @contextmanager
 def seeded(seed: int, *names: str | float) -> Iterator[None]:
-    """PyTorch's global generators at the start of the named stream; the caller's state is restored after."""
+    """Sets PyTorch's global generators to the start of the named stream. The caller's state is restored afterwards."""
     with _generators_restored():
         torch.manual_seed(stream_seed(seed, *names))
         yield
 
 
 def _generators_restored() -> AbstractContextManager[None]:
-    """Restores the state of the global generators, the CPU's and those of all accelerators."""
+    """Restores the state of the global generators of the CPU and of all accelerators."""
     device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
     if device is None:
         return torch.random.fork_rng(devices=())
@@ -54,11 +54,11 @@ def _generators_restored() -> AbstractContextManager[None]:
 
 @contextmanager
 def left_as_found() -> Iterator[None]:
-    """Restores, at the end, what the caller's process had: a library must not change its user's settings.
+    """Restores the state of the caller's process at the end, because a library must not change its user's settings.
 
     These are the global random generators of PyTorch, NumPy and Python, PyTorch's default dtype, thread count and
-    determinism, `os.environ`, and the filters of `warnings`. Within, the default dtype is float32 and gradients are
-    recorded, whatever the caller has chosen for its own code. Enter it once a call of the API, not once a step.
+    determinism, `os.environ`, and the filters of `warnings`. Within this context, the default dtype is float32
+    and gradients are recorded, whatever the caller chose. Enter it once for each call of the API, not in each step.
     """
     environment, draws, numpy_draws = dict(os.environ), random.getstate(), np.random.get_state()
     settings = [(get(), get, set_to) for get, set_to in _SETTINGS]
@@ -85,7 +85,10 @@ def _restore(environment: dict[str, str]) -> None:
 
 @dataclass(frozen=True)
 class BatchPart:
-    """This process's examples of a batch that several processes work on, and the stream of the whole batch's draws."""
+    """The examples of this process in a batch that several processes share, and the random stream of the whole batch.
+
+    `first` is the index of its first example, and `total` is the size of the batch.
+    """
 
     first: int
     total: int
@@ -97,7 +100,7 @@ _SHARE: ContextVar[BatchPart | None] = ContextVar("share", default=None)
 
 @contextmanager
 def sharing(share: BatchPart) -> Iterator[None]:
-    """Within, `drawn` makes one process's part of what a single process would draw for the whole batch."""
+    """Within this context, `drawn` returns one process's part of what a single process draws for the whole batch."""
     token = _SHARE.set(share)
     try:
         yield
@@ -108,7 +111,7 @@ def sharing(share: BatchPart) -> Iterator[None]:
 def drawn(draw: Callable[[int, torch.Generator | None], Tensor], examples: int) -> Tensor:
     """`draw(examples, generator)`, whose first axis is the batch.
 
-    Under `sharing` it is drawn for the whole batch, alike in every process, and this process's part of it is returned.
+    Under `sharing`, every process draws the same values for the whole batch, and its own part is returned.
     """
     share = _SHARE.get()
     if share is None:

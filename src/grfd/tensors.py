@@ -1,4 +1,4 @@
-"""Tensors in files: safetensors that are whole, finite and of the network that asks for them; and fingerprints."""
+"""Tensors in files: safetensors that are complete, finite and fit the network that loads them; and fingerprints."""
 
 import hashlib
 from collections.abc import Mapping
@@ -16,9 +16,9 @@ from grfd.folders import write_bytes
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], **metadata: str) -> None:
-    """Writes a safetensors file; shared storage is copied apart. Afterwards every process can read it. Collective.
+    """Writes a safetensors file. Shared storage is copied. Afterwards every process can read the file. Collective.
 
-    Raises `Diverged`, and leaves an older file as it is, where a tensor is not finite.
+    Raises `Diverged` if a tensor is not finite. An older file then stays as it is.
     """
     if name := not_finite(tensors):
         raise Diverged(
@@ -31,73 +31,73 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], **metadata: str) ->
 
 
 def _apart(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors on the CPU, each with a storage of its own: a network may use one weight under two names."""
-    found, storages = {}, set()
+    """The tensors on the CPU, each with its own storage, because a network may use one weight under two names."""
+    separate, storages = {}, set()
     for name, tensor in tensors.items():
         plain = tensor.detach().cpu().contiguous()
         storage = plain.untyped_storage()
         if storage.data_ptr() in storages or storage.nbytes() != plain.nbytes:
             plain = plain.clone()
         storages.add(plain.untyped_storage().data_ptr())
-        found[name] = plain
-    return found
+        separate[name] = plain
+    return separate
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
-    """Reads a safetensors file. Raises `UserError` where it is not there, not whole, or holds NaN or infinity."""
+    """Reads a safetensors file. Raises `UserError` if it is missing or damaged, or contains NaN or infinity."""
     if not is_there(path):
         raise UserError(f"{path} is not there: train that stage first")
     with open_regular(path):
-        pass  # a folder, a FIFO and a file without permission each have their line
+        pass  # refuses folders, FIFOs and files without permission, each with its own message
     try:
         tensors = safetensors.torch.load_file(path)
         name = not_finite(tensors)
-    except Exception as error:  # for bytes at random, and for dtypes without arithmetic, errors are of many kinds
-        raise UserError(f"{path} is no whole safetensors file ({reason(error)})") from error
+    except Exception as error:  # random bytes, and dtypes without arithmetic, raise many kinds of errors
+        raise UserError(f"{path} is not a complete safetensors file ({reason(error)})") from error
     if name:
         raise UserError(f"{path}: {name} holds values that are not finite (NaN or infinite); expected finite ones")
     return tensors
 
 
 def not_finite(tensors: Mapping[str, Tensor]) -> str | None:
-    """The name of the first tensor that holds NaN or infinity, if any does."""
+    """The name of the first tensor that contains NaN or infinity; None if none does."""
     return next((name for name, tensor in tensors.items() if not _is_finite(tensor)), None)
 
 
 def _is_finite(tensor: Tensor) -> bool:
     if not (tensor.is_floating_point() or tensor.is_complex()):
         return True
-    wide = tensor if tensor.element_size() > 1 else tensor.float()  # for eight bits PyTorch has no such test
+    wide = tensor if tensor.element_size() > 1 else tensor.float()  # PyTorch has no such test for eight bits
     return bool(wide.isfinite().all())
 
 
 def load_weights(module: nn.Module, path: Path) -> None:
-    """Loads a module's weights. Raises `UserError` where the file is of another architecture, or not finite."""
+    """Loads a module's weights. Raises `UserError` if the file is of another architecture, or not finite."""
     tensors = read_tensors(path)
     refuse_misfit(module.state_dict(), tensors, path)
     module.load_state_dict(tensors)
 
 
 def check_weights(module: nn.Module, path: Path) -> None:
-    """Raises `UserError` where a file does not hold weights that `load_weights` would load into the module."""
+    """Raises `UserError` if `load_weights` would refuse the file for this module."""
     refuse_misfit(module.state_dict(), read_tensors(path), path)
 
 
 def refuse_misfit(expected: Mapping[str, Tensor], tensors: Mapping[str, Tensor], path: Path) -> None:
-    """Raises `UserError` where a file's tensors are not the expected ones: by name, shape, and kind of number."""
+    """Raises `UserError` if the tensors of a file differ from the expected ones in name, shape or kind of number."""
     for name, tensor in expected.items():
         if name not in tensors or tensors[name].shape != tensor.shape:
-            found = f"{tuple(tensors[name].shape)}" if name in tensors else "nothing"
-            raise UserError(f"{path} fits another network: expected {name} of {tuple(tensor.shape)}, found {found}")
+            actual = f"{tuple(tensors[name].shape)}" if name in tensors else "nothing"
+            raise UserError(f"{path} fits another network: expected {name} of {tuple(tensor.shape)}, got {actual}")
         if tensors[name].is_floating_point() != tensor.is_floating_point():
             raise UserError(f"{path}: {name} is {tensors[name].dtype}; expected {tensor.dtype}")
     unknown = sorted(tensors.keys() - expected.keys())
     if unknown:
-        raise UserError(f"{path} fits another network: it also holds {unknown[0]}")
+        raise UserError(f"{path} fits another network: it also contains {unknown[0]}")
 
 
 def fingerprint(module: nn.Module) -> str:
-    """SHA-256 of a module's parameters and buffers, by name."""
+    """SHA-256 of the parameters and buffers of a module, in the order of their names."""
     return fingerprint_of(module.state_dict())
 
 
@@ -111,5 +111,5 @@ def fingerprint_of(tensors: Mapping[str, Tensor]) -> str:
 
 
 def images_of(images: Tensor, labels: Tensor) -> str:
-    """The fingerprint of a split's images and labels, which says whether they are the same ones again."""
+    """The fingerprint of the images and labels of a split, by which they are recognised later."""
     return fingerprint_of({"images": images, "labels": labels})

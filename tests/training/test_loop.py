@@ -131,7 +131,7 @@ def test_a_truncated_checkpoint_is_named(run: runs.Run) -> None:
     fit_objective(run, "a", Linear(), inputs, Optimisation(1, RATE))
     file = run.file("checkpoints/a.safetensors")
     file.write_bytes(file.read_bytes()[:-7])
-    with pytest.raises(UserError, match=r"checkpoints/a\.safetensors is no whole safetensors file"):
+    with pytest.raises(UserError, match=r"checkpoints/a\.safetensors is not a complete safetensors file"):
         fit_objective(run, "a", Linear(), inputs, Optimisation(2, RATE))
 
 

@@ -87,7 +87,7 @@ def fit_run(defense: str, out: Path, config: Config, recipe: Any, own: Own = AS_
 
 def defense_named(name: str) -> DefenseModule:
     if not isinstance(name, str) or name not in DEFENSES:
-        raise UserError(f"unknown defense {schema.shown(name)}: expected one of {', '.join(DEFENSES)}")
+        raise UserError(f"unknown defense {schema.quoted(name)}: expected one of {', '.join(DEFENSES)}")
     return DEFENSES[name]
 
 

@@ -38,12 +38,12 @@ def read_settings_file(file: Path) -> dict[str, Any]:
         kind = "JSON" if is_of_a_run(file) else "TOML"
         raise UserError(f"{file} cannot be read as {kind}: {error}") from error
     if not isinstance(values, dict):
-        raise UserError(f"{file}: expected names with their values, got {schema.shown(values)}")
+        raise UserError(f"{file}: expected names with their values, got {schema.quoted(values)}")
     if not is_of_a_run(file):
         return values
     settings = values.get("config", values)
     if not isinstance(settings, dict):
-        raise UserError(f"{file}: config: expected names with their values, got {schema.shown(settings)}")
+        raise UserError(f"{file}: config: expected names with their values, got {schema.quoted(settings)}")
     return {name: value for name, value in settings.items() if name not in ABOUT_A_RUN}
 
 
@@ -63,7 +63,7 @@ def as_tokens(values: Mapping[str, Any], options: set[str], file: Path) -> dict[
         option = name.replace("_", "-")
         if option not in allowed:
             raise UserError(
-                f"{file}: unknown option {schema.shown(name)}: expected one of {', '.join(sorted(allowed))}"
+                f"{file}: unknown option {schema.quoted(name)}: expected one of {', '.join(sorted(allowed))}"
             )
         tokens[option] = _words(option, value, f"{file}: {name}")
     return tokens
@@ -75,7 +75,7 @@ def _words(option: str, value: object, where: str) -> list[str]:
     listed = value if isinstance(value, list) else [value]
     for each in listed:
         if isinstance(each, bool) or not isinstance(each, str | int | float):
-            raise UserError(f"{where} is {schema.shown(value)}: expected text, a number, or a list of them")
+            raise UserError(f"{where} is {schema.quoted(value)}: expected text, a number, or a list of them")
         if isinstance(each, str) and each.startswith("-"):
-            raise UserError(f"{where} is {schema.shown(value)}: no value begins with a dash")
+            raise UserError(f"{where} is {schema.quoted(value)}: no value begins with a dash")
     return [f"--{option}", *map(str, listed)]

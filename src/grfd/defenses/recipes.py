@@ -45,7 +45,7 @@ def checked_recipe(module: Any, recipe: Recipe, data: Data, config: Config) -> R
     Nothing is written. The file of a defense may define `check(recipe, data, config)` for requirements of its own.
     """
     if type(recipe) is not module.Recipe:
-        raise UserError(f"expected a Recipe of {module.NAME}, got {schema.shown(recipe)}")
+        raise UserError(f"expected a Recipe of {module.NAME}, got {schema.quoted(recipe)}")
     channels = data.train.images.shape[1]
     chosen = with_published_values(schema.checked_settings(recipe), channels, module.GREY, module.COLOUR)
     if hasattr(module, "check"):

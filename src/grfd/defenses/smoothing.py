@@ -118,7 +118,7 @@ def votes(noisy: NoisyClassifier, image: Tensor, n: int) -> Tensor:
 def _check_logits(logits: Logits, images: int, classes: int) -> None:
     """Raises `UserError` for logits of another shape, or with NaN."""
     if not isinstance(logits, Tensor) or logits.shape != (images, classes):
-        answer = tuple(logits.shape) if isinstance(logits, Tensor) else schema.shown(logits)
+        answer = tuple(logits.shape) if isinstance(logits, Tensor) else schema.quoted(logits)
         raise UserError(f"the classifier answers with {answer}: expected logits of {(images, classes)}")
     if logits.isnan().any():
         raise UserError("the classifier answers with NaN: expected finite logits")
@@ -127,7 +127,7 @@ def _check_logits(logits: Logits, images: int, classes: int) -> None:
 def _check_settings(noisy: NoisyClassifier, image: Tensor, alpha: float, **samples: int) -> None:
     """Raises `UserError` for arguments of `predict_class` or `certify` of a wrong type or out of range."""
     if not isinstance(image, Tensor) or image.ndim != 3 or not image.is_floating_point() or not image.isfinite().all():
-        kind = tuple(image.shape) if isinstance(image, Tensor) else schema.shown(image)
+        kind = tuple(image.shape) if isinstance(image, Tensor) else schema.quoted(image)
         raise UserError(f"image must be a finite float tensor [channel, height, width], got {kind}")
     schema.value("sigma", Deviation, noisy.sigma)
     schema.value("classes", Annotated[int, Interval(ge=2, le=1_000_000)], noisy.classes)
