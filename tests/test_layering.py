@@ -1,4 +1,4 @@
-"""The house: a folder imports only from those above it (CONTRIBUTING.md)."""
+"""Layering: a folder imports only from those above it (CONTRIBUTING.md)."""
 
 import ast
 from pathlib import Path
@@ -44,10 +44,10 @@ def imports(file: Path) -> set[str]:
 
 @pytest.mark.parametrize("file", sorted(PACKAGE.rglob("*.py")), ids=lambda file: str(file.relative_to(PACKAGE)))
 def test_imports_point_up(file: Path) -> None:
-    room = file.relative_to(PACKAGE).parts[0].removesuffix(".py")
+    here = file.relative_to(PACKAGE).parts[0].removesuffix(".py")
     for name in imports(file):
-        assert name in ORDER, f"{file} imports grfd.{name}, which is no room of the house"
-        assert ORDER[name] <= ORDER[room], f"{file} imports grfd.{name}, which lies below it"
+        assert name in ORDER, f"{file} imports grfd.{name}, which is not in the list"
+        assert ORDER[name] <= ORDER[here], f"{file} imports grfd.{name}, which lies below it"
 
 
 def test_every_folder_is_in_the_list() -> None:

@@ -132,7 +132,7 @@ def test_an_environment_of_no_job_is_refused(
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
     with pytest.raises(UserError, match=expected):
-        processes.check()
+        processes.check_launch()
 
 
 def test_an_environment_of_no_job_is_one_line() -> None:

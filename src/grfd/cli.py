@@ -127,7 +127,7 @@ def _alone(tokens: list[str]) -> None:
 
 def _dispatch(tokens: list[str]) -> None:
     """Runs the command in `tokens`, the words after `grfd`. Raises `UserError` for a mistake."""
-    processes.check()
+    processes.check_launch()
     if not tokens or tokens[0] in HELP:
         _alone(tokens)
         print(_help())

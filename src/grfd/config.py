@@ -24,11 +24,9 @@ class Config(schema.Settings):
     train_examples: Examples | None = None
     """Number of training images, counted from the first. All images are used unless it is given."""
     model: Text = "lenet5"
-    """Architecture of the target model (the classifier) and of the RSM (Robust Supervisory Model, which is trained with
-    the LVCVAE): a registered name, timm/NAME, or your own package.module:factory."""
+    """Network of the target model and of the RSM: a registered name, timm/NAME, or your own package.module:factory."""
     autoencoder: Literal["auto", "lenet", "residual"] = "auto"
-    """Network of the LVCVAE (Latent Variable Constrained VAE, the generator G): lenet has the convolutions of LeNet5,
-    residual has the residual blocks of CD-VAE (Class-Disentangled VAE). auto chooses residual for colour images."""
+    """Network of the LVCVAE: convolutions as in LeNet5, residual blocks as in CD-VAE, or auto (residual for colour)."""
     latent: Size = 256
     """Number d of latent dimensions of the LVCVAE."""
 

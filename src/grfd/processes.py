@@ -38,7 +38,7 @@ def _variable(name: str, least: int) -> int:
     return int(value)
 
 
-def check() -> None:
+def check_launch() -> None:
     """Raises `UserError` if the environment does not describe a process of a job."""
     if index() >= count():
         raise UserError(f"environment variable RANK={index()}: expected less than WORLD_SIZE, which is {count()}")

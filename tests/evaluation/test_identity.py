@@ -97,7 +97,7 @@ def test_other_weights_leave_no_record_of_another_attack_behind(case: Case, weig
     attack_all(both, Request(["whitebox"], ["fgsm", "pgd"], 40))
     attack_all(replace(both, models={"model": Plain(-weight)}), Request(["whitebox"], ["fgsm"], 40))
     assert list(records.read_records(case.folder)) == [("model", "whitebox", "fgsm")]
-    assert _stale(case) == ["model/whitebox/fgsm.npz", "model/whitebox/pgd.npz"]
+    assert _stale(case) == ["1/model/whitebox/fgsm.npz", "1/model/whitebox/pgd.npz"]
 
 
 def test_records_of_other_sources_stay_where_they_are_not_asked_for(case: Case, weight: Tensor) -> None:
@@ -142,7 +142,7 @@ def test_what_is_attacked_in_its_place_is_part_of_a_model(case: Case, weight: Te
     _judged(replace(case, models={"model": WithParts(weight, **same)}))
     assert not _stale(case)
     _judged(replace(case, models={"model": WithParts(weight, **same | {part: -weight})}))
-    assert _stale(case) == ["model/whitebox/fgsm.npz"]
+    assert _stale(case) == ["1/model/whitebox/fgsm.npz"]
 
 
 class Noisy(Plain):
@@ -152,6 +152,12 @@ class Noisy(Plain):
 
     def forward(self, images: Tensor) -> Tensor:
         return super().forward(images + self.factor * torch.rand_like(images))
+
+
+def test_no_stale_record_replaces_an_earlier_one(case: Case, weight: Tensor) -> None:
+    for factor in (1.0, -1.0, 1.0):
+        _judged(replace(case, models={"model": Plain(weight, factor)}))
+    assert _stale(case) == ["1/model/whitebox/fgsm.npz", "2/model/whitebox/fgsm.npz"]
 
 
 def test_a_random_model_of_other_strength_is_another(case: Case, weight: Tensor) -> None:

@@ -78,9 +78,9 @@ def test_the_plan_and_mistakes(tmp_path: Path) -> None:
     assert "seed 2: fit trades" in said and "seed 1: fit diffpure" not in said and "to do" in said
     assert "13.0" in said and "not measured" in said
     with pytest.raises(UserError, match="unknown scale 'huge': expected one of quick, paper"):
-        cells.check(EXPERIMENTS["table3"], "huge", 1)
+        cells.check_scale(EXPERIMENTS["table3"], "huge", 1)
     with pytest.raises(UserError, match="seeds must be at least 1"):
-        cells.check(EXPERIMENTS["table3"], "quick", 0)
+        cells.check_scale(EXPERIMENTS["table3"], "quick", 0)
     assert not list(tmp_path.iterdir()) and grfd
 
 

@@ -34,9 +34,9 @@ def test_bfloat16_agrees_with_float32() -> None:
     assert sum(each.numel() for each in objective.rsm.parameters()) == pytest.approx(36.5e6, rel=0.01)
     images = (pixels[:2].float() / 255).contiguous(memory_format=torch.channels_last)
 
-    exact, expected = step(objective, images, labels[:2], bfloat16=False)
-    rough, found = step(objective, images, labels[:2], bfloat16=True)
+    exact, exact_gradient = step(objective, images, labels[:2], bfloat16=False)
+    rough, rough_gradient = step(objective, images, labels[:2], bfloat16=True)
     for name, values in exact.items():
         torch.testing.assert_close(rough[name].float(), values, rtol=0.02, atol=0.05)
-    assert F.cosine_similarity(found, expected, dim=0) > 0.99
-    assert found.norm().item() == pytest.approx(expected.norm().item(), rel=0.05)
+    assert F.cosine_similarity(rough_gradient, exact_gradient, dim=0) > 0.99
+    assert rough_gradient.norm().item() == pytest.approx(exact_gradient.norm().item(), rel=0.05)

@@ -1,4 +1,4 @@
-"""A checkpoint that was edited, or is of another training, is never gone on with."""
+"""A training never continues from a checkpoint that was edited or that belongs to another training."""
 
 from collections.abc import Callable
 from pathlib import Path

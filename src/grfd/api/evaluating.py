@@ -120,9 +120,8 @@ def evaluate_model(  # noqa: PLR0913  as `evaluate`
         raise UserError("a source cannot be named 'model': that is the model that is judged")
     models = {**(sources or {}), "model": model}
     wanted = as_names(protocols, "protocols")
-    if {"transfer", "whitebox", "adaptive"} <= set(
-        wanted
-    ):  # the default, or all of them: leave out those that do not apply
+    if set(wanted) >= {"transfer", "whitebox", "adaptive"}:
+        # the default, or all of them: leave out those that do not apply
         residual = any(has_residual(each) for each in models.values())
         inapplicable = (set() if sources else {"transfer"}) | (set() if residual else {"residual"})
         wanted = [name for name in wanted if name not in inapplicable]
@@ -197,7 +196,7 @@ def _judge(run: Run, case: Case, request: Request, images: str) -> Results:
     checks = kept + processes.of_main(lambda: run_checks(case))
     outcome = Results(tuple(rows(run.path)), tuple(checks))
     about: dict[str, Any] = {"protocols": list(request.protocols), "attacks": list(request.attacks)}
-    about |= {"examples": request.examples, "images": images} | ({"eps": request.eps} if request.eps else {})
+    about |= {"examples": request.examples, "images": images} | ({} if request.eps is None else {"eps": request.eps})
     about["weights"] = {name: known["weights"] for name, known in case.identities.items()}
     runs.write_json(run.file("evaluation.json"), about | runs.provenance())
     runs.write_json(run.file("results.json"), outcome.to_json())

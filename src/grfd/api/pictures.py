@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from grfd.api.job import write_npz
 from grfd.data.record import as_images
 from grfd.defenses.grfd import GRFD
-from grfd.evaluation.attacker import Attempt, attack, may_reject, predictions, seen_of
+from grfd.evaluation.attacker import Attempt, may_reject, predictions, seen_of, without_randomness
 from grfd.evaluation.case import CONTROL, SOURCE, Case
 from grfd.evaluation.protocols import craft, for_transfer
 from grfd.method.lvcvae import redundant_part
@@ -39,12 +39,11 @@ def write_examples(case: Case) -> None:
     defense = case.models["grfd"]
     assert isinstance(defense, GRFD)
     adversarial = {}
-    for name, victim in (("transferred", case.models["standard"]), ("adversarial", defense.deterministic())):
+    for name, source in (("transferred", "standard"), ("adversarial", "grfd")):
         stream = generator(case.seed, "examples", name, device=case.device)
-        attempt = Attempt("pgd", case.budgets["pgd"], stream)
-        adversarial[name], _ = attack(
-            victim, images, wanted, for_transfer(attempt) if name == "transferred" else attempt
-        )
+        attempt = Attempt("pgd", case.budgets["pgd"], stream, case.scales.get(source, 1.0))
+        attempt = for_transfer(attempt) if name == "transferred" else attempt
+        adversarial[name] = craft(without_randomness(case.models[source]), images, wanted, attempt).images
     with torch.no_grad():
         arrays = {
             "images": images,

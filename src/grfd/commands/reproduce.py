@@ -66,7 +66,7 @@ def reproduce_command(
         return
     experiment, folder = EXPERIMENTS[name], out or Path("runs") / EXPERIMENTS[name].FOLDER
     scale = scale if dataset == "mnist" else f"{dataset}-{scale}"
-    cells.check(experiment, scale, seeds)
+    cells.check_scale(experiment, scale, seeds)
     todo = experiment.cells(folder, scale, seeds, **({} if data_dir is None else {"data_dir": data_dir}))
     if dry_run:
         _print_plan(todo, measured_minutes(folder, scale), json)

@@ -156,15 +156,10 @@ def looked_at(case: Case) -> Case:
     images = as_images(case.split.images[: scale.SCALE_EXAMPLES].to(case.device))
     identities, scales = {}, {}
     for name, model in case.models.items():
-        count = RANDOM_SCALE_EXAMPLES if is_stochastic(model) else len(images)
         with seeded(case.seed, "look", name):
             identities[name] = identity.known_by(model, images)
-            scales[name] = scale.logit_scale(model, images[:count])
+            scales[name] = scale.logit_scale(model, images)
     return replace(case, identities=identities, scales=scales)
-
-
-RANDOM_SCALE_EXAMPLES = 20
-"""Images from which the scale of a random model is computed. Its forward pass may be a whole purification."""
 
 
 def settings_of(case: Case, task: Task) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """The judge: it attacks models under protocols, batch by batch, and writes a record of each example. It can resume."""
 
+import itertools
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -175,7 +176,7 @@ def _done(case: Case, task: Task) -> int:
 
 
 STALE = "stale-records"
-"""Folder of a run for records of other settings, models or images than those of the last evaluation."""
+"""Folder of a run for records of other settings, models or images than those of the last evaluation, by evaluation."""
 
 
 def _set_stale_aside(case: Case, todo: list[Task]) -> None:
@@ -192,12 +193,19 @@ def _set_stale_aside(case: Case, todo: list[Task]) -> None:
     marks = identity.marks_of(case.split.images[:longest])
     stale = [task for task, record in present.items() if not _is_right(case, task, record, todo)
              or not identity.of_these_images(record, marks, case.split.labels)]  # fmt: skip
+    if not stale:
+        return
+    aside = _unused_folder(case.folder / STALE)
     for task in stale:
-        moved = case.folder / STALE / _path(case, task).relative_to(case.folder / "records")
+        moved = aside / _path(case, task).relative_to(case.folder / "records")
         moved.parent.mkdir(parents=True, exist_ok=True)
         _path(case, task).replace(moved)
-    if stale:
-        side.print(f"{len(stale)} records belong to other models, images or settings: moved to {case.folder / STALE}")
+    side.print(f"{len(stale)} records belong to other models, images or settings: moved to {aside}")
+
+
+def _unused_folder(parent: Path) -> Path:
+    """The first of the folders 1, 2, … that does not exist yet, so that no earlier record is overwritten."""
+    return next(folder for number in itertools.count(1) if not (folder := parent / str(number)).exists())
 
 
 def _is_right(case: Case, task: Task, record: Record, todo: list[Task]) -> bool:

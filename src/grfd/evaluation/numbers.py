@@ -80,7 +80,8 @@ def rows(folder: Path) -> list[Row]:
     """All accuracies of a run folder, in the order of the printed table."""
     groups: dict[tuple[str, str], dict[str, Record]] = {}
     for (model, protocol, attack), record in read_records(folder).items():
-        groups.setdefault((model, protocol), {})[attack] = record
+        if attack in ALL_ATTACKS:  # a record of an unknown attack has no column, so it must not count in "worst" either
+            groups.setdefault((model, protocol), {})[attack] = record
     known = [(model, protocol) for protocol in PROTOCOLS for model in model_titles()]
     order = [*known, *(key for key in groups if key not in known)]
     return [row for key in order if key in groups for row in _rows(*key, groups[key])]
@@ -102,7 +103,7 @@ def of_one_threat(attacks: list[str]) -> list[str]:
 
     Budgets of different threat models cannot be compared.
     """
-    threats = {name: ALL_ATTACKS[name].threat if name in ALL_ATTACKS else "linf" for name in attacks}
+    threats = {name: ALL_ATTACKS[name].threat for name in attacks}
     shared = "linf" if "linf" in threats.values() else threats[attacks[0]]
     return [name for name in attacks if threats[name] == shared]
 

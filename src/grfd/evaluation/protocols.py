@@ -21,7 +21,7 @@ from grfd.evaluation.attacker import (
     surrogate_of,
     without_randomness,
 )
-from grfd.evaluation.scale import logit_scale
+from grfd.evaluation.scale import RANDOM_SCALE_EXAMPLES, logit_scale
 from grfd.types import Images, Labels
 
 Protocol = Literal["transfer", "whitebox", "adaptive", "residual"]
@@ -142,7 +142,7 @@ def adaptive(defense: nn.Module, images: Images, labels: Labels, attempt: Attemp
         if "step_size" in changes:
             chosen["step_size"] = changes["step_size"] * settings["eps"]
         part, wanted = images[remaining], labels[remaining]
-        scale = attempt.scale if source is defense else logit_scale(source, images)
+        scale = attempt.scale if source is defense else logit_scale(source, images[:RANDOM_SCALE_EXAMPLES])
         crafted = craft(source, part, wanted, Attempt(extra, chosen, attempt.generator, scale))
         more = outcome_on(defense, part, wanted, crafted)
         best = _merged(best, remaining, more, labels)

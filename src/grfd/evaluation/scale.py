@@ -9,11 +9,15 @@ the same scale.
 import torch
 from torch import nn
 
+from grfd.defenses import is_stochastic
 from grfd.evaluation.attacker import answer, surrogate_of, without_randomness
 from grfd.types import Images, Logits
 
 SCALE_EXAMPLES = 200
 """Number of clean images from which the scale is computed."""
+
+RANDOM_SCALE_EXAMPLES = 20
+"""The same for a random model and for what is attacked in its place: a forward pass may be a whole purification."""
 
 LARGEST_GAP = 1e30
 """A larger gap, or one below the inverse, is not corrected, because the factor or the logits would overflow."""
@@ -27,11 +31,12 @@ trained on MNIST (docs/measured.md compares FGSM at other values)."""
 def logit_scale(defense: nn.Module, images: Images) -> float:
     """The factor by which the logits of a defense, or of its surrogate, are multiplied before it is attacked.
 
-    `images`: clean images [batch, channel, height, width] in [0, 1]. The factor is inversely proportional to the size
-    of the logits. It is 1 if the median difference of the two largest logits is 0, not finite, or out of all bounds.
+    `images`: clean images [batch, channel, height, width] in [0, 1], of which the first are used. The factor is
+    inversely proportional to the size of the logits. It is 1 if the median difference of the two largest logits is 0,
+    not finite, or out of all bounds.
     """
-    model = surrogate_of(without_randomness(defense))
-    return scale_of(torch.cat([answer(model, part) for part in images.split(SCALE_EXAMPLES)]))
+    count = RANDOM_SCALE_EXAMPLES if is_stochastic(defense) else SCALE_EXAMPLES
+    return scale_of(answer(surrogate_of(without_randomness(defense)), images[:count]))
 
 
 def scale_of(logits: Logits) -> float:

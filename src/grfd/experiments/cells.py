@@ -81,7 +81,7 @@ def plan(cells: list[Cell], minutes: Mapping[str, float]) -> Table:
     return table
 
 
-def check(experiment: Experiment, scale: str, seeds: int) -> None:
+def check_scale(experiment: Experiment, scale: str, seeds: int) -> None:
     """Raises `UserError` for a scale that the experiment does not have, and for no seed at all."""
     if scale not in experiment.SCALES:
         raise UserError(f"unknown scale {scale!r}: expected one of {', '.join(experiment.SCALES)}")

@@ -23,7 +23,7 @@ from grfd.data.record import Split, as_images
 from grfd.evaluation.spread import spread
 from grfd.experiments import variants
 from grfd.experiments.cells import Cell
-from grfd.experiments.variant_records import committed_folders, committed_variants, opening
+from grfd.experiments.variant_records import committed_folders, committed_variants, shared_opening
 from grfd.experiments.variants import (
     FOLDER,
     JUDGED_VARIANTS,
@@ -129,7 +129,7 @@ def section(results: Path) -> list[str]:
     if not folders or records is None:
         return []
     return [
-        opening(records),
+        shared_opening(records),
         "### Figure 2: the latent variables with and without the rectification head",
         "`grfd reproduce fig2`. On the means μ of the latent variables of 2,000 test images: the silhouette of the "
         "classes, and the accuracies of a linear probe and of the 10 nearest neighbours, both trained on μ of 5,000 "

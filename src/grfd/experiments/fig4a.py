@@ -26,7 +26,7 @@ from grfd.experiments.variant_records import (
     deviations,
     find_variant,
     means,
-    opening,
+    shared_opening,
 )
 from grfd.experiments.variants import FOLDER, SCALES, Variant, read_judged
 from grfd.report.sheets import Sheet, markdown, printed, write
@@ -68,7 +68,7 @@ def section(results: Path) -> list[str]:
     if records is None:
         return []
     return [
-        opening(records),
+        shared_opening(records),
         "### Figure 4a: the parts of GRFD",
         "`grfd reproduce fig4a`. Under `transfer`, case 1 is the second standard model, because the examples are made "
         "on the first.",

@@ -24,7 +24,7 @@ from grfd.experiments.variant_records import (
     deviations,
     find_variant,
     means,
-    opening,
+    shared_opening,
 )
 from grfd.experiments.variants import FOLDER, SCALES, SCHEDULES, Variant, read_judged
 from grfd.report.sheets import Sheet, markdown, printed, write
@@ -65,7 +65,7 @@ def section(results: Path) -> list[str]:
     if records is None:
         return []
     return [
-        opening(records),
+        shared_opening(records),
         "### Figure 4b: fewer training images",
         "`grfd reproduce fig4b`. Each cell shows our accuracy, followed by / the paper's if its text gives one. The "
         "standard model, on which transferred examples are made, was trained on all images. With fewer images, an "

@@ -19,7 +19,7 @@ from grfd.experiments.variant_records import (
     VariantRecords,
     committed_variants,
     find_variant,
-    opening,
+    shared_opening,
 )
 from grfd.experiments.variants import FOLDER, SCALES, Variant, read_judged
 from grfd.report.sheets import Sheet, markdown, printed, write
@@ -71,7 +71,7 @@ def section(results: Path) -> list[str]:
     if len(sheet.rows) < 2:
         return []
     return [
-        opening(records),
+        shared_opening(records),
         "### Which gaps of the paper matter",
         "`grfd reproduce readings`. The first row is the default, and each of the others changes one reading "
         "([how the paper was read](reading.md)). p belongs to McNemar's exact test of the worst case against that of "

@@ -229,7 +229,7 @@ def _alone(do: Callable[[], object]) -> None:
 
 
 def _judged(sweep: Sweep, trial: optuna.Trial, run: Path) -> dict[str, dict[str, float]]:
-    """Protocol → attack → accuracy, attack by attack, the cheapest first, so that a pruner can spare the dear ones."""
+    """Protocol → attack → accuracy. The cheapest attack comes first, so that a pruner can save the expensive ones."""
     folder = sweep.folder / "sweep" / run.name
     data = load_data(runs.load(run))
     models = variants.load_standard_models(sweep.folder / SOURCE) | {"grfd": variants.load_deployed(run)}

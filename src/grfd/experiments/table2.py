@@ -25,7 +25,7 @@ from grfd.experiments.variant_records import (
     attacks_of,
     committed_variants,
     find_variant,
-    opening,
+    shared_opening,
 )
 from grfd.experiments.variants import FOLDER, SCALES, Variant, read_judged
 from grfd.report.sheets import Sheet, markdown, printed, write
@@ -63,7 +63,7 @@ def section(results: Path) -> list[str]:
     if not any(len(sheet.rows) > 1 for sheet in sheets.values()):
         return []
     parts = [
-        opening(records),
+        shared_opening(records),
         "### Table 2: the weights of eq. 6",
         "`grfd reproduce table2`. Each cell shows our accuracy / the paper's, in per cent.",
     ]

@@ -102,7 +102,7 @@ def deviations(columns: Sequence[Sequence[float]]) -> list[float]:
     return [statistics.stdev(each) if len(each) > 1 else 0.0 for each in columns]
 
 
-def opening(records: VariantRecords) -> str:
+def shared_opening(records: VariantRecords) -> str:
     """The heading of all sections on variants, and the schedule that their numbers share."""
     config, evaluated = config_of(records.folders[0]), read_evaluation(records.folders[0], "examples")
     count = len(records.folders)

@@ -84,10 +84,10 @@ def _of_seed(folder: Path, scale: ContenderScale, seed: int) -> list[Cell]:
     ]  # fmt: skip
     for name, contender in scale.contenders.items():
         done, do = partial(_is_done_with, folder, scale, name), partial(_fit, folder, name, config, contender)
-        attack = _judgement(folder, scale, config, (name,), scale.attacks)
+        attack = _judging_cell(folder, scale, config, (name,), scale.attacks)
         todo += [Cell(f"train {name}", done, do), attack]
     if scale.finalists:
-        final = _judgement(folder, scale, config, scale.finalists, ATTACKS_OF_FINALISTS)
+        final = _judging_cell(folder, scale, config, scale.finalists, ATTACKS_OF_FINALISTS)
         todo.append(final)
     return [replace(cell, name=f"seed {seed}: {cell.name}") for cell in todo]
 
@@ -104,7 +104,7 @@ def _is_done_with(folder: Path, scale: ContenderScale, name: str) -> bool:
     return _is_fitted(folder / name, scale.contenders[name]) or name not in _waiting(folder, scale)
 
 
-def _judgement(
+def _judging_cell(
     folder: Path, scale: ContenderScale, config: Config, names: tuple[str, ...], attacks: tuple[str, ...]
 ) -> Cell:
     title = f"{len(attacks)} attacks on {', '.join(names)}, {scale.examples:,} images"

@@ -66,7 +66,7 @@ def _of_seed(folder: Path, scale: TableScale, seed: int) -> list[Cell]:
         fitted += new
         if names:
             examples = (part.later or part.examples) if seed else part.examples
-            todo.append(_judgement(folder, scale, names, part, examples))
+            todo.append(_judging_cell(folder, scale, names, part, examples))
     if scale.certified and "randomized-smoothing" in fitted:
         todo.append(Cell("certify", (folder / "certified.npz").exists, partial(_certify, folder, scale)))
     todo.append(Cell("time", (folder / "times.json").exists, partial(_time, folder, fitted)))
@@ -85,7 +85,7 @@ def _fit(folder: Path, config: Config, name: str, scale: TableScale) -> None:
     fitting.fit_run(name, folder, config, DEFENSES[name].Recipe(**scale.recipes.get(name, {})))
 
 
-def _judgement(folder: Path, scale: TableScale, names: list[str], part: Part, examples: int) -> Cell:
+def _judging_cell(folder: Path, scale: TableScale, names: list[str], part: Part, examples: int) -> Cell:
     def done() -> bool:
         return all(
             are_complete(folder, name, protocol, part.attacks, examples)

@@ -34,7 +34,7 @@ def run(results: Path, seed: int, right: dict[tuple[str, str], int], data: str =
             records.write_record(
                 records.path_of(folder, model, protocol, attack), record(count, 100 if seed < 2 else 200)
             )
-    check = {"model": "bit-depth", "name": "untrue gradients", "flagged": seed >= 1, "detail": "it foretells nothing"}
+    check = {"model": "bit-depth", "name": "untrue gradients", "flagged": seed >= 1, "detail": "it predicts nothing"}
     (folder / "results.json").write_text(json.dumps({"checks": [check]}))
     (folder / "config.json").write_text(json.dumps({"machine": {"processors": 2}}))
     (folder / "times.json").write_text(json.dumps({"bit-depth": {"fit_seconds": 90, "answer_milliseconds": 0.25}}))
@@ -65,7 +65,7 @@ def test_verdicts_follow_from_the_averages(results: Path) -> None:
     said = "\n\n".join(section(results))
     assert "69.9, is *exceeded* under `transfer` (85.0), *not reached* under `whitebox` (60.0), *not reached*" in said
     assert "**PGD-AT**: not in the paper. Our average over the five attacks: 95.0 under `transfer`" in said
-    assert "2 made, 1 flagged" in said and "B-DR: untrue gradients: it foretells nothing" in said
+    assert "2 made, 1 flagged" in said and "B-DR: untrue gradients: it predicts nothing" in said
 
 
 @pytest.mark.parametrize(
@@ -80,7 +80,7 @@ def test_seeds_of_fewer_images_and_a_flag_of_several_seeds_are_told_once(results
     run(results, 2, {("bit-depth", protocol): 170 for protocol in ("transfer", "whitebox", "adaptive")})
     said = "\n\n".join(section(results))
     assert "| 100, then 200 |" in said
-    assert "3 made, 2 flagged" in said and "- B-DR: untrue gradients: it foretells nothing (similar in 2 seeds)" in said
+    assert "3 made, 2 flagged" in said and "- B-DR: untrue gradients: it predicts nothing (similar in 2 seeds)" in said
 
 
 def test_costs_and_certificates_are_told(results: Path) -> None:
