@@ -371,7 +371,8 @@ def test_any_encoding_will_do(tmp_path: Path) -> None:
 def test_a_signal_during_the_import_is_one_line(tmp_path: Path, number: int, part: str) -> None:
     """The signal comes when a module is looked for, so at the same moment on any machine."""
     code = f"""
-import os, sys
+import os, signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background begins with SIGINT ignored
 class Stop:
     def find_spec(self, name, path, target=None):
         if name == {part!r}:

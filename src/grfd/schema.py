@@ -49,6 +49,8 @@ Deviation = Annotated[float, Interval(ge=1e-6, le=1000)]
 """Standard deviation of noise, or length of a step, in pixels of [0, 1]."""
 Pixels = Annotated[float, Interval(ge=1e-12, le=1)]
 """A distance in pixels of [0, 1]."""
+Radius = Annotated[float, Interval(ge=0, le=1e6)]
+"""The ε of an attack in any norm, in pixels of [0, 1]."""
 Share = Annotated[float, Interval(ge=0, le=1)]
 Decay = Annotated[float, Interval(ge=0, lt=1)]
 """Decay of a moving average in each step."""

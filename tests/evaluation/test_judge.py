@@ -11,13 +11,15 @@ import torch
 from torch import Tensor, nn
 
 from grfd.attacks import ALL_ATTACKS
+from grfd.attacks.budgets import Ball, keywords_within
 from grfd.data import Split
 from grfd.errors import UserError
-from grfd.evaluation import judge, records
+from grfd.evaluation import judge, protocols, records
 from grfd.evaluation.attacker import VOTES, Expected, predictions
-from grfd.evaluation.case import Case, Request, budgets_for, tasks_of
+from grfd.evaluation.case import Case, budgets_for, tasks_of
 from grfd.evaluation.checks import run_checks
 from grfd.evaluation.judge import attack_all
+from grfd.evaluation.request import Request
 
 BUDGETS = {
     "fgsm": {"eps": 0.1},
@@ -68,7 +70,7 @@ def split() -> Split:
 @pytest.fixture
 def case(split: Split, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Case:
     monkeypatch.setattr(judge, "IMAGES_AT_ONCE", 16)
-    monkeypatch.setitem(judge.protocols.EXTRA, "pgd", (("pgd", {"step_size": 0.1}), ("square", {"n_queries": 20})))
+    monkeypatch.setitem(protocols.EXTRA, "pgd", (("pgd", {"step_size": 0.1}), ("square", {"n_queries": 20})))
     first, second = (net(seed, split.images, split.labels) for seed in (0, 1))
     models = {"standard": first, "second-standard": second, "grfd": Shifted(second)}
     return Case(tmp_path, models, split, BUDGETS, 0, torch.device("cpu"))
@@ -301,9 +303,11 @@ def test_budgets_follow_the_channels() -> None:
 
 
 def test_one_eps_for_all_attacks_takes_the_step_sizes_along() -> None:
-    halved = budgets_for(1, eps=9 / 255)
-    assert halved["pgd"] == {"eps": 9 / 255, "step_size": pytest.approx(4 / 255), "steps": 100}
-    assert halved["fgsm"] == {"eps": 9 / 255} and "pixle" not in halved and "cw" not in halved
+    ball = Ball("linf", 9 / 255)
+    halved = {"norm": "linf", "eps": 9 / 255, "step_size": pytest.approx(4 / 255), "steps": 100}
+    assert keywords_within("pgd", ball, grey=True) == halved
+    assert keywords_within("fgsm", ball, grey=True) == {"norm": "linf", "eps": 9 / 255}
+    assert keywords_within("cw", Ball("l2", 1.0), grey=True) == {"eps": 1.0}
 
 
 def test_settings_are_json_and_complete(case: Case) -> None:

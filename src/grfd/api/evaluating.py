@@ -1,6 +1,6 @@
 """Evaluation of the defenses in a run folder, and of any classifier."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,17 +12,19 @@ from grfd import processes, runs
 from grfd.api.job import Own, OwnModel, Source, as_names, as_path, named_data, open_job, open_run, own_data
 from grfd.api.own_model import NamedModel, check_own, load_named, named_source
 from grfd.api.pictures import write_figures
-from grfd.attacks import TABLE_1_ATTACKS
 from grfd.config import Config
 from grfd.data.record import Data
 from grfd.defenses import DEFENSES, has_residual, is_fitted, standard
 from grfd.errors import UserError
-from grfd.evaluation.case import CONTROL, Case, Request, budgets_for, check_applies, check_budgets, looked_at
+from grfd.evaluation.case import CONTROL, Case, budgets_for, check_applies, looked_at
 from grfd.evaluation.checks import run_checks
+from grfd.evaluation.distances import distances
 from grfd.evaluation.judge import attack_all
 from grfd.evaluation.numbers import Results, rows
 from grfd.evaluation.protocols import PROTOCOLS
+from grfd.evaluation.request import Request, attacks_for
 from grfd.evaluation.stored import read_results
+from grfd.evaluation.threat_rows import threat_rows
 from grfd.models.checks import as_module, check_folder_name
 from grfd.models.state import left_as_they_were
 from grfd.runs import Run
@@ -56,21 +58,30 @@ def models_of(job: Job, device: torch.device, wanted: Iterable[str] = ()) -> dic
 def evaluate(  # noqa: PLR0913  a call in a notebook names what it changes
     source: Source,
     protocols: Iterable[str] = tuple(PROTOCOLS),
-    attacks: Iterable[str] = TABLE_1_ATTACKS,
+    attacks: Iterable[str] | None = None,
     examples: int = 1000,
     data: Data | None = None,
     model: OwnModel | None = None,
     defenses: Iterable[str] = (),
     *,
+    norm: str | None = None,
+    eps: float | Sequence[float] = (),
+    target: str | int | None = None,
+    keep_images: bool = False,
     trust: bool = False,
 ) -> Results:
     """Attacks the models of a run on the first `examples` test images. Writes records, results.json and figures.
 
-    `defenses`: the defenses to attack, in addition to the standard models; all fitted ones if none is named. `model`,
-    `trust`: as in `load_defense`, for a run of your own model. Existing records are kept, and an interrupted evaluation
-    continues. Raises `UserError` for unknown names and missing weights.
+    `attacks`: the five of Table 1 by default. `defenses`: the defenses to attack, in addition to the standard models;
+    all fitted ones if none is named. `norm`: linf, l2 or l1, and `eps`: one or several values in pixels of [0, 1],
+    instead of the budgets of Table 1. `target`: a class, least-likely or all, for targeted attacks. `keep_images`
+    stores the adversarial images. `model`, `trust`: as in `load_defense`, for a run of your own model. Existing records
+    are kept, and an interrupted evaluation continues.
+    Raises `UserError` for unknown names and missing weights.
     """
-    request = _request(protocols, attacks, examples)
+    request = _request(
+        protocols, attacks, examples=examples, norm=norm, eps=eps, target=target, keep_images=keep_images
+    )
     return evaluate_run(open_run(source), request, as_names(defenses, "defenses"), Own(data, model, trust))
 
 
@@ -99,16 +110,19 @@ def evaluate_model(  # noqa: PLR0913  as `evaluate`
     *,
     sources: Mapping[str, OwnClassifier] | None = None,
     protocols: Iterable[str] = ("transfer", "whitebox", "adaptive"),
-    attacks: Iterable[str] = TABLE_1_ATTACKS,
+    attacks: Iterable[str] | None = None,
     examples: int = 1000,
-    eps: float | None = None,
+    norm: str | None = None,
+    eps: float | Sequence[float] = (),
+    target: str | int | None = None,
+    keep_images: bool = False,
     config: Config | None = None,
 ) -> Results:
     """Judges any classifier, a module or a function: images [n, channel, height, width] in [0, 1] → logits.
 
     `out`: the folder for records, results.json and evaluation.json. `sources`: models by name on which `transfer` makes
     its examples; they are judged, too. `model` may have the attributes of a defense (`grfd.defenses`): stochastic,
-    surrogate(), deterministic(). `eps`: one ε for all attacks, in pixels of [0, 1], instead of Table 1's budgets.
+    surrogate(), deterministic(). `norm`, `eps`, `target`, `keep_images`: as in `evaluate`.
 
     Modules are judged in eval mode and then returned to their previous state; networks inside a function keep their
     mode. Records of other weights are replaced. Raises `UserError` for unknown names, wrong shapes, and for `transfer`
@@ -125,7 +139,7 @@ def evaluate_model(  # noqa: PLR0913  as `evaluate`
         residual = any(has_residual(each) for each in models.values())
         inapplicable = (set() if sources else {"transfer"}) | (set() if residual else {"residual"})
         wanted = [name for name in wanted if name not in inapplicable]
-    request = _request(wanted, attacks, examples, eps)
+    request = _request(wanted, attacks, examples=examples, norm=norm, eps=eps, target=target, keep_images=keep_images)
     return evaluate_models(models, as_path(out, "out"), request, data, tuple(sources or ()), config)
 
 
@@ -153,8 +167,7 @@ def evaluate_models(
             device = torch.device("cpu") if settings.device == "cpu" else best_device()
             for name, each in modules.items():
                 check_own(each, loaded, device, name)
-            budgets = budgets_for(loaded.test.images.shape[1], request.eps)
-            check_budgets(budgets, request.attacks)
+            budgets = budgets_for(loaded.test.images.shape[1])
             case = Case(out, modules, loaded.test, budgets, settings.seed, device, sources)
             check_applies(case, request.protocols)
             run = runs.create(out, settings)
@@ -183,9 +196,16 @@ def results(source: Source) -> Results:
     return read_results(run.path)
 
 
-def _request(protocols: object, attacks: object, examples: object, eps: object = None) -> Request:
-    names = tuple(as_names(protocols, "protocols")), tuple(as_names(attacks, "attacks"))
-    return Request(*names, examples, eps)  # type: ignore[arg-type]  # a Request checks its values
+def _request(protocols: object, attacks: object, **others: Any) -> Request:
+    """A request from what a caller gave; a single ε and the number of a class need not be in a list or in quotes."""
+    eps, target = others["eps"], others["target"]
+    if not isinstance(eps, tuple | list) and not hasattr(eps, "tolist"):
+        eps = () if eps is None else (eps,)
+    if isinstance(target, int) and not isinstance(target, bool):
+        target = str(target)
+    wanted = None if attacks is None else as_names(attacks, "attacks")
+    names = tuple(as_names(protocols, "protocols")), attacks_for(wanted, others["norm"])
+    return Request(*names, **(others | {"eps": eps, "target": target}))
 
 
 def _judge(run: Run, case: Case, request: Request, images: str) -> Results:
@@ -194,9 +214,10 @@ def _judge(run: Run, case: Case, request: Request, images: str) -> Results:
     attack_all(case, request)
     kept = [check for check in earlier if check.model not in case.models]
     checks = kept + processes.of_main(lambda: run_checks(case))
-    outcome = Results(tuple(rows(run.path)), tuple(checks))
-    about: dict[str, Any] = {"protocols": list(request.protocols), "attacks": list(request.attacks)}
-    about |= {"examples": request.examples, "images": images} | ({} if request.eps is None else {"eps": request.eps})
+    lines = (*rows(run.path), *threat_rows(run.path))
+    outcome = Results(lines, tuple(checks), tuple(distances(run.path)))
+    about = {name: value for name, value in vars(request).items() if value not in (None, (), False)}
+    about |= {"images": images}
     about["weights"] = {name: known["weights"] for name, known in case.identities.items()}
     runs.write_json(run.file("evaluation.json"), about | runs.provenance())
     runs.write_json(run.file("results.json"), outcome.to_json())

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from grfd.attacks._advgan import advgan
 from grfd.attacks._apgd import apgd_ce, apgd_dlr, apgd_t
@@ -19,12 +19,14 @@ from grfd.attacks._pixle import pixle
 from grfd.attacks._rfgsm import rfgsm
 from grfd.attacks._square import square
 from grfd.attacks._vmifgsm import vmifgsm
+from grfd.attacks.own import own_attack
 from grfd.attacks.threat import Norm
+from grfd.errors import UserError
 from grfd.types import Images
 
 Attack = Callable[..., Images]
 Keywords = dict[str, Any]
-Threat = Literal["linf", "l2", "pixels"]
+Threat = Literal["linf", "l2", "l1", "pixels"]
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,7 @@ class AttackEntry:
     - `norms`: what its keyword `norm` accepts; empty where it has no such keyword.
     - `threat`: what ε bounds: the largest change of a pixel, the Euclidean length of the change, or nothing, where
       only the pixels' places change. Attacks of different threats never share a worst case.
+    - `minimal`: whether it searches for the smallest perturbation. With an infinite ε it measures distances.
     - `torchattacks`: keywords under which it equals that of TorchAttacks 3.5.1, the paper's library, faults included.
       None where there are no such keywords. TorchAttacks' own AutoAttack, of ten steps, is `aa_torchattacks`.
     """
@@ -59,6 +62,7 @@ class AttackEntry:
     table_1: bool = False
     norms: tuple[Norm, ...] = ()
     threat: Threat = "linf"
+    minimal: bool = False
     torchattacks: Keywords | None = None
     narrow_title: str | None = None
 
@@ -116,8 +120,8 @@ ALL_ATTACKS: dict[str, AttackEntry] = {
     "apgd_ce": AttackEntry(apgd_ce, "APGD-CE", _EPS_GREY, _EPS_COLOUR, _ALL_STEPS, norms=_BOTH),
     "apgd_dlr": AttackEntry(apgd_dlr, "APGD-DLR", _EPS_GREY, _EPS_COLOUR, _ALL_STEPS, norms=_BOTH),
     "apgd_t": AttackEntry(apgd_t, "APGD-T", _EPS_GREY, _EPS_COLOUR, _ALL_STEPS, norms=_BOTH),
-    "fab": AttackEntry(fab, "FAB", _EPS_GREY, _EPS_COLOUR, _STRETCHED, norms=_BOTH),
-    "fab_t": AttackEntry(fab_t, "FAB-T", _EPS_GREY, _EPS_COLOUR, _STRETCHED, norms=_BOTH),
+    "fab": AttackEntry(fab, "FAB", _EPS_GREY, _EPS_COLOUR, _STRETCHED, norms=_BOTH, minimal=True),
+    "fab_t": AttackEntry(fab_t, "FAB-T", _EPS_GREY, _EPS_COLOUR, _STRETCHED, norms=_BOTH, minimal=True),
     "square": AttackEntry(square, "Square", _EPS_GREY, _EPS_COLOUR, _ALL_QUERIES, norms=_BOTH),
     "bim": AttackEntry(bim, "BIM", _STEPS_GREY, _STEPS_COLOUR, _ALL_STEPS, passes=300, torchattacks=_LITERAL_LAST),
     "rfgsm": AttackEntry(
@@ -130,7 +134,7 @@ ALL_ATTACKS: dict[str, AttackEntry] = {
         mifgsm, "MI-FGSM", _STEPS_GREY, _STEPS_COLOUR, _ALL_STEPS, passes=300,
         torchattacks=_LITERAL_LAST | {"momentum_floor": 0.0},
     ),
-    "cw": AttackEntry(cw, "C&W (L2)", {"eps": 1.5}, {"eps": 0.5}, _STRETCHED, threat="l2"),
+    "cw": AttackEntry(cw, "C&W (L2)", {"eps": 1.5}, {"eps": 0.5}, _STRETCHED, threat="l2", minimal=True),
     "pixle": AttackEntry(pixle, "Pixle", {}, {}, _ALL_QUERIES, threat="pixels"),
     "hmcam": AttackEntry(hmcam, "HMCAM", _STEPS_GREY, _STEPS_COLOUR, _ALL_QUERIES),
     "advgan": AttackEntry(advgan, "AdvGAN", _EPS_GREY, _EPS_COLOUR, _ALL_QUERIES),
@@ -142,10 +146,23 @@ TABLE_1_ATTACKS = tuple(name for name, entry in ALL_ATTACKS.items() if entry.tab
 """The paper's five, in the order of its tables."""
 
 
+def entry_of(name: str) -> AttackEntry:
+    """The entry of a registered attack, or of a user's own one, named as package.module:function.
+
+    Raises `UserError` for an unknown name, and for a function that cannot be imported or called as an attack.
+    """
+    if name in ALL_ATTACKS:
+        return ALL_ATTACKS[name]
+    if ":" not in name:
+        known = ", ".join(ALL_ATTACKS)
+        raise UserError(f"unknown attack {name!r}: expected one of {known}, or package.module:function")
+    return AttackEntry(own_attack(name), name, grey=_EPS_GREY, colour=_EPS_COLOUR, transfer={}, norms=get_args(Norm))
+
+
 def names_for_help() -> str:
     """The names of all attacks, for help texts."""
     others = [name for name in ALL_ATTACKS if name not in TABLE_1_ATTACKS]
     return (
-        f"Of the paper's Table 1: {', '.join(TABLE_1_ATTACKS)} (aa is the standard AutoAttack). "
-        f"Others: {', '.join(others)}."
+        f"The paper's Table 1, which is the default: {', '.join(TABLE_1_ATTACKS)} (aa is the standard AutoAttack). "
+        f"Others: {', '.join(others)}. Your own: package.module:function."
     )

@@ -1,7 +1,7 @@
 """Evaluation of a run or of a user's own model, and its table."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import tyro
 from rich.text import Text
@@ -10,18 +10,19 @@ from grfd import runs
 from grfd.api import evaluating
 from grfd.api.job import Own, open_run
 from grfd.api.own_model import NamedModel
-from grfd.attacks.registry import TABLE_1_ATTACKS, names_for_help
+from grfd.attacks.registry import names_for_help
 from grfd.commands.arguments import Mode
 from grfd.config import Config, checked_config
 from grfd.errors import UserError
-from grfd.evaluation.case import Request
 from grfd.evaluation.numbers import Results
 from grfd.evaluation.protocols import PROTOCOLS, Protocol
+from grfd.evaluation.request import Request, attacks_for
 from grfd.experiments.paper import published_rows
 from grfd.progress import answer_alone, console, print_json, titled
 from grfd.report.table import results_table
+from grfd.report.threat_tables import threat_tables
 from grfd.runs import Run
-from grfd.schema import Examples, Pixels
+from grfd.schema import Examples, Radius
 
 RunFolder = tyro.conf.Positional[Path]
 
@@ -30,7 +31,7 @@ MODES: tuple[Mode, ...] = (
     Mode(
         "grfd evaluate RUN",
         lambda asked: asked["run"] is not None and asked["model"] is None,
-        ("weights", "adapter", "sources", "data", "data_dir", "eps", "out"),
+        ("weights", "adapter", "sources", "data", "data_dir", "out"),
         "it is for your own model, given as --model",
     ),
     Mode(
@@ -53,7 +54,7 @@ def evaluate_command(
     run: tyro.conf.Positional[Path | None] = None,
     *,
     protocols: tuple[Protocol, ...] = tuple(PROTOCOLS),
-    attacks: Annotated[tuple[str, ...], tyro.conf.arg(help=names_for_help())] = TABLE_1_ATTACKS,
+    attacks: Annotated[tuple[str, ...] | None, tyro.conf.arg(help=names_for_help())] = None,
     examples: Examples = 1000,
     defenses: tuple[str, ...] = (),
     model: str | None = None,
@@ -62,7 +63,10 @@ def evaluate_command(
     sources: tuple[str, ...] = (),
     data: str = "mnist",
     data_dir: Path | None = None,
-    eps: Pixels | None = None,
+    norm: Literal["linf", "l2"] | None = None,
+    eps: tuple[Radius, ...] = (),
+    target: str | None = None,
+    keep_images: bool = False,
     out: Path | None = None,
     config: Path | None = None,
     trust: bool = False,
@@ -88,7 +92,12 @@ def evaluate_command(
         sources: Models for transfer: package.module:factory, or package.module:factory=weights.safetensors.
         data: Data set for --model: a registered name, or folder (one folder of images for each class).
         data_dir: Directory of the data set.
-        eps: One ε for all attacks, in pixels of [0, 1], instead of Table 1's. Step sizes are scaled with it.
+        norm: The norm in which ε bounds every perturbation, instead of Table 1's budgets. Without --eps its usual ε:
+            for L2 1.5 on grey images and 0.5 on colour images.
+        eps: One or several values of ε in pixels of [0, 1], in L∞ unless --norm says otherwise. Several give a
+            robustness curve. Step sizes are scaled with ε.
+        target: A class (its number), least-likely, or all: how often is an image mistaken for it?
+        keep_images: Store the adversarial images in the run, and judge them again after rounding to 8 bits.
         out: Folder for the records of --model.
         config: A TOML file with some of these options, or the evaluation.json of an earlier evaluation. Options on the
             command line win.
@@ -97,7 +106,7 @@ def evaluate_command(
     """
     if (run is None) == (model is None):
         raise UserError("expected a run folder, or --model package.module:factory, and not both")
-    request = Request(protocols, attacks, examples, eps)
+    request = Request(protocols, attacks_for(attacks, norm), examples, norm, eps, target, keep_images)
     with answer_alone(json):
         if run is not None:
             folder = run
@@ -131,11 +140,14 @@ def show_command(run: RunFolder, *, json: bool = False) -> None:
 
 def print_results(run: Run, results: Results) -> None:
     """Prints the table with the paper's numbers, the protocols, the checks that raised a flag, and the figure."""
-    rows = list(results.rows)
+    rows = [row for row in results.rows if row.norm is None and row.target is None]
     beside = published_rows(rows, run.config.data) if any(row.model == "grfd" for row in rows) else {}
-    console.print(results_table(rows, beside))
+    if rows:
+        console.print(results_table(rows, beside))
+    for table in threat_tables(results.rows, results.distances):
+        console.print(table)
     for name, meaning in PROTOCOLS.items():
-        if any(row.protocol == name for row in rows):
+        if any(row.protocol == name for row in results.rows):
             console.print(titled(f"  {name}", f": {meaning}"))
     flagged = [check for check in results.checks if check.flagged]
     console.print(f"Masking checks: {len(results.checks)} made, {len(flagged)} flagged")

@@ -3,14 +3,15 @@
 Every forward pass of the judge goes through `answer`.
 """
 
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
 
-from grfd.attacks import ALL_ATTACKS
 from grfd.attacks.checked_model import check_logits
+from grfd.attacks.registry import entry_of
 from grfd.defenses import is_stochastic
 from grfd.errors import UserError
 from grfd.models.own import described
@@ -39,6 +40,11 @@ class Attempt(NamedTuple):
     generator: torch.Generator
     scale: float = 1.0
     """The factor by which the model's logits are multiplied (`grfd.evaluation.scale`)."""
+
+    @property
+    def norm(self) -> str:
+        """The measure that this attack's ε bounds: "linf", "l2", "l1", or "pixels" (ε bounds nothing)."""
+        return str(self.settings.get("norm", entry_of(self.name).threat))
 
 
 def answer(model: nn.Module, images: Images) -> Logits:
@@ -186,7 +192,7 @@ def attack(model: nn.Module, images: Images, labels: Labels, attempt: Attempt) -
     Raises `UserError` if an image is not finite, or outside the ball or the box. Such images are never judged.
     """
     counted = Counted(model).eval()
-    function = ALL_ATTACKS[attempt.name].function
+    function = entry_of(attempt.name).function
     adversarial = function(counted, images, labels, **attempt.settings, generator=attempt.generator)
     check_output(adversarial, images, attempt)
     return adversarial, counted.count / max(len(images), 1)
@@ -200,23 +206,18 @@ def check_output(adversarial: Images, images: Images, attempt: Attempt) -> None:
         return
     low, high = attempt.settings.get("bounds", (0.0, 1.0))
     allowed = {"the box": max(low - float(adversarial.min()), float(adversarial.max()) - high)}
-    norm, eps = threat_of(attempt), attempt.settings.get("eps", 1.0)
-    if norm != "pixels":
+    norm, eps = attempt.norm, attempt.settings.get("eps", 1.0)
+    if norm != "pixels" and math.isfinite(eps):
         allowed[f"the {norm} ball of ε = {eps:g}"] = float(lengths(adversarial - images, norm).max()) - eps
     for where, excess in allowed.items():
         if not excess <= OUTSIDE * max(1.0, eps):  # written this way, NaN is refused as well
             raise UserError(f"attack {attempt.name} returned an image outside {where} (by {excess:.3g}): not judged")
 
 
-def threat_of(attempt: Attempt) -> str:
-    """The measure that this attack's ε bounds: "linf", "l2", or "pixels" (ε bounds nothing)."""
-    return attempt.settings.get("norm", ALL_ATTACKS[attempt.name].threat)
-
-
 def lengths(change: Images, norm: str) -> Tensor:
-    """The size of each perturbation: its Euclidean length for "l2", otherwise its largest change of a pixel."""
-    flat = change.flatten(1)
-    return torch.linalg.vector_norm(flat, dim=1) if norm == "l2" else flat.abs().amax(1)
+    """The size of each perturbation: its length in L2 or L1, otherwise its largest change of a pixel."""
+    order = {"l2": 2, "l1": 1}.get(norm, math.inf)
+    return torch.linalg.vector_norm(change.flatten(1), ord=order, dim=1)
 
 
 def votes_of(model: nn.Module) -> int:

@@ -1,6 +1,7 @@
-"""What is judged: the request, the models, images and budgets, the tasks, and the settings of each record."""
+"""What is judged: the models, images and budgets, the tasks, and the settings of each record."""
 
-from collections.abc import Iterable, Sequence
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -8,15 +9,17 @@ from typing import Any
 import torch
 from torch import nn
 
-from grfd import schema
-from grfd.attacks import ALL_ATTACKS, TABLE_1_ATTACKS
-from grfd.attacks.ranges import SHARE, in_range
+from grfd.attacks import ALL_ATTACKS
+from grfd.attacks.budgets import NORMS, Ball, keywords_of, keywords_within
+from grfd.attacks.registry import entry_of
 from grfd.data.record import Split, as_images
 from grfd.defenses import has_residual, is_stochastic
 from grfd.errors import UserError
 from grfd.evaluation import identity, protocols, scale
-from grfd.evaluation.attacker import may_reject, votes_of
+from grfd.evaluation.attacker import answer, may_reject, votes_of
 from grfd.evaluation.protocols import PROTOCOLS
+from grfd.evaluation.records import RECORDS, THREAT_MODELS, roots_of
+from grfd.evaluation.request import EVERY_TARGET, LEAST_LIKELY, Request
 from grfd.seeds import seeded
 
 SOURCE = "standard"
@@ -26,35 +29,13 @@ CONTROL = "second-standard"
 
 
 @dataclass(frozen=True)
-class Request(schema.Settings):
-    """What an evaluation is asked for. Its constructor raises `UserError` for unknown names and values out of range."""
-
-    protocols: tuple[str, ...] = ("transfer", "whitebox", "adaptive")
-    attacks: tuple[str, ...] = TABLE_1_ATTACKS
-    examples: schema.Examples = 1000
-    """Number of test images to attack, counted from the first."""
-    eps: schema.Pixels | None = None
-    """One ε for all attacks, in pixels of [0, 1], instead of the budgets of Table 1."""
-
-    def conflict(self) -> str | None:
-        return _unknown("protocol", self.protocols, PROTOCOLS) or _unknown("attack", self.attacks, ALL_ATTACKS)
-
-
-def _unknown(kind: str, names: Sequence[str], known: Iterable[str]) -> str | None:
-    """The mistake in a list of names, of which each must be known; None if there is none."""
-    if not names:
-        return f"no {kind} is named: expected at least one of {', '.join(known)}"
-    wrong = [name for name in names if name not in known]
-    return f"unknown {kind} {wrong[0]!r}: expected one of {', '.join(known)}" if wrong else None
-
-
-@dataclass(frozen=True)
 class Case:
     """What is judged: models by name, images and budgets, and the folder of the records.
 
     `sources`: the models on which transferred examples are made. `identities`: the facts by which each model is
     recognised; they are stored in the records, so that records of another model are replaced. `scales`: the factor by
-    which each model's logits are multiplied before it is attacked. `looked_at` computes these two.
+    which each model's logits are multiplied before it is attacked. `classes`: the number of its logits. `looked_at`
+    computes these three.
     """
 
     folder: Path
@@ -66,45 +47,71 @@ class Case:
     sources: tuple[str, ...] = (SOURCE,)
     identities: dict[str, dict[str, Any]] = field(default_factory=dict)
     scales: dict[str, float] = field(default_factory=dict)
+    classes: dict[str, int] = field(default_factory=dict)
+    keep_images: bool = False
+
+    @property
+    def grey(self) -> bool:
+        """Whether images have one channel."""
+        return self.split.images.shape[1] == 1
 
 
 @dataclass(frozen=True)
 class Task:
-    """One attack on one model under one protocol: one record file."""
+    """One attack on one model under one protocol and threat model: one record file.
+
+    `ball` None: the attack's budget of the registry. `target`: a class, `LEAST_LIKELY`, or None for any wrong class.
+    """
 
     model: str
     protocol: str
     attack: str
+    ball: Ball | None = None
+    target: str | None = None
+
+    @property
+    def root(self) -> str:
+        """The folder of its records in the run."""
+        if self.ball is None and self.target is None:
+            return RECORDS
+        ball = "budgets" if self.ball is None else f"{self.ball.norm}-{self.ball.eps!r}"
+        return f"{THREAT_MODELS}/{ball}" + ("" if self.target is None else f"-target-{self.target}")
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What its random streams are named after."""
+        names = (self.model, self.protocol, self.attack)
+        return names if self.root == RECORDS else (*names, self.root)
 
 
-def budgets_for(channels: int, eps: float | None = None) -> dict[str, dict[str, Any]]:
-    """The budgets of the registry: those for MNIST if images are grey, those for CIFAR if they have colours.
-
-    `eps`: one ε for all attacks in L∞, in pixels of [0, 1]; step sizes are scaled with it. Attacks with another threat
-    model then have no budget, because this ε does not apply to them.
-    """
-    budgets = {name: entry.grey if channels == 1 else entry.colour for name, entry in ALL_ATTACKS.items()}
-    if eps is None:
-        return budgets
-    in_range(eps=(eps, SHARE))
-    return {name: _rescaled(budget, eps) for name, budget in budgets.items() if ALL_ATTACKS[name].threat == "linf"}
+def task_at(root: str, model: str, protocol: str, attack: str) -> Task:
+    """The task whose record lies at `root` under these names: the inverse of `Task.root`."""
+    ball, _, target = root.removeprefix(f"{THREAT_MODELS}/").partition("-target-")
+    return Task(model, protocol, attack, _ball_of(ball), target or None)
 
 
-def check_budgets(budgets: dict[str, dict[str, Any]], attacks: Sequence[str]) -> None:
-    """Raises `UserError` if one ε was given for all attacks and does not apply to one of them."""
-    left = [name for name in attacks if name not in budgets]
-    if left:
-        kinds = {"l2": "the Euclidean length", "pixels": "which pixels are moved, not how far"}
-        threats = ", ".join(f"{name} ({kinds.get(ALL_ATTACKS[name].threat, 'L∞')})" for name in left)
-        raise UserError(
-            f"one ε for all attacks is in L∞, but another measure bounds {threats}: leave the attack out, or leave out "
-            "eps"
-        )
+def balls_of(folder: Path) -> list[Ball]:
+    """All balls for which a run has records, by norm and ε."""
+    names = [root.removeprefix(f"{THREAT_MODELS}/").partition("-target-")[0] for root in roots_of(folder)]
+    return sorted({ball for name in names if (ball := _ball_of(name)) is not None})
 
 
-def _rescaled(budget: dict[str, Any], eps: float) -> dict[str, Any]:
-    changed = {"eps": eps, "step_size": budget.get("step_size", 0) * eps / budget.get("eps", 1)}
-    return budget | {name: value for name, value in changed.items() if name in budget}
+def _ball_of(name: str) -> Ball | None:
+    """The ball in the name of a folder, such as l2-0.5; None for the budgets of the registry."""
+    norm, _, eps = name.partition("-")
+    return Ball(norm, float(eps)) if norm in NORMS else None
+
+
+def budgets_for(channels: int) -> dict[str, dict[str, Any]]:
+    """The budgets of the registry: those for MNIST if images are grey, those for CIFAR if they have colours."""
+    return {name: keywords_of(name, channels == 1) for name in ALL_ATTACKS}
+
+
+def keywords_for(case: Case, task: Task) -> dict[str, Any]:
+    """The keywords of a task's attack. A user's own attack is not in the budgets of the case."""
+    if task.ball is not None:
+        return keywords_within(task.attack, task.ball, case.grey)
+    return case.budgets[task.attack] if task.attack in case.budgets else keywords_of(task.attack, case.grey)
 
 
 NEEDED = {
@@ -131,12 +138,26 @@ def tasks_of(case: Case, request: Request) -> list[Task]:
     needed = {*request.protocols, *(("whitebox", "transfer") if "adaptive" in request.protocols else ())}
     order = [name for name in ("whitebox", "transfer", "residual", "adaptive") if name in needed]
     return [
-        Task(model, protocol, attack)
+        Task(model, protocol, attack, ball, target)
         for attack in request.attacks
+        for target in _targets(case, request)
+        for ball in request.balls(attack, case.grey)
         for protocol in order
         for model, defense in case.models.items()
-        if _applies(case, model, protocol, defense)
+        if _applies(case, model, protocol, defense) and not (protocol == "transfer" and ball and math.isinf(ball.eps))
     ]
+
+
+def _targets(case: Case, request: Request) -> list[str | None]:
+    """The targets of a request, one for each task. Raises `UserError` for a class that a model does not have."""
+    if request.target is None or request.target == LEAST_LIKELY:
+        return [request.target]
+    classes = min(case.classes.values())
+    if request.target == EVERY_TARGET:
+        return [str(target) for target in range(classes)]
+    if int(request.target) >= classes:
+        raise UserError(f"target {request.target} is not a class: expected a number from 0 to {classes - 1}")
+    return [str(int(request.target))]
 
 
 def _applies(case: Case, model: str, protocol: str, defense: nn.Module) -> bool:
@@ -152,22 +173,25 @@ def sources_for(case: Case, model: str) -> list[str]:
 
 @torch.no_grad()
 def looked_at(case: Case) -> Case:
-    """The case with the identity of each model and the scale of its logits."""
+    """The case with the identity of each model, the scale of its logits and their number."""
     images = as_images(case.split.images[: scale.SCALE_EXAMPLES].to(case.device))
-    identities, scales = {}, {}
+    identities, scales, classes = {}, {}, {}
     for name, model in case.models.items():
         with seeded(case.seed, "look", name):
             identities[name] = identity.known_by(model, images)
             scales[name] = scale.logit_scale(model, images)
-    return replace(case, identities=identities, scales=scales)
+            classes[name] = answer(model, images[:1]).shape[1] - may_reject(model)
+    return replace(case, identities=identities, scales=scales, classes=classes)
 
 
 def settings_of(case: Case, task: Task) -> dict[str, Any]:
     """The settings that are stored in the record. A record with other settings is replaced."""
-    settings: dict[str, Any] = {"attack": case.budgets[task.attack], "seed": case.seed, "judge": identity.VERSION}
+    settings: dict[str, Any] = {"attack": keywords_for(case, task), "seed": case.seed, "judge": identity.VERSION}
+    if task.target is not None:
+        settings["target"] = task.target
     involved = [task.model]
     if task.protocol in ("transfer", "adaptive"):
-        settings["transfer"] = ALL_ATTACKS[task.attack].transfer
+        settings["transfer"] = entry_of(task.attack).transfer
         involved += sources_for(case, task.model)
     if task.protocol == "adaptive":
         settings["extra"] = [[name, changes] for name, changes in protocols.EXTRA.get(task.attack, ())]

@@ -6,23 +6,18 @@ from typing import Any, Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from grfd.attacks import ALL_ATTACKS
 from grfd.defenses import is_stochastic
 from grfd.evaluation.attacker import (
     Attempt,
-    Excused,
-    Scaled,
-    attack,
-    attacked_model,
-    may_reject,
+    lengths,
     predictions_under_attack,
     residual_of,
     stand_ins_of,
-    surrogate_of,
     without_randomness,
 )
+from grfd.evaluation.crafting import Crafted, Examples, craft, measures_distance
 from grfd.evaluation.scale import RANDOM_SCALE_EXAMPLES, logit_scale
-from grfd.types import Images, Labels
+from grfd.types import Images
 
 Protocol = Literal["transfer", "whitebox", "adaptive", "residual"]
 
@@ -54,98 +49,64 @@ correctly. A step size is a fraction of ε. AutoAttack has its own losses, resta
 
 
 class Outcome(NamedTuple):
-    """The outcome of an attack on a batch: predictions, L∞ norms of perturbations, and images classified for each."""
+    """The outcome of an attack on a batch: predictions, lengths of the perturbations, images classified for each.
+
+    `images`: the adversarial images, or None if they come from a record without images.
+    """
 
     prediction: Tensor
     norm: Tensor
     queries: Tensor
+    images: Images | None
 
 
-class Crafted(NamedTuple):
-    """Adversarial images, and the number of images that the attacked model classified for each."""
-
-    images: Images
-    queries: float
-
-
-def craft(source: nn.Module, images: Images, labels: Labels, attempt: Attempt) -> Crafted:
-    """Adversarial images made on `source`. If its answers are random, no example leaves the attack early.
-
-    AutoAttack has a version for random models, which draws its own samples.
-    """
-    if may_reject(source):
-        return _at_detector(source, images, labels, attempt)
-    if not is_stochastic(source):
-        return Crafted(*attack(attacked_model(source, attempt.scale), images, labels, attempt))
-    own_draws = attempt.name == "aa"
-    random: dict[str, Any] = {"version": "rand"} if own_draws else {"active_set": False}
-    model = Scaled(surrogate_of(source), attempt.scale) if own_draws else attacked_model(source, attempt.scale)
-    return Crafted(*attack(model, images, labels, attempt._replace(settings=attempt.settings | random)))
+def outcome_on(victim: nn.Module, examples: Examples, crafted: Crafted) -> Outcome:
+    """The victim's predictions of adversarial images, with the lengths of their perturbations."""
+    norm = lengths(crafted.images - examples.images, crafted.norm)
+    prediction = predictions_under_attack(victim, crafted.images, examples.labels)
+    return Outcome(prediction, norm, torch.full_like(norm, crafted.queries), crafted.images)
 
 
-def _at_detector(detector: nn.Module, images: Images, labels: Labels, attempt: Attempt) -> Crafted:
-    """Attacks class by class, because success against a detector depends on the label."""
-    if is_stochastic(detector):
-        attempt = attempt._replace(settings=attempt.settings | {"active_set": False})
-    adversarial, queries = images.clone(), 0.0
-    for label in labels.unique().tolist():
-        mine = labels == label
-        attacked = attacked_model(detector, attempt.scale)
-        excused = Excused(attacked, int(detector.rejection), label)  # type: ignore[arg-type]
-        adversarial[mine], cost = attack(excused, images[mine], labels[mine], attempt)
-        queries += cost * int(mine.sum()) / len(labels)
-    return Crafted(adversarial, queries)
-
-
-def outcome_on(victim: nn.Module, images: Images, labels: Labels, crafted: Crafted) -> Outcome:
-    """The victim's predictions of adversarial images, with the norms of their perturbations."""
-    norm = (crafted.images - images).abs().flatten(1).amax(1)
-    return Outcome(
-        predictions_under_attack(victim, crafted.images, labels), norm, torch.full_like(norm, crafted.queries)
-    )
-
-
-def whitebox(defense: nn.Module, images: Images, labels: Labels, attempt: Attempt) -> Outcome:
+def whitebox(defense: nn.Module, examples: Examples, attempt: Attempt) -> Outcome:
     """The examples are made on the whole defense, with z = μ, and classified by it."""
     known = without_randomness(defense)
-    return outcome_on(known, images, labels, craft(known, images, labels, attempt))
+    return outcome_on(known, examples, craft(known, examples, attempt))
 
 
-def for_transfer(attempt: Attempt) -> Attempt:
-    """The attack with the settings for examples that are meant for other models than the source."""
-    return attempt._replace(settings=attempt.settings | ALL_ATTACKS[attempt.name].transfer)
-
-
-def transfer(victim: nn.Module, images: Images, labels: Labels, crafted: Sequence[Crafted]) -> Outcome:
+def transfer(victim: nn.Module, examples: Examples, crafted: Sequence[Crafted]) -> Outcome:
     """The outcome of examples that were made on other models (`for_transfer`): for each image, the best of them."""
-    return best_outcome([outcome_on(victim, images, labels, each) for each in crafted], labels)
+    return best_outcome([outcome_on(victim, examples, each) for each in crafted], examples)
 
 
-def residual(defense: nn.Module, images: Images, labels: Labels, attempt: Attempt) -> Outcome:
+def residual(defense: nn.Module, examples: Examples, attempt: Attempt) -> Outcome:
     """The target model alone is attacked on x_r. ε is in pixels of x_r, which lie in [−1, 1]."""
-    features = residual_of(defense, images)
+    features = examples._replace(images=residual_of(defense, examples.images))
     target: nn.Module = defense.target  # type: ignore[assignment]
     # an attack without an ε may change a pixel over its whole range
     settings = {"eps": 2.0} | attempt.settings | {"bounds": (-1.0, 1.0)}
-    crafted = craft(target, features, labels, attempt._replace(settings=settings))
-    return outcome_on(target, features, labels, crafted)
+    return outcome_on(target, features, craft(target, features, attempt._replace(settings=settings)))
 
 
-def adaptive(defense: nn.Module, images: Images, labels: Labels, attempt: Attempt, known: Sequence[Outcome]) -> Outcome:
-    """The best of `known`, which are other protocols' outcomes for these images, and of `EXTRA` where none succeeds."""
-    best, settings = best_outcome(known, labels), attempt.settings
+def adaptive(defense: nn.Module, examples: Examples, attempt: Attempt, known: Sequence[Outcome]) -> Outcome:
+    """The best of `known`, which are other protocols' outcomes for these images, and of `EXTRA` where none succeeds.
+
+    An attack that measures distances is repeated on all images, because a shorter perturbation may exist.
+    """
+    best, settings = best_outcome(known, examples), attempt.settings
     for source, extra, changes in _trials(defense, attempt.name):
-        remaining = (best.prediction == labels).nonzero().squeeze(1)
+        remaining = (~examples.reached(best.prediction)).nonzero().squeeze(1)
+        if measures_distance(attempt):
+            remaining = torch.arange(len(examples.labels), device=remaining.device)
         if len(remaining) == 0:
             break
-        chosen = settings | changes if extra == attempt.name else {"eps": settings["eps"]} | changes
+        kept = {name: settings[name] for name in ("eps", "norm") if name in settings}
+        chosen = settings | changes if extra == attempt.name else kept | changes
         if "step_size" in changes:
             chosen["step_size"] = changes["step_size"] * settings["eps"]
-        part, wanted = images[remaining], labels[remaining]
-        scale = attempt.scale if source is defense else logit_scale(source, images[:RANDOM_SCALE_EXAMPLES])
-        crafted = craft(source, part, wanted, Attempt(extra, chosen, attempt.generator, scale))
-        more = outcome_on(defense, part, wanted, crafted)
-        best = _merged(best, remaining, more, labels)
+        scale = attempt.scale if source is defense else logit_scale(source, examples.images[:RANDOM_SCALE_EXAMPLES])
+        part = examples.at(remaining)
+        crafted = craft(source, part, Attempt(extra, chosen, attempt.generator, scale))
+        best = merged(best, remaining, outcome_on(defense, part, crafted), examples)
     return best
 
 
@@ -159,27 +120,53 @@ def _trials(defense: nn.Module, name: str) -> list[tuple[nn.Module, str, dict[st
     ]
 
 
-def best_outcome(outcomes: Sequence[Outcome], labels: Labels) -> Outcome:
-    """For each example the first outcome in which the attack succeeds. Queries are added."""
+def within(outcome: Outcome, clean: Outcome, eps: float) -> Outcome:
+    """The outcome of a minimal-norm attack at one ε: where the perturbation is longer, the image stays clean."""
+    inside = outcome.norm <= eps
+    images = None if outcome.images is None or clean.images is None else clean.images.clone()
+    if images is not None and outcome.images is not None:
+        images[inside] = outcome.images[inside]
+    return Outcome(
+        outcome.prediction.where(inside, clean.prediction), outcome.norm.where(inside, 0.0), outcome.queries, images
+    )
+
+
+def best_outcome(outcomes: Sequence[Outcome], examples: Examples) -> Outcome:
+    """For each example the success with the shortest perturbation, or the first outcome. Queries are added."""
     best = outcomes[0]
     for other in outcomes[1:]:
-        best = _better(best, other, labels)
+        best = _better(best, other, examples)
     return best
 
 
-def _better(first: Outcome, second: Outcome, labels: Labels) -> Outcome:
-    """For each example the second outcome if only that one is a success, otherwise the first. Queries are added."""
-    take = (first.prediction == labels) & (second.prediction != labels)
+def _better(first: Outcome, second: Outcome, examples: Examples) -> Outcome:
+    succeeded, also = examples.reached(first.prediction), examples.reached(second.prediction)
+    take = also & (~succeeded | (second.norm < first.norm))
+    images = None
+    if first.images is not None and second.images is not None:
+        images = second.images.where(take[:, None, None, None], first.images)
     return Outcome(
         second.prediction.where(take, first.prediction),
         second.norm.where(take, first.norm),
         first.queries + second.queries,
+        images,
     )
 
 
-def _merged(best: Outcome, remaining: Tensor, more: Outcome, labels: Labels) -> Outcome:
-    everything = Outcome(*(column.clone() for column in best))
-    part = _better(Outcome(*(column[remaining] for column in best)), more, labels[remaining])
-    for whole, piece in zip(everything, part, strict=True):
-        whole[remaining] = piece
-    return everything
+def merged(best: Outcome, rows: Tensor, more: Outcome, examples: Examples) -> Outcome:
+    """The better outcome for each example, where `more` is only of the examples at `rows`."""
+    part = _better(at(best, rows), more, examples.at(rows))
+    prediction, norm, queries = (column.clone() for column in best[:3])
+    for whole, piece in zip((prediction, norm, queries), part[:3], strict=True):
+        whole[rows] = piece
+    if best.images is None or part.images is None:
+        return Outcome(prediction, norm, queries, None)
+    images = best.images.clone()
+    images[rows] = part.images
+    return Outcome(prediction, norm, queries, images)
+
+
+def at(outcome: Outcome, rows: Tensor) -> Outcome:
+    """The outcome for some of the examples, by their indices."""
+    images = None if outcome.images is None else outcome.images[rows]
+    return Outcome(outcome.prediction[rows], outcome.norm[rows], outcome.queries[rows], images)

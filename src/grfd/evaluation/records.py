@@ -1,10 +1,13 @@
 """Per-example records of an evaluation.
 
 `records/<model>/<protocol>/<attack>.npz` contains one value per image in each column, for the first images of the test
-split: `index`, `label`, `clean_prediction`, `adversarial_prediction`, `norm` (L∞ of the perturbation, in pixels of
-[0, 1]), `queries` (images that the attacked model classified per example, averaged over the batch) and `image` (a hash
-of 64 bits; records made before November 2026 lack it). `settings` is JSON: the attack's keywords and all else that
-determines the result. A file contains whole batches only, so an evaluation resumes at its end.
+split: `index`, `label`, `clean_prediction`, `adversarial_prediction`, `norm` (the length of the perturbation in pixels
+of [0, 1]: L∞, or the norm of the attack's budget), `queries` (images that the attacked model classified per example,
+averaged over the batch) and `image` (a hash of 64 bits; records made before November 2026 lack it). Under a target
+there is also `target`, and where images are kept `rounded_prediction`, the prediction after rounding to 8 bits. Records
+of another threat model than Table 1's budgets lie in `threat-models/<norm and ε>/` instead of `records/`. `settings` is
+JSON: the attack's keywords and all else that determines the result. A file contains whole batches only, so an
+evaluation resumes at its end.
 """
 
 import io
@@ -20,9 +23,9 @@ from grfd.files import read_regular
 from grfd.runs import write_bytes
 
 COLUMNS = ("index", "label", "clean_prediction", "adversarial_prediction", "norm", "queries")
-LATER = ("image",)
-"""Columns that older records do not have."""
-WHOLE_NUMBERS = ("index", "label", "clean_prediction", "adversarial_prediction", "image")
+LATER = ("image", "target", "rounded_prediction")
+"""Columns that not every record has."""
+WHOLE_NUMBERS = ("index", "label", "clean_prediction", "adversarial_prediction", *LATER)
 """Columns of whole numbers. The other columns contain finite floating-point numbers."""
 LARGEST_FILE = 2**30
 """Size limit in bytes. A record of ten million images is smaller."""
@@ -48,12 +51,31 @@ class Record:
         """Whether each example is classified correctly both before and after the attack."""
         return self.clean & (self.columns["adversarial_prediction"] == self.columns["label"])
 
+    @property
+    def hit(self) -> np.ndarray:
+        """Whether each example is mistaken for its target. An example of the target's own class does not count."""
+        target = self.columns["target"]
+        return (self.columns["adversarial_prediction"] == target) & (self.columns["label"] != target)
+
     def rows(self, start: int, stop: int) -> "Record":
         return Record({name: values[start:stop] for name, values in self.columns.items()}, self.settings)
 
 
-def path_of(folder: Path, model: str, protocol: str, attack: str) -> Path:
-    return folder / "records" / model / protocol / f"{attack}.npz"
+RECORDS = "records"
+"""Folder of the records whose budgets are those of Table 1."""
+THREAT_MODELS = "threat-models"
+"""Folder of the records of other threat models, each in a folder of its own."""
+
+
+def path_of(folder: Path, model: str, protocol: str, attack: str, root: str = RECORDS) -> Path:
+    """The file of a record. `root`: one of `roots_of`."""
+    return folder / root / model / protocol / f"{attack.replace(':', '+')}.npz"
+
+
+def roots_of(folder: Path) -> list[str]:
+    """The folders of a run that hold records: that of Table 1's budgets, then one for each other threat model."""
+    others = sorted(path.name for path in (folder / THREAT_MODELS).glob("*") if path.is_dir())
+    return [RECORDS, *(f"{THREAT_MODELS}/{name}" for name in others)]
 
 
 def read_record(path: Path) -> Record | None:
@@ -112,24 +134,23 @@ def write_record(path: Path, record: Record) -> None:
 
 
 def append_record(path: Path, more: Record) -> None:
-    """Appends a batch to a record file."""
-    old = read_record(path)
-    columns = (
-        more.columns
-        if old is None
-        else {name: np.concatenate([old.columns[name], more.columns[name]]) for name in more.columns}
-    )
+    """Appends a batch to a record file. Rows from the first image of the batch on are replaced."""
+    old, start = read_record(path), int(more.columns["index"][0])
+    columns = more.columns
+    if old is not None and start:
+        shared = [name for name in more.columns if name in old.columns]
+        columns = {name: np.concatenate([old.columns[name][:start], more.columns[name]]) for name in shared}
     write_record(path, Record(columns, more.settings))
 
 
-def read_records(folder: Path, model: str | None = None) -> dict[tuple[str, str, str], Record]:
-    """All records of a run folder, or those of one model: (model, protocol, attack) → record."""
+def read_records(folder: Path, model: str | None = None, root: str = RECORDS) -> dict[tuple[str, str, str], Record]:
+    """All records of a run folder in one threat model, or those of one model: (model, protocol, attack) → record."""
     by_cell = {}
-    paths = (folder / "records" / model).glob("*/*.npz") if model else (folder / "records").glob("*/*/*.npz")
+    paths = (folder / root / model).glob("*/*.npz") if model else (folder / root).glob("*/*/*.npz")
     for path in sorted(paths):
         record = read_record(path)
         assert record is not None
-        by_cell[path.parent.parent.name, path.parent.name, path.stem] = record
+        by_cell[path.parent.parent.name, path.parent.name, path.stem.replace("+", ":")] = record
     return by_cell
 
 

@@ -2,18 +2,21 @@
 
 import json
 import math
-from dataclasses import fields
+from dataclasses import MISSING, fields
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 from grfd.errors import UserError
 from grfd.evaluation.checks import Check
+from grfd.evaluation.distances import Distance
 from grfd.evaluation.numbers import Results, Row
 from grfd.files import read_regular
 
-Kind = TypeVar("Kind", Row, Check)
+Kind = TypeVar("Kind", Row, Check, Distance)
 EVALUATION: dict[str, type] = {"protocols": list, "attacks": list, "examples": int, "images": str}
 """The fields of evaluation.json that are read, with their types. The file has more."""
+_DERIVED = ("low", "high")
+"""What a stored row has beside its fields, because it follows from them."""
 _WAY_OUT = "delete it and run grfd evaluate again, which keeps the records"
 
 
@@ -21,9 +24,10 @@ def read_results(folder: Path) -> Results:
     """The content of results.json. Raises `UserError` if it is damaged."""
     file = folder / "results.json"
     content = _object(file)
-    if set(content) != {field.name for field in fields(Results)}:
+    if not {"rows", "checks"} <= set(content) <= {field.name for field in fields(Results)}:
         raise _damaged(file, "expected rows and checks")
-    return Results(_part(file, content, "rows", Row), _part(file, content, "checks", Check))
+    distances = _part(file, {"distances": []} | content, "distances", Distance)
+    return Results(_part(file, content, "rows", Row), _part(file, content, "checks", Check), distances)
 
 
 def read_checks(folder: Path) -> tuple[Check, ...]:
@@ -52,7 +56,8 @@ def _part(file: Path, content: dict[str, Any], part: str, kind: type[Kind]) -> t
     for index, row in enumerate(listed):
         if problem := _problem(row, kind):
             raise _damaged(file, f"{part}[{index}]: {problem}")
-    return tuple(kind(**row) for row in listed)
+    known = [field.name for field in fields(kind)]
+    return tuple(kind(**{name: value for name, value in row.items() if name in known}) for row in listed)
 
 
 def _object(file: Path) -> dict[str, Any]:
@@ -67,11 +72,14 @@ def _object(file: Path) -> dict[str, Any]:
 
 def _problem(row: object, kind: type[Kind]) -> str:
     """What is wrong with a row; empty if nothing is."""
-    if not isinstance(row, dict) or set(row) != {field.name for field in fields(kind)}:
+    needed = {field.name for field in fields(kind) if field.default is MISSING}
+    known = {field.name for field in fields(kind)} | (set(_DERIVED) if kind is Row else set())
+    if not isinstance(row, dict) or not needed <= set(row) <= known:
         return f"expected the fields {', '.join(field.name for field in fields(kind))}"
     for field in fields(kind):
-        value = row[field.name]
-        if type(value) is not field.type and not (field.type is float and type(value) is int):
+        value = row.get(field.name, field.default)
+        allowed = get_args(field.type) or (field.type,)
+        if type(value) not in allowed and not (float in allowed and type(value) is int):
             return f"{field.name} is {_short(value)}"
     if kind is Row and not (math.isfinite(row["accuracy"]) and 0 <= row["accuracy"] <= 1):
         return f"accuracy is {_short(row['accuracy'])}, not in [0, 1]"

@@ -18,8 +18,9 @@ from rich.table import Table
 
 from grfd.api import evaluating
 from grfd.config import PRESETS, Config
-from grfd.evaluation.case import CONTROL, SOURCE, Request
+from grfd.evaluation.case import CONTROL, SOURCE
 from grfd.evaluation.numbers import column_titles, columns, grid, rows
+from grfd.evaluation.request import Request
 from grfd.evaluation.spread import spread, values
 from grfd.evaluation.stored import read_checks
 from grfd.experiments import variants
@@ -108,7 +109,7 @@ def _attack(folder: Path, schedule: Schedule, config: Config, eps: float) -> Non
     evaluating.evaluate_models(
         models,
         _epsilon_folder(folder, eps),
-        Request(("transfer", "whitebox", "adaptive"), schedule.attacks, schedule.examples, eps),
+        Request(("transfer", "whitebox", "adaptive"), schedule.attacks, schedule.examples, eps=(eps,)),
         sources=tuple(name for name in models if not name.startswith("rsm")),
         config=config,
     )

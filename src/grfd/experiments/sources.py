@@ -21,8 +21,9 @@ from grfd.api.job import open_job
 from grfd.attacks import TABLE_1_ATTACKS
 from grfd.config import PRESETS, Config
 from grfd.defenses import DEFENSES, is_fitted, standard
-from grfd.evaluation.case import CONTROL, Request
+from grfd.evaluation.case import CONTROL
 from grfd.evaluation.numbers import column_titles, grid, rows
+from grfd.evaluation.request import Request
 from grfd.evaluation.spread import averages, spread, values
 from grfd.experiments.cells import Cell
 from grfd.experiments.none_row import RECIPES, recipe_of_slug, recipe_slug

@@ -24,9 +24,10 @@ from grfd import runs
 from grfd.api.job import load_data
 from grfd.attacks import ALL_ATTACKS
 from grfd.errors import Busy, UserError
-from grfd.evaluation.case import SOURCE, Case, Request, budgets_for
+from grfd.evaluation.case import SOURCE, Case, budgets_for
 from grfd.evaluation.judge import attack_all
 from grfd.evaluation.numbers import grid, rows
+from grfd.evaluation.request import Request
 from grfd.experiments import database, variants
 from grfd.experiments.variants import Schedule, Variant, differing_fields, variant_config, variant_name, variants_folder
 from grfd.progress import side, titled

@@ -22,8 +22,9 @@ from grfd.config import PRESETS, Config
 from grfd.defenses import grfd as grfd_defense
 from grfd.defenses import standard
 from grfd.errors import Diverged
-from grfd.evaluation.case import CONTROL, SOURCE, Request
+from grfd.evaluation.case import CONTROL, SOURCE
 from grfd.evaluation.protocols import COMPARED
+from grfd.evaluation.request import Request
 from grfd.experiments.cells import Cell
 from grfd.experiments.records import are_complete, metrics_of
 from grfd.experiments.variant_records import VARIANTS_FILE, VariantRecords, read_variants

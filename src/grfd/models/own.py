@@ -23,19 +23,24 @@ _LONGEST_REASON = 500
 """Number of characters of an exception's message that are repeated in ours."""
 
 
-def imported(name: str) -> Callable[..., Any]:
-    """Imports what `package.module:attribute` names, also from the current folder. Raises `UserError`."""
+def imported(name: str, what: str = "model") -> Callable[..., Any]:
+    """Imports what `package.module:attribute` names, also from the current folder. Raises `UserError`.
+
+    `what`: the word for it in a message.
+    """
     if not _IMPORTABLE.fullmatch(name):
-        raise UserError(f"model {name!r}: expected package.module:factory, names that Python can import")
+        kind = "factory" if what == "model" else "function"
+        raise UserError(f"{what} {name!r}: expected package.module:{kind}, names that Python can import")
     module_name, _, attribute = name.partition(":")
-    with _current_folder_searched(), own_code_errors_explained(f"model {name!r}: the import of {module_name}"):
+    with _current_folder_searched(), own_code_errors_explained(f"{what} {name!r}: the import of {module_name}"):
         target: Any = importlib.import_module(module_name)
     for part in attribute.split("."):
         if not hasattr(target, part):
-            raise UserError(f"model {name!r}: {module_name} has no {attribute}")
+            raise UserError(f"{what} {name!r}: {module_name} has no {attribute}")
         target = getattr(target, part)
     if not callable(target):
-        raise UserError(f"model {name!r}: {attribute} is no function or class that makes a model")
+        made = "function or class that makes a model" if what == "model" else "function"
+        raise UserError(f"{what} {name!r}: {attribute} is no {made}")
     return target
 
 

@@ -13,10 +13,18 @@ def cell(row: Row | None, images: int) -> str:
     return f"{100 * row.accuracy:.1f}" + (f" ({row.examples:,})" if row.examples != images else "")
 
 
-def results_table(numbers: list[Row], published: dict[str, dict[str, float]]) -> Table:
+def with_interval(row: Row) -> str:
+    """The accuracy in per cent, and below it the ends of its 95 % interval in whole per cent."""
+    low, high = row.interval
+    return f"{100 * row.accuracy:.1f}\n{100 * low:.0f}–{100 * high:.0f}"
+
+
+TITLE = "Accuracy in per cent with 95 % intervals, by what the attacker knows"
+
+
+def results_table(numbers: list[Row], published: dict[str, dict[str, float]], title: str = TITLE) -> Table:
     """A table for the terminal. `published`: lines of the paper, printed below ours: name → attack → per cent."""
     attacks = columns(numbers)
-    title = "Accuracy in per cent, by what the attacker knows"
     table = Table(title=title, title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
     for name in ("protocol", "model", *(narrow_titles()[name] for name in attacks), "images"):
         table.add_column(name, justify="left" if name in ("protocol", "model") else "right")
@@ -25,13 +33,22 @@ def results_table(numbers: list[Row], published: dict[str, dict[str, float]]) ->
         if last and protocol != last:
             table.add_section()
         images = usual(cells)
-        texts = [cell(cells.get(name), images).replace(" ", "\n").replace(",000)", "k)") for name in attacks]
+        texts = [_text(cells.get(name), images) for name in attacks]
         style = "bold" if protocol == "adaptive" else ""
         label = protocol if protocol != last else ""
         table.add_row(label, narrow_model_titles().get(model, model), *texts, f"{images:,}", style=style)
         last = protocol
-    table.add_section()
+    if published:
+        table.add_section()
     for method, accuracies in published.items():
         texts = [f"{accuracies[name]:.1f}" if name in accuracies else "–" for name in attacks]
         table.add_row("paper: ?", method, *texts, "10,000", style="dim")
     return table
+
+
+def _text(row: Row | None, images: int) -> str:
+    """A cell of the terminal's table: narrow, so that the table fits 80 columns."""
+    if row is None:
+        return "–"
+    count = "" if row.examples == images else f"\n({row.examples:,})".replace(",000)", "k)")
+    return with_interval(row) + count

@@ -24,8 +24,9 @@ from grfd.api.job import named_data, open_job
 from grfd.config import Config, changed
 from grfd.data.record import Data, Split
 from grfd.defenses import DEFENSES, is_fitted, recipes
-from grfd.evaluation.case import SOURCE, Request
+from grfd.evaluation.case import SOURCE
 from grfd.evaluation.protocols import COMPARED
+from grfd.evaluation.request import Request
 from grfd.experiments import variants
 from grfd.experiments.cells import Cell
 from grfd.experiments.records import are_complete
