@@ -119,8 +119,11 @@ def test_show_prints_the_table_and_its_protocols(evaluated: Path) -> None:
 
 def test_show_json_is_the_contract(evaluated: Path) -> None:
     found = json.loads(run("show", evaluated, "--json").stdout)
-    assert set(found) == {"rows", "checks"}
-    assert all(set(row) == {"model", "protocol", "attack", "examples", "accuracy"} for row in found["rows"])
+    assert set(found) == {"rows", "checks", "distances"}
+    fields = {"model", "protocol", "attack", "examples", "accuracy", "low", "high"}
+    fields |= {"norm", "eps", "target", "success", "rounded"}
+    assert all(set(row) == fields for row in found["rows"])
+    assert all(row["low"] <= row["accuracy"] <= row["high"] for row in found["rows"])
     assert all(set(check) == {"model", "name", "flagged", "detail"} for check in found["checks"])
     cells = {(row["model"], row["protocol"], row["attack"]): row for row in found["rows"]}
     assert cells["grfd", "adaptive", "pgd"]["examples"] == 20
@@ -429,7 +432,7 @@ def test_json_stands_alone_whatever_a_model_prints(tmp_path: Path) -> None:
     done = grfd_command(tmp_path, "evaluate", "--model", "talkative:Network", "--out", "judged", *asked)
     said, beside = done.communicate()
     assert done.returncode == 0, beside.decode()
-    assert json.loads(said).keys() == {"rows", "checks"}
+    assert json.loads(said).keys() == {"rows", "checks", "distances"}
     for word in ("imported", "made", "called", "from a program", "ended"):
         assert word in beside.decode()
 

@@ -15,6 +15,7 @@ from grfd.evaluation.numbers import Row, rows
 from grfd.evaluation.probes import PROBES
 from grfd.evaluation.records import Record
 from grfd.evaluation.stored import read_results
+from grfd.evaluation.threat_rows import threat_rows
 from grfd.experiments import EXPERIMENTS
 from grfd.experiments.cells import Cell
 from grfd.experiments.page import page, write_page
@@ -69,7 +70,14 @@ def test_the_printed_table_fits_eighty_columns_and_names_the_protocol(folder: Pa
     console = Console(width=80, record=True, file=io.StringIO())
     console.print(results_table(rows(folder), {"GRFD (paper)": {"none": 98.82}}))
     text = console.export_text()
-    assert "whitebox" in text and "2nd standard" in text and "75.0" in text and "50.0" in text and "…" not in text
+    assert (
+        "whitebox" in text
+        and "2nd" in text
+        and "standard" in text
+        and "75.0" in text
+        and "50.0" in text
+        and "…" not in text
+    )
 
 
 def test_no_records_is_one_line(tmp_path: Path) -> None:
@@ -102,7 +110,7 @@ def test_committed_results_follow_from_committed_records() -> None:
     for file in runs:
         found = read_results(file.parent)
         assert json.loads(file.read_text()) == found.to_json()
-        assert found.rows == tuple(rows(file.parent))
+        assert found.rows == (*rows(file.parent), *threat_rows(file.parent))
         # all models met the same probes, and their comparisons of records are those that the records make
         models = {row.model for row in found.rows} - {CONTROL}
         probed = {model: {each.name for each in found.checks if each.model == model} for model in models}

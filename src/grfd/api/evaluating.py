@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -199,7 +200,7 @@ def results(source: Source) -> Results:
 def _request(protocols: object, attacks: object, **others: Any) -> Request:
     """A request from what a caller gave; a single ε and the number of a class need not be in a list or in quotes."""
     eps, target = others["eps"], others["target"]
-    if not isinstance(eps, tuple | list) and not hasattr(eps, "tolist"):
+    if not isinstance(eps, tuple | list | np.ndarray):
         eps = () if eps is None else (eps,)
     if isinstance(target, int) and not isinstance(target, bool):
         target = str(target)

@@ -11,7 +11,7 @@ from grfd.data.record import as_images
 from grfd.defenses.grfd import GRFD
 from grfd.evaluation.attacker import Attempt, may_reject, predictions, seen_of, without_randomness
 from grfd.evaluation.case import CONTROL, SOURCE, Case
-from grfd.evaluation.crafting import Examples, craft, for_transfer
+from grfd.evaluation.crafting import LabelledImages, craft, for_transfer
 from grfd.method.lvcvae import redundant_part
 from grfd.report.figures import figure_3, gallery
 from grfd.seeds import generator, seeded
@@ -43,7 +43,9 @@ def write_examples(case: Case) -> None:
         stream = generator(case.seed, "examples", name, device=case.device)
         attempt = Attempt("pgd", case.budgets["pgd"], stream, case.scales.get(source, 1.0))
         attempt = for_transfer(attempt) if name == "transferred" else attempt
-        adversarial[name] = craft(without_randomness(case.models[source]), Examples(images, wanted), attempt).images
+        adversarial[name] = craft(
+            without_randomness(case.models[source]), LabelledImages(images, wanted), attempt
+        ).images
     with torch.no_grad():
         arrays = {
             "images": images,
@@ -83,7 +85,7 @@ def _gallery_row(case: Case, name: str, images: Images, labels: Labels) -> dict[
     stream = generator(case.seed, "gallery", name, device=case.device)
     budget = case.budgets["pgd"] | {"steps": GALLERY_STEPS}
     attempt = Attempt("pgd", budget, stream, case.scales.get(name, 1.0))
-    adversarial = craft(defense, Examples(images, labels), attempt).images
+    adversarial = craft(defense, LabelledImages(images, labels), attempt).images
     return {
         "seen": seen_of(defense, images),
         "adversarial": adversarial,

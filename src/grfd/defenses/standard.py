@@ -15,6 +15,7 @@ FILES = (f"{NAME}.safetensors",)
 LITERATURE = ""
 SECOND = "second-standard"
 SECOND_TITLE = "2nd standard"
+NARROW_SECOND_TITLE = "2nd\nstandard"
 GREY: dict[str, Any] = {}
 COLOUR: dict[str, Any] = {}
 

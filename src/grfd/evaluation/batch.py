@@ -28,7 +28,7 @@ from grfd.evaluation.case import (
     settings_of,
     sources_for,
 )
-from grfd.evaluation.crafting import Crafted, Examples, craft, for_transfer
+from grfd.evaluation.crafting import Crafted, LabelledImages, craft, for_transfer
 from grfd.evaluation.protocols import Outcome
 from grfd.evaluation.records import Record
 from grfd.evaluation.request import LEAST_LIKELY
@@ -36,18 +36,18 @@ from grfd.seeds import generator, seeded
 
 
 @dataclass(frozen=True)
-class Batch:
+class ImageBatch:
     """Images of the split from `start` on, and adversarial images made of them for other models, by source."""
 
     start: int
-    examples: Examples
+    examples: LabelledImages
     crafted: dict[str, Crafted] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.examples.labels)
 
 
-def judged(case: Case, task: Task, batch: Batch) -> tuple[Record, np.ndarray | None]:
+def judged(case: Case, task: Task, batch: ImageBatch) -> tuple[Record, np.ndarray | None]:
     """Attacks a batch. Returns its record and, if they are kept, the perturbations."""
     batch = replace(batch, examples=_with_targets(case, task, batch))
     examples, victim, outcome = batch.examples, case.models[task.model], _outcome(case, task, batch)
@@ -77,7 +77,7 @@ def _victim(task: Task, model: nn.Module) -> nn.Module:
     return without_randomness(model) if task.protocol == "whitebox" else model
 
 
-def _clean(case: Case, task: Task, batch: Batch) -> torch.Tensor:
+def _clean(case: Case, task: Task, batch: ImageBatch) -> torch.Tensor:
     victim, images = case.models[task.model], batch.examples.images
     with seeded(case.seed, "clean", task.model, batch.start):
         if task.protocol == "residual":
@@ -85,7 +85,7 @@ def _clean(case: Case, task: Task, batch: Batch) -> torch.Tensor:
         return predictions(victim, images)
 
 
-def _with_targets(case: Case, task: Task, batch: Batch) -> Examples:
+def _with_targets(case: Case, task: Task, batch: ImageBatch) -> LabelledImages:
     """The examples of a batch with the classes that they should be mistaken for."""
     examples = batch.examples
     if task.target is None:
@@ -97,11 +97,11 @@ def _with_targets(case: Case, task: Task, batch: Batch) -> Examples:
     return examples._replace(targets=logits[:, : case.classes[task.model]].argmin(1))
 
 
-def _outcome(case: Case, task: Task, batch: Batch) -> Outcome:
+def _outcome(case: Case, task: Task, batch: ImageBatch) -> Outcome:
     """The outcome of a task. What falls at a smaller ε falls at this one, so only what still stands is attacked."""
     unbounded = _unbounded(case, task, batch)
     if unbounded is not None and task.ball is not None:
-        return protocols.within(unbounded, _untouched(case, task, batch), task.ball.eps)
+        return protocols.cut_at(unbounded, _untouched(case, task, batch), task.ball.eps)
     everything = torch.arange(len(batch), device=case.device)
     smaller = _at_smaller_eps(case, task, batch)
     if smaller is None:
@@ -112,14 +112,14 @@ def _outcome(case: Case, task: Task, batch: Batch) -> Outcome:
     return protocols.merged(smaller, rows, _attacked(case, task, batch, rows), batch.examples)
 
 
-def _untouched(case: Case, task: Task, batch: Batch) -> Outcome:
+def _untouched(case: Case, task: Task, batch: ImageBatch) -> Outcome:
     """The outcome of no attack."""
     clean = _clean(case, task, batch)
     zeros = torch.zeros(len(batch), device=case.device)
     return Outcome(clean, zeros, zeros, batch.examples.images)
 
 
-def _attacked(case: Case, task: Task, batch: Batch, rows: torch.Tensor) -> Outcome:
+def _attacked(case: Case, task: Task, batch: ImageBatch, rows: torch.Tensor) -> Outcome:
     """The outcome of an attack on the examples at `rows`."""
     defense, attempt, examples = case.models[task.model], _attempt(case, task, batch.start), batch.examples.at(rows)
     with seeded(case.seed, "model noise", *task.names, batch.start):
@@ -139,7 +139,7 @@ def _attempt(case: Case, task: Task, start: int) -> Attempt:
     return Attempt(task.attack, keywords_for(case, task), stream, case.scales[task.model])
 
 
-def _crafted(case: Case, source: str, task: Task, batch: Batch) -> Crafted:
+def _crafted(case: Case, source: str, task: Task, batch: ImageBatch) -> Crafted:
     """Adversarial images made on a source, once per batch for all the other models with the same targets."""
     kind = f"{source} {task.root} {task.attack}" + (f" {task.model}" if task.target == LEAST_LIKELY else "")
     if kind not in batch.crafted:
@@ -149,7 +149,7 @@ def _crafted(case: Case, source: str, task: Task, batch: Batch) -> Crafted:
     return batch.crafted[kind]
 
 
-def _recorded(case: Case, task: Task, batch: Batch) -> Outcome | None:
+def _recorded(case: Case, task: Task, batch: ImageBatch) -> Outcome | None:
     """The outcome of another task for these images, if it is recorded."""
     record = records.read_record(record_path(case, task))
     if record is None or len(record) < batch.start + len(batch):
@@ -162,7 +162,7 @@ def _recorded(case: Case, task: Task, batch: Batch) -> Outcome | None:
     return Outcome(prediction, norm, queries, images)
 
 
-def _at_smaller_eps(case: Case, task: Task, batch: Batch) -> Outcome | None:
+def _at_smaller_eps(case: Case, task: Task, batch: ImageBatch) -> Outcome | None:
     """The outcome at the largest smaller ε that is recorded in the same norm."""
     if task.ball is None or math.isinf(task.ball.eps):
         return None
@@ -172,7 +172,7 @@ def _at_smaller_eps(case: Case, task: Task, batch: Batch) -> Outcome | None:
     return next((outcome for outcome in reversed(known) if outcome is not None), None)
 
 
-def _unbounded(case: Case, task: Task, batch: Batch) -> Outcome | None:
+def _unbounded(case: Case, task: Task, batch: ImageBatch) -> Outcome | None:
     """The outcome of a minimal-norm attack without a bound, if it is recorded."""
     if task.ball is None or math.isinf(task.ball.eps) or task.target or not entry_of(task.attack).minimal:
         return None

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from grfd.data.record import as_images
 from grfd.evaluation import records
-from grfd.evaluation.case import CONTROL, Case
+from grfd.evaluation.case import CONTROL, Case, task_at
 from grfd.evaluation.probes import PROBES, TOLERANCE
 from grfd.evaluation.records import Record
 from grfd.progress import progress
@@ -46,10 +46,17 @@ def run_checks(case: Case) -> list[Check]:
 
 def on_records(folder: Path, model: str) -> list[Check]:
     """Comparisons of attackers: does one who knows less, under `transfer`, find more than one under `whitebox`?"""
-    mine = {key[1:]: record for key, record in records.read_records(folder, model).items()}
+    return [check for root in records.roots_of(folder) for check in _on_records_at(folder, model, root)]
+
+
+def _on_records_at(folder: Path, model: str, root: str) -> list[Check]:
+    """The comparisons of one threat model."""
+    task = task_at(root, model, "", "")
+    threat = ("" if task.ball is None else f", {task.ball}") + ("" if task.target is None else f", to {task.target}")
+    mine = {key[1:]: record for key, record in records.read_records(folder, model, root).items()}
     pairs = {attack: (mine.get(("whitebox", attack)), mine.get(("transfer", attack))) for _, attack in mine}
     return [
-        _compared(model, "transfer beats white-box", attack, seeing, transferred)
+        _compared(model, "transfer beats white-box", attack + threat, seeing, transferred)
         for attack, (seeing, transferred) in pairs.items()
         if seeing and transferred
     ]

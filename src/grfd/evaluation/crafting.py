@@ -12,17 +12,17 @@ from grfd.evaluation.attacker import Attempt, Excused, Scaled, answer, attack, a
 from grfd.types import Images, Labels, Logits
 
 
-class Examples(NamedTuple):
+class LabelledImages(NamedTuple):
     """Images with their labels, and the class that each should be mistaken for. `targets` None: any wrong class."""
 
     images: Images
     labels: Labels
     targets: Labels | None = None
 
-    def at(self, rows: Tensor) -> "Examples":
+    def at(self, rows: Tensor) -> "LabelledImages":
         """Some of them, by their indices."""
         targets = None if self.targets is None else self.targets[rows]
-        return Examples(self.images[rows], self.labels[rows], targets)
+        return LabelledImages(self.images[rows], self.labels[rows], targets)
 
     def reached(self, prediction: Tensor) -> Tensor:
         """Whether each prediction is what the attacker wants."""
@@ -55,7 +55,7 @@ class Towards(nn.Module):
         return torch.cat([torch.cat([before, behind], 1).amax(1, keepdim=True), own], 1)
 
 
-def craft(source: nn.Module, examples: Examples, attempt: Attempt) -> Crafted:
+def craft(source: nn.Module, examples: LabelledImages, attempt: Attempt) -> Crafted:
     """Adversarial images made on `source`. If its answers are random, no example leaves the attack early.
 
     AutoAttack has a version for random models, which draws its own samples.
@@ -83,7 +83,7 @@ def _crafted(model: nn.Module, attempt: Attempt, images: Images, labels: Labels)
     return Crafted(*attack(model, images, labels, attempt), attempt.norm)
 
 
-def _at_detector(detector: nn.Module, examples: Examples, attempt: Attempt) -> Crafted:
+def _at_detector(detector: nn.Module, examples: LabelledImages, attempt: Attempt) -> Crafted:
     """Attacks class by class, because success against a detector depends on the label."""
     if is_stochastic(detector):
         attempt = attempt._replace(settings=attempt.settings | {"active_set": False})
@@ -95,7 +95,7 @@ def _at_detector(detector: nn.Module, examples: Examples, attempt: Attempt) -> C
     return result
 
 
-def _towards_targets(source: nn.Module, examples: Examples, attempt: Attempt) -> Crafted:
+def _towards_targets(source: nn.Module, examples: LabelledImages, attempt: Attempt) -> Crafted:
     """Attacks target by target. Images that are of the target class are left alone."""
     attacked, attempt = _as_attacked(source, attempt)
     result = Crafted(examples.images.clone(), 0.0, attempt.norm)

@@ -9,21 +9,21 @@ from grfd.attacks.registry import entry_of
 from grfd.data.record import as_images
 from grfd.errors import UserError
 from grfd.evaluation import kept_images, records
-from grfd.evaluation.batch import Batch, judged, record_path, recorded
+from grfd.evaluation.batch import ImageBatch, judged, record_path, recorded
 from grfd.evaluation.case import (
     Case,
     Task,
     looked_at,
     tasks_of,
 )
-from grfd.evaluation.crafting import Examples
+from grfd.evaluation.crafting import LabelledImages
 from grfd.evaluation.request import Request
 from grfd.evaluation.stale import set_stale_aside
 from grfd.memory import keep_freed_memory
 from grfd.progress import Advance, progress
 
 IMAGES_AT_ONCE = 500
-"""Batch size of the judge."""
+"""ImageBatch size of the judge."""
 
 
 def attack_all(case: Case, request: Request) -> None:
@@ -81,7 +81,7 @@ def _round(case: Case, done: dict[Task, int], examples: int, advance: Advance) -
     here = ranges[processes.index()] if processes.index() < len(ranges) else range(0)
     part = slice(here.start, here.stop)
     images = as_images(case.split.images[part].to(case.device))
-    batch = Batch(here.start, Examples(images, case.split.labels[part].to(case.device)))
+    batch = ImageBatch(here.start, LabelledImages(images, case.split.labels[part].to(case.device)))
     for task, count in done.items():
         mine = len(batch) and count <= batch.start
         for record, differences in processes.gathered([judged(case, task, batch)] if mine else []):

@@ -37,7 +37,8 @@ def model_titles() -> dict[str, str]:
 
 def narrow_model_titles() -> dict[str, str]:
     """The same, broken into lines where a table would not fit 80 columns otherwise."""
-    return model_titles() | {name: getattr(module, "NARROW_TITLE", module.TITLE) for name, module in DEFENSES.items()}
+    narrow = {name: getattr(module, "NARROW_TITLE", module.TITLE) for name, module in DEFENSES.items()}
+    return model_titles() | narrow | {standard.SECOND: standard.NARROW_SECOND_TITLE}
 
 
 def data_titles() -> dict[str, str]:

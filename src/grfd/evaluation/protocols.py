@@ -15,7 +15,7 @@ from grfd.evaluation.attacker import (
     stand_ins_of,
     without_randomness,
 )
-from grfd.evaluation.crafting import Crafted, Examples, craft, measures_distance
+from grfd.evaluation.crafting import Crafted, LabelledImages, craft, measures_distance
 from grfd.evaluation.scale import RANDOM_SCALE_EXAMPLES, logit_scale
 from grfd.types import Images
 
@@ -60,25 +60,25 @@ class Outcome(NamedTuple):
     images: Images | None
 
 
-def outcome_on(victim: nn.Module, examples: Examples, crafted: Crafted) -> Outcome:
+def outcome_on(victim: nn.Module, examples: LabelledImages, crafted: Crafted) -> Outcome:
     """The victim's predictions of adversarial images, with the lengths of their perturbations."""
     norm = lengths(crafted.images - examples.images, crafted.norm)
     prediction = predictions_under_attack(victim, crafted.images, examples.labels)
     return Outcome(prediction, norm, torch.full_like(norm, crafted.queries), crafted.images)
 
 
-def whitebox(defense: nn.Module, examples: Examples, attempt: Attempt) -> Outcome:
+def whitebox(defense: nn.Module, examples: LabelledImages, attempt: Attempt) -> Outcome:
     """The examples are made on the whole defense, with z = μ, and classified by it."""
     known = without_randomness(defense)
     return outcome_on(known, examples, craft(known, examples, attempt))
 
 
-def transfer(victim: nn.Module, examples: Examples, crafted: Sequence[Crafted]) -> Outcome:
+def transfer(victim: nn.Module, examples: LabelledImages, crafted: Sequence[Crafted]) -> Outcome:
     """The outcome of examples that were made on other models (`for_transfer`): for each image, the best of them."""
     return best_outcome([outcome_on(victim, examples, each) for each in crafted], examples)
 
 
-def residual(defense: nn.Module, examples: Examples, attempt: Attempt) -> Outcome:
+def residual(defense: nn.Module, examples: LabelledImages, attempt: Attempt) -> Outcome:
     """The target model alone is attacked on x_r. ε is in pixels of x_r, which lie in [−1, 1]."""
     features = examples._replace(images=residual_of(defense, examples.images))
     target: nn.Module = defense.target  # type: ignore[assignment]
@@ -87,7 +87,7 @@ def residual(defense: nn.Module, examples: Examples, attempt: Attempt) -> Outcom
     return outcome_on(target, features, craft(target, features, attempt._replace(settings=settings)))
 
 
-def adaptive(defense: nn.Module, examples: Examples, attempt: Attempt, known: Sequence[Outcome]) -> Outcome:
+def adaptive(defense: nn.Module, examples: LabelledImages, attempt: Attempt, known: Sequence[Outcome]) -> Outcome:
     """The best of `known`, which are other protocols' outcomes for these images, and of `EXTRA` where none succeeds.
 
     An attack that measures distances is repeated on all images, because a shorter perturbation may exist.
@@ -120,7 +120,7 @@ def _trials(defense: nn.Module, name: str) -> list[tuple[nn.Module, str, dict[st
     ]
 
 
-def within(outcome: Outcome, clean: Outcome, eps: float) -> Outcome:
+def cut_at(outcome: Outcome, clean: Outcome, eps: float) -> Outcome:
     """The outcome of a minimal-norm attack at one ε: where the perturbation is longer, the image stays clean."""
     inside = outcome.norm <= eps
     images = None if outcome.images is None or clean.images is None else clean.images.clone()
@@ -131,7 +131,7 @@ def within(outcome: Outcome, clean: Outcome, eps: float) -> Outcome:
     )
 
 
-def best_outcome(outcomes: Sequence[Outcome], examples: Examples) -> Outcome:
+def best_outcome(outcomes: Sequence[Outcome], examples: LabelledImages) -> Outcome:
     """For each example the success with the shortest perturbation, or the first outcome. Queries are added."""
     best = outcomes[0]
     for other in outcomes[1:]:
@@ -139,7 +139,7 @@ def best_outcome(outcomes: Sequence[Outcome], examples: Examples) -> Outcome:
     return best
 
 
-def _better(first: Outcome, second: Outcome, examples: Examples) -> Outcome:
+def _better(first: Outcome, second: Outcome, examples: LabelledImages) -> Outcome:
     succeeded, also = examples.reached(first.prediction), examples.reached(second.prediction)
     take = also & (~succeeded | (second.norm < first.norm))
     images = None
@@ -153,7 +153,7 @@ def _better(first: Outcome, second: Outcome, examples: Examples) -> Outcome:
     )
 
 
-def merged(best: Outcome, rows: Tensor, more: Outcome, examples: Examples) -> Outcome:
+def merged(best: Outcome, rows: Tensor, more: Outcome, examples: LabelledImages) -> Outcome:
     """The better outcome for each example, where `more` is only of the examples at `rows`."""
     part = _better(at(best, rows), more, examples.at(rows))
     prediction, norm, queries = (column.clone() for column in best[:3])

@@ -5,7 +5,7 @@ from pathlib import Path
 from grfd import runs
 from grfd.errors import UserError
 from grfd.evaluation.protocols import PROTOCOLS
-from grfd.evaluation.records import read_settings
+from grfd.evaluation.records import THREAT_MODELS, read_settings
 from grfd.experiments import EXPERIMENTS, long_run
 from grfd.experiments.cells import DrawsFigures
 from grfd.experiments.records import left_early
@@ -82,11 +82,7 @@ def _early_exit(results: Path) -> str:
     The records show it: those of examples that took all steps contain the settings of the transfer.
     """
     old = sorted(
-        {
-            _run_of(results, path)
-            for path in results.rglob("records/*/transfer/*.npz")
-            if left_early(read_settings(path))
-        }
+        {_run_of(results, path) for path in results.rglob("*/*/transfer/*.npz") if left_early(read_settings(path))}
     )
     if not old:
         return ""
@@ -101,4 +97,5 @@ def _early_exit(results: Path) -> str:
 
 
 def _run_of(results: Path, path: Path) -> str:
-    return path.relative_to(results).parents[3].as_posix()
+    folder = path.relative_to(results).parents[3]
+    return (folder.parent if folder.name == THREAT_MODELS else folder).as_posix()

@@ -31,9 +31,11 @@ def stage_one_of(folder: Path) -> list[dict[str, Any]]:
     return [line for line in metrics_of(folder) if line["stage"] == "stage-one"]
 
 
-def are_complete(folder: Path, model: str, protocol: str, attacks: Iterable[str], examples: int) -> bool:
+def are_complete(
+    folder: Path, model: str, protocol: str, attacks: Iterable[str], examples: int, root: str = records.RECORDS
+) -> bool:
     """Whether the record of each attack has enough images, and its transferred examples took all steps."""
-    stored = [records.read_record(records.path_of(folder, model, protocol, attack)) for attack in attacks]
+    stored = [records.read_record(records.path_of(folder, model, protocol, attack, root)) for attack in attacks]
     return all(
         record is not None
         and len(record) >= examples

@@ -17,12 +17,14 @@ from typing import Any
 from rich.table import Table
 
 from grfd.api import evaluating
+from grfd.attacks.budgets import Ball
 from grfd.config import PRESETS, Config
-from grfd.evaluation.case import CONTROL, SOURCE
-from grfd.evaluation.numbers import column_titles, columns, grid, rows
+from grfd.evaluation.case import CONTROL, SOURCE, Task
+from grfd.evaluation.numbers import column_titles, columns, grid
 from grfd.evaluation.request import Request
 from grfd.evaluation.spread import spread, values
 from grfd.evaluation.stored import read_checks
+from grfd.evaluation.threat_rows import threat_rows
 from grfd.experiments import variants
 from grfd.experiments.cells import Cell
 from grfd.experiments.records import are_complete, config_of, stage_one_of
@@ -90,9 +92,9 @@ def _is_done_with(folder: Path, schedule: Schedule, is_trained: Callable[[], boo
 
 
 def _is_attacked(folder: Path, schedule: Schedule, eps: float) -> bool:
-    judged = _epsilon_folder(folder, eps)
+    judged, root = _epsilon_folder(folder, eps), Task("", "", "", Ball("linf", eps)).root
     return all(
-        are_complete(judged, f"rsm-{name}", "adaptive", schedule.attacks, schedule.examples)
+        are_complete(judged, f"rsm-{name}", "adaptive", schedule.attacks, schedule.examples, root)
         for name in _TRAININGS
         if not (folder / name / "diverged.json").exists()
     )
@@ -128,7 +130,7 @@ def rsm_sheet(folders: Sequence[Path]) -> Sheet:
     for model, title in _MODEL_TITLES.items():
         for eps in _EPSILONS:
             judged = [_epsilon_folder(folder, eps) for folder in folders]
-            grids = [grid(rows(folder)) for folder in judged if folder.exists()]
+            grids = [grid(threat_rows(folder)) for folder in judged if folder.exists()]
             whitebox = [spread(values(grids, "whitebox", model, name)) for name in attacks]
             worst = [spread(values(grids, protocol, model, "worst")) for protocol in ("transfer", "adaptive")]
             clean = values(grids, "adaptive", model, "none")
@@ -140,7 +142,7 @@ def rsm_sheet(folders: Sequence[Path]) -> Sheet:
 
 
 def _attacks(folders: Sequence[Path]) -> list[str]:
-    recorded = {name for folder in folders for name in columns(rows(_epsilon_folder(folder, _EPSILONS[0])))}
+    recorded = {name for folder in folders for name in columns(threat_rows(_epsilon_folder(folder, _EPSILONS[0])))}
     return [name for name in column_titles() if name in recorded - {"none", "worst"}]
 
 

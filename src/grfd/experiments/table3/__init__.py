@@ -27,7 +27,7 @@ from grfd.data.record import Split, as_images
 from grfd.defenses import DEFENSES, is_fitted, smoothing
 from grfd.evaluation.attacker import Attempt, predictions
 from grfd.evaluation.case import SOURCE
-from grfd.evaluation.crafting import Examples, craft
+from grfd.evaluation.crafting import LabelledImages, craft
 from grfd.evaluation.numbers import model_titles, rows
 from grfd.evaluation.protocols import COMPARED
 from grfd.experiments.cells import Cell
@@ -136,7 +136,7 @@ def _attacked(defense: torch.nn.Module, test: Split, seed: int) -> np.ndarray:
             budget = {"eps": radius, "step_size": 0.1 * radius, "steps": 40, "norm": "l2"}
             with seeded(seed, "certify", "attack", radius):
                 attempt = Attempt("pgd", budget, generator(seed, "certify", radius))
-                crafted = craft(defense, Examples(images, test.labels), attempt)
+                crafted = craft(defense, LabelledImages(images, test.labels), attempt)
                 is_right.append((predictions(defense, crafted.images) == test.labels).numpy())
             advance(1, f"radius {radius:g}")
     return np.stack(is_right)
