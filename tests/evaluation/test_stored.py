@@ -9,8 +9,7 @@ from typing import Any
 import pytest
 
 from grfd.errors import UserError
-from grfd.evaluation.checks import Check
-from grfd.evaluation.numbers import Results, Row
+from grfd.evaluation.results import Check, Results, Row
 from grfd.evaluation.stored import read_checks, read_evaluation, read_results
 
 ROW = {"model": "standard", "protocol": "whitebox", "attack": "pgd", "examples": 10, "accuracy": 0.5}

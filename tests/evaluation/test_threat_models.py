@@ -14,8 +14,8 @@ from grfd.errors import UserError
 from grfd.evaluation import kept_images, records
 from grfd.evaluation.case import Case, Task, budgets_for, task_at
 from grfd.evaluation.judge import attack_all
-from grfd.evaluation.numbers import Row
 from grfd.evaluation.request import Request, attacks_for
+from grfd.evaluation.results import Row
 from grfd.evaluation.threat_rows import threat_rows
 
 

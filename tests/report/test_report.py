@@ -11,9 +11,10 @@ from grfd.errors import UserError
 from grfd.evaluation import records
 from grfd.evaluation.case import CONTROL
 from grfd.evaluation.checks import on_records
-from grfd.evaluation.numbers import Row, rows
+from grfd.evaluation.numbers import rows
 from grfd.evaluation.probes import PROBES
 from grfd.evaluation.records import Record
+from grfd.evaluation.results import Row
 from grfd.evaluation.stored import read_results
 from grfd.evaluation.threat_rows import threat_rows
 from grfd.experiments import EXPERIMENTS

@@ -21,13 +21,15 @@ from grfd.evaluation.case import CONTROL, Case, budgets_for, check_applies, look
 from grfd.evaluation.checks import run_checks
 from grfd.evaluation.distances import distances
 from grfd.evaluation.judge import attack_all
-from grfd.evaluation.numbers import Results, rows
+from grfd.evaluation.numbers import rows
 from grfd.evaluation.protocols import PROTOCOLS
 from grfd.evaluation.request import Request, attacks_for
+from grfd.evaluation.results import Results
 from grfd.evaluation.stored import read_results
 from grfd.evaluation.threat_rows import threat_rows
 from grfd.models.checks import as_module, check_folder_name
 from grfd.models.state import left_as_they_were
+from grfd.report.curves import draw_curves
 from grfd.runs import Run
 from grfd.seeds import left_as_found
 from grfd.training.job import Job
@@ -222,4 +224,6 @@ def _judge(run: Run, case: Case, request: Request, images: str) -> Results:
     about["weights"] = {name: known["weights"] for name, known in case.identities.items()}
     runs.write_json(run.file("evaluation.json"), about | runs.provenance())
     runs.write_json(run.file("results.json"), outcome.to_json())
+    if processes.is_main():
+        draw_curves(outcome.rows, run.path)
     return outcome

@@ -10,13 +10,14 @@ from grfd import runs
 from grfd.api import evaluating
 from grfd.api.job import Own, open_run
 from grfd.api.own_model import NamedModel
+from grfd.attacks.budgets import NORMS
 from grfd.attacks.registry import names_for_help
 from grfd.commands.arguments import Mode
 from grfd.config import Config, checked_config
 from grfd.errors import UserError
-from grfd.evaluation.numbers import Results
 from grfd.evaluation.protocols import PROTOCOLS, Protocol
 from grfd.evaluation.request import Request, attacks_for
+from grfd.evaluation.results import Results
 from grfd.experiments.paper import published_rows
 from grfd.progress import answer_alone, console, print_json, titled
 from grfd.report.table import results_table
@@ -153,5 +154,6 @@ def print_results(run: Run, results: Results) -> None:
     console.print(f"Masking checks: {len(results.checks)} made, {len(flagged)} flagged")
     for check in flagged:
         console.print(Text.assemble(("  !", "bold red"), f" {check.model}: {check.name}: {check.detail}"))
-    if run.has("fig3.png"):
-        console.print(f"Figure: {run.file('fig3.png')}")
+    for figure in ("fig3.png", *(f"curve-{norm}.png" for norm in NORMS)):
+        if run.has(figure):
+            console.print(f"Figure: {run.file(figure)}")

@@ -3,29 +3,21 @@
 There are probes of each model (`grfd.evaluation.probes`) and comparisons of records. Each check says what it measured.
 """
 
-from dataclasses import dataclass
 from pathlib import Path
 
+from grfd.attacks.budgets import Ball
 from grfd.data.record import as_images
 from grfd.evaluation import records
 from grfd.evaluation.case import CONTROL, Case, task_at
 from grfd.evaluation.probes import PROBES, TOLERANCE
 from grfd.evaluation.records import Record
+from grfd.evaluation.results import Check, Row
+from grfd.evaluation.threat_rows import threat_rows
 from grfd.progress import progress
 from grfd.seeds import seeded
 
 CHECKED_EXAMPLES = 200
 """Number of images for each check, counted from the first of the split."""
-
-
-@dataclass(frozen=True)
-class Check:
-    """The result of one check of one model. `detail`: the measured numbers, in words."""
-
-    model: str
-    name: str
-    flagged: bool
-    detail: str
 
 
 def run_checks(case: Case) -> list[Check]:
@@ -46,7 +38,33 @@ def run_checks(case: Case) -> list[Check]:
 
 def on_records(folder: Path, model: str) -> list[Check]:
     """Comparisons of attackers: does one who knows less, under `transfer`, find more than one under `whitebox`?"""
-    return [check for root in records.roots_of(folder) for check in _on_records_at(folder, model, root)]
+    compared = [check for root in records.roots_of(folder) for check in _on_records_at(folder, model, root)]
+    return compared + _ends_of_curves(folder, model)
+
+
+GREY_EVERYWHERE = 0.5
+"""Within this ε in L∞ every image can be made uniformly grey."""
+
+
+def _ends_of_curves(folder: Path, model: str) -> list[Check]:
+    """Whether each robustness curve ends near 0. It is flagged if it does not although every image can be grey."""
+    lines: dict[tuple[str, str], list[Row]] = {}
+    for row in threat_rows(folder):
+        if row.model == model and row.attack == "worst" and row.target is None and row.norm is not None:
+            lines.setdefault((row.norm, row.protocol), []).append(row)
+    checks = []
+    for (norm, protocol), line in lines.items():
+        last = max(line, key=lambda row: row.eps or 0.0)
+        if len(line) > 1 and protocol in ("whitebox", "adaptive"):
+            grey = last.norm == "linf" and (last.eps or 0.0) >= GREY_EVERYWHERE
+            detail = f"{protocol}, {Ball(norm, last.eps or 0.0)}: {last.accuracy:.1%} right at the largest ε"  # type: ignore[arg-type]
+            hint = "" if last.accuracy <= NEAR_ZERO else "; a larger ε shows whether the curve reaches 0"
+            checks.append(Check(model, "curve ends near 0", grey and last.accuracy > NEAR_ZERO, detail + hint))
+    return checks
+
+
+NEAR_ZERO = 0.01
+"""The accuracy up to which a curve counts as ended."""
 
 
 def _on_records_at(folder: Path, model: str, root: str) -> list[Check]:

@@ -1,32 +1,13 @@
 """The distribution of distances that minimal-norm attacks find: how far each image is from being misclassified."""
 
 import math
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from grfd.evaluation.case import task_at
 from grfd.evaluation.records import Record, read_records, roots_of
-
-
-@dataclass(frozen=True)
-class Distance:
-    """The smallest perturbations that a minimal-norm attack found for the images that are classified correctly.
-
-    `examples`: their number; `found`: how many it fooled. Quartiles are over all of them, in pixels of [0, 1]; None
-    where so many were not fooled that the quartile is unknown.
-    """
-
-    model: str
-    protocol: str
-    attack: str
-    norm: str
-    examples: int
-    found: int
-    lower_quartile: float | None
-    median: float | None
-    upper_quartile: float | None
+from grfd.evaluation.results import Distance
 
 
 def distances_of(record: Record) -> np.ndarray:

@@ -2,19 +2,14 @@
 
 import statistics
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any
 
 from grfd.attacks import ALL_ATTACKS
 from grfd.data import DATASETS
 from grfd.defenses import DEFENSES, standard
-from grfd.errors import UserError
-from grfd.evaluation.checks import Check
-from grfd.evaluation.distances import Distance
-from grfd.evaluation.intervals import wilson
 from grfd.evaluation.protocols import PROTOCOLS
 from grfd.evaluation.records import RECORDS, Record, read_records, worst_case
+from grfd.evaluation.results import Row
 
 
 def column_titles() -> dict[str, str]:
@@ -44,75 +39,6 @@ def narrow_model_titles() -> dict[str, str]:
 def data_titles() -> dict[str, str]:
     """Data set → its title."""
     return {name: entry.title for name, entry in DATASETS.items()}
-
-
-@dataclass(frozen=True)
-class Row:
-    """One accuracy, in [0, 1]. `attack` "none": clean images; "worst": right under every attack of one threat model.
-
-    `norm` and `eps`: the threat model, in pixels of [0, 1]; both None: the budgets of the registry, those of Table 1.
-    `target`: the class that images should be mistaken for; `success`: the share of those of other classes that are.
-    `rounded`: the accuracy if the adversarial images are rounded to 8 bits; None if no images are kept.
-    """
-
-    model: str
-    protocol: str
-    attack: str
-    examples: int
-    accuracy: float
-    norm: str | None = None
-    eps: float | None = None
-    target: str | None = None
-    success: float | None = None
-    rounded: float | None = None
-
-    @property
-    def interval(self) -> tuple[float, float]:
-        """The 95 % interval of the accuracy."""
-        return wilson(round(self.accuracy * self.examples), self.examples)
-
-
-@dataclass(frozen=True)
-class Results:
-    """The result of an evaluation: accuracies, in the order of the printed table, and checks for gradient masking.
-
-    `distances`: one line for each minimal-norm attack that was run without a bound.
-    """
-
-    rows: tuple[Row, ...]
-    checks: tuple[Check, ...]
-    distances: tuple[Distance, ...] = ()
-
-    def to_json(self) -> dict[str, list[dict[str, Any]]]:
-        """{"rows": [...], "checks": [...], "distances": [...]}: the content of results.json and `grfd show --json`.
-
-        Each row also has `low` and `high`, the 95 % interval of its accuracy.
-        """
-        return {
-            "rows": [as_plain(row) for row in self.rows],
-            "checks": [asdict(check) for check in self.checks],
-            "distances": [asdict(distance) for distance in self.distances],
-        }
-
-    def to_frame(self) -> Any:
-        """The rows as a pandas `DataFrame`, one column for each field of `Row`.
-
-        Raises `UserError` where pandas is not installed.
-        """
-        try:
-            import pandas  # an optional dependency, and slow to import
-        except ImportError as error:
-            raise UserError(f"to_frame needs pandas: pip install 'grfd[frame]' ({error})") from error
-        return pandas.DataFrame([as_plain(row) for row in self.rows], columns=[*_ROW_FIELDS, "low", "high"])
-
-
-_ROW_FIELDS = [field.name for field in fields(Row)]
-
-
-def as_plain(row: Row) -> dict[str, Any]:
-    """The fields of a row and the ends of its interval."""
-    low, high = row.interval
-    return asdict(row) | {"low": low, "high": high}
 
 
 Groups = dict[tuple[str, str], dict[str, Record]]

@@ -3,7 +3,7 @@
 import statistics
 from collections.abc import Sequence
 
-from grfd.evaluation.numbers import Row
+from grfd.evaluation.results import Row
 
 Grid = dict[tuple[str, str], dict[str, Row]]
 """(protocol, model) → attack → row, for one seed."""

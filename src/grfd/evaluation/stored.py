@@ -7,9 +7,7 @@ from pathlib import Path
 from typing import Any, TypeVar, get_args
 
 from grfd.errors import UserError
-from grfd.evaluation.checks import Check
-from grfd.evaluation.distances import Distance
-from grfd.evaluation.numbers import Results, Row
+from grfd.evaluation.results import Check, Distance, Results, Row
 from grfd.files import read_regular
 
 Kind = TypeVar("Kind", Row, Check, Distance)

@@ -6,8 +6,9 @@ from pathlib import Path
 import numpy as np
 
 from grfd.evaluation.case import Task, task_at
-from grfd.evaluation.numbers import Groups, Row, groups_of, rows_of_line
+from grfd.evaluation.numbers import Groups, groups_of, rows_of_line
 from grfd.evaluation.records import RECORDS, Record, roots_of
+from grfd.evaluation.results import Row
 
 
 def threat_rows(folder: Path) -> list[Row]:

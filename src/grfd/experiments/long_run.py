@@ -3,8 +3,9 @@
 import math
 from pathlib import Path
 
-from grfd.evaluation.numbers import Row, column_titles, columns, grid, model_titles, rows, usual
+from grfd.evaluation.numbers import column_titles, columns, grid, model_titles, rows, usual
 from grfd.evaluation.records import read_records
+from grfd.evaluation.results import Row
 from grfd.evaluation.spread import spread, values
 from grfd.evaluation.stored import read_checks
 from grfd.experiments.paper import PAPER_ATTACKS, TABLE_3, published_rows

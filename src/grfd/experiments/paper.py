@@ -3,7 +3,8 @@
 from collections.abc import Iterable
 
 from grfd.attacks import TABLE_1_ATTACKS
-from grfd.evaluation.numbers import Row, model_titles
+from grfd.evaluation.numbers import model_titles
+from grfd.evaluation.results import Row
 
 PAPER_ATTACKS = tuple("aa_torchattacks" if name == "aa" else name for name in TABLE_1_ATTACKS)
 """The five attacks as the paper most probably ran them: with TorchAttacks, whose AutoAttack takes ten steps."""

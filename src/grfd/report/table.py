@@ -3,7 +3,8 @@
 from rich import box
 from rich.table import Table
 
-from grfd.evaluation.numbers import Row, columns, grid, narrow_model_titles, narrow_titles, usual
+from grfd.evaluation.numbers import columns, grid, narrow_model_titles, narrow_titles, usual
+from grfd.evaluation.results import Row
 
 
 def cell(row: Row | None, images: int) -> str:

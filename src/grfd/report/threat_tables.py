@@ -6,8 +6,8 @@ from rich import box
 from rich.table import Table
 
 from grfd.attacks.budgets import NORM_TITLES, Ball
-from grfd.evaluation.distances import Distance
-from grfd.evaluation.numbers import Row, columns, grid, model_titles, narrow_titles
+from grfd.evaluation.numbers import columns, grid, model_titles, narrow_titles
+from grfd.evaluation.results import Distance, Row
 from grfd.report.table import results_table, with_interval
 
 

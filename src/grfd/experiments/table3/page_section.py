@@ -9,9 +9,10 @@ import numpy as np
 from grfd.attacks import TABLE_1_ATTACKS
 from grfd.defenses import DEFENSES
 from grfd.evaluation.case import CONTROL
-from grfd.evaluation.numbers import Row, column_titles, data_titles, grid, model_titles, rows, usual
+from grfd.evaluation.numbers import column_titles, data_titles, grid, model_titles, rows, usual
 from grfd.evaluation.protocols import COMPARED, PROTOCOLS, Protocol
 from grfd.evaluation.records import read_settings
+from grfd.evaluation.results import Row
 from grfd.evaluation.spread import Grid, spread, values
 from grfd.evaluation.stored import read_checks, read_evaluation
 from grfd.experiments.paper import TABLE_3
