@@ -107,11 +107,12 @@ def test_an_infinite_epsilon_returns_the_smallest_perturbation_of_every_image(
     assert torch.equal(free[0], images[0]) and bool((net(free).argmax(1) != labels).all())
     assert bool((lengths[1:] > 0).all()) and bool(((free >= 0) & (free <= 1)).all())
     # Nothing ends early at ε = ∞: an active set changes nothing, and a finite ε returns the same where it is enough.
-    assert torch.equal(run(name, net, images, labels, norm, active_set=False), free)
-    eps = lengths.median().item()
+    torch.testing.assert_close(run(name, net, images, labels, norm, active_set=False), free)
+    eps = lengths.sort().values[11:13].mean().item()
     bound = run(name, net, images, labels, norm, active_set=False, eps=eps)
     near = lengths <= eps
-    assert torch.equal(bound[near], free[near]) and torch.equal(bound[~near], images[~near])
+    torch.testing.assert_close(bound[near], free[near])
+    assert torch.equal(bound[~near], images[~near])
     early = run(name, net, images, labels, norm, eps=eps)
     assert torch.equal((early != images).flatten(1).any(1)[1:], near[1:])
 
@@ -204,6 +205,19 @@ def test_perturbations_that_the_box_shortens_still_cross_the_boundary(name: str,
 
     result = run(name, model, images, torch.zeros(12, dtype=torch.long), norm)
     assert bool((model(result).argmax(1) == 1).all())
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float32, torch.float64])
+def test_fmn_in_l1_stays_inside_ball_and_box(dtype: torch.dtype, small_net: Callable[..., nn.Module]) -> None:
+    net = small_net(dtype=dtype)
+    images = (torch.rand(24, 1, 8, 8, generator=torch.Generator().manual_seed(1)) * 2 - 0.5).clamp(0, 1).to(dtype)
+    labels = net(images).argmax(1)
+    result = fmn(net, images, labels, eps=0.6, norm="l1")
+    lengths = sizes(result.double() - images.double(), "l1")
+    fooled = net(result).argmax(1) != labels
+    assert result.dtype == dtype and bool(((result >= 0) & (result <= 1)).all())
+    assert torch.equal(fooled, lengths > 0) and 4 <= fooled.sum() <= 20
+    assert bool((lengths <= 0.6 + 64 * torch.finfo(dtype).eps).all())
 
 
 def test_fmn_in_l1_is_stretched_to_epsilon(victim: tuple[nn.Module, Tensor, Tensor]) -> None:

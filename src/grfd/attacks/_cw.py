@@ -1,6 +1,5 @@
 """C&W in L2 (Carlini & Wagner 2017, arXiv 1608.04644, section VI.A): it searches for the smallest perturbation."""
 
-import math
 from typing import NamedTuple
 
 import torch
@@ -11,7 +10,7 @@ from grfd.attacks.checked_model import CheckedModel
 from grfd.attacks.gradients import mean_lead, slope
 from grfd.attacks.inputs import Model, check_stretch, searching
 from grfd.attacks.losses import margin
-from grfd.attacks.ranges import COUNT, NOT_NEGATIVE, POSITIVE, in_range
+from grfd.attacks.ranges import COUNT, NOT_NEGATIVE, POSITIVE, in_range, is_infinite
 from grfd.attacks.threat import Batch, finished, length, per_image, rows_of, stretched
 from grfd.types import Images, Labels, Logits, PerExample
 
@@ -73,7 +72,7 @@ def cw(
     in_range(steps=(steps, COUNT), search_steps=(search_steps, COUNT), initial_c=(initial_c, POSITIVE))
     in_range(confidence=(confidence, NOT_NEGATIVE), learning_rate=(learning_rate, POSITIVE))
     check_stretch(eps, stretch)
-    active_set = active_set and eps != math.inf
+    active_set = active_set and not is_infinite(eps)
     descent = _Descent(steps, confidence, learning_rate, active_set, bounds)
     with searching(model, images, labels, eps, bounds, "l2") as (model, batch):
         result = batch.images.clone()

@@ -10,7 +10,7 @@ import torch
 from grfd.attacks.inputs import Model, check_stretch, searching
 from grfd.attacks.losses import climbed
 from grfd.attacks.ranges import COUNT, POSITIVE, POSITIVE_SHARE, in_range
-from grfd.attacks.shortest import Visit, Walk, annealed, walked, within
+from grfd.attacks.shortest import Visit, Walk, annealed, shortest_within, walked
 from grfd.attacks.threat import Batch, length, per_image, steepest
 from grfd.types import Images, Labels, Logits, PerExample
 
@@ -58,7 +58,7 @@ def ddn(
         move = partial(_moved, gamma=gamma, pixel=pixel)
         measure = partial(length, norm="l2")
         walk = Walk(steps, first_length * pixel, partial(_climb, spread=spread), move, measure, bounds, active_set)
-        return within(walked(model, batch, walk), batch, stretch)
+        return shortest_within(walked(model, batch, walk), batch, stretch)
 
 
 def _climb(logits: Logits, labels: Labels, *, spread: float | None) -> tuple[PerExample, PerExample]:

@@ -14,7 +14,7 @@ from grfd.attacks.checked_model import CheckedModel, logits_of
 from grfd.attacks.gradients import likeliest_wrong, mean_lead
 from grfd.attacks.inputs import Model, check_stretch, searching
 from grfd.attacks.ranges import COUNT, NOT_NEGATIVE, in_range
-from grfd.attacks.shortest import Shortest, before_search, keep_shorter, plane_distance, within
+from grfd.attacks.shortest import Shortest, before_search, keep_shorter, plane_distance, shortest_within
 from grfd.attacks.threat import Batch, Norm, Rows, length, per_image, rows_of, steepest
 from grfd.types import Images, Labels
 
@@ -76,7 +76,7 @@ def deepfool(
         if len(rows):
             wrong = torch.stack(likeliest_wrong(model, rows_of(batch, rows), targets), 1)
             _search(model, rows_of(batch, rows), shortest, rows, wrong, walk)
-        return within(shortest, batch, stretch)
+        return shortest_within(shortest, batch, stretch)
 
 
 def _search(model: CheckedModel, batch: Batch, shortest: Shortest, rows: Rows, wrong: Targets, walk: _Walk) -> None:

@@ -13,7 +13,7 @@ from torch import Tensor
 from grfd.attacks.inputs import Model, check_stretch, searching
 from grfd.attacks.losses import margin
 from grfd.attacks.ranges import COUNT, POSITIVE, POSITIVE_SHARE, in_range
-from grfd.attacks.shortest import Shortest, Visit, Walk, annealed, plane_distance, walked, within
+from grfd.attacks.shortest import Shortest, Visit, Walk, annealed, plane_distance, shortest_within, walked
 from grfd.attacks.threat import Batch, Norm, finished, length, per_image, steepest
 from grfd.types import Images, Labels, Logits, PerExample
 
@@ -78,7 +78,7 @@ def fmn(
         move = partial(_moved, norm=norm, schedule=schedule)
         walk = Walk(steps, 0.0, _climb, move, partial(_length, norm=norm), bounds, active_set)
         shortest = walked(model, batch, walk)
-        return _stretched_l1(shortest, batch) if stretch and norm == "l1" else within(shortest, batch, stretch)
+        return _stretched_l1(shortest, batch) if stretch and norm == "l1" else shortest_within(shortest, batch, stretch)
 
 
 def _climb(logits: Logits, labels: Labels) -> tuple[PerExample, PerExample]:

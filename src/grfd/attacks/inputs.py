@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from grfd.attacks.checked_model import CheckedModel
-from grfd.attacks.ranges import NOT_NEGATIVE, in_range
+from grfd.attacks.ranges import NOT_NEGATIVE, in_range, is_infinite
 from grfd.attacks.threat import Batch, Norm
 from grfd.errors import UserError
 from grfd.types import Images, Labels, Logits
@@ -39,11 +39,12 @@ def attacking(
 def searching(
     model: Model, images: Images, labels: Labels, eps: float, bounds: tuple[float, float], norm: Norm = "linf"
 ) -> Iterator[tuple[CheckedModel, Batch]]:
-    """As `attacking`, for attacks that search for the smallest perturbation. ε = ∞ is allowed, and then the box alone
-    limits a perturbation.
+    """As `attacking`, for attacks that search for the smallest perturbation: ε may be ∞.
+
+    Then only the box limits a perturbation. Raises UserError for an input that cannot be attacked.
     """
     _check(images, labels, bounds, norm)
-    if eps != math.inf:
+    if not is_infinite(eps):
         _check_eps(eps, bounds, norm)
     with _prepared(model, images, labels, eps, bounds, norm) as prepared:
         yield prepared
@@ -51,7 +52,7 @@ def searching(
 
 def check_stretch(eps: float, stretch: bool) -> None:
     """Raises UserError if perturbations should be scaled to an infinite length."""
-    if stretch and eps == math.inf:
+    if stretch and is_infinite(eps):
         raise UserError(f"stretch=True and eps={eps}; expected a finite eps, to which perturbations are scaled")
 
 

@@ -97,7 +97,7 @@ def unfinished(lengths: PerRow, batch: Batch, active_set: bool) -> Rows | None:
     return None if len(alive) == len(lengths) else alive
 
 
-def within(shortest: Shortest, batch: Batch, stretch: bool) -> Images:
+def shortest_within(shortest: Shortest, batch: Batch, stretch: bool) -> Images:
     """The images to return: the shortest success if it is no longer than ε, else the clean image.
 
     With `stretch`, every success is scaled to the length ε instead.
