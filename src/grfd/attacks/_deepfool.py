@@ -108,6 +108,7 @@ def _onto_boundary(model: CheckedModel, iterates: Images, batch: Batch, wrong: T
         columns = (differences.sum(0) + 0 * inputs.sum()).unbind()
         gradients = torch.stack([torch.autograd.grad(column, inputs, retain_graph=True)[0] for column in columns])
     gradients = gradients.nan_to_num(nan=0.0, posinf=0.0, neginf=0.0)
+    # A class whose logit is not finite has no gradient, so its boundary counts as the farthest.
     differences = differences.detach().nan_to_num(nan=0.0, posinf=0.0, neginf=0.0).T
     distances = plane_distance(differences, gradients, 1 if batch.norm == "linf" else 2)
     nearest, example = distances.argmin(0), torch.arange(len(iterates), device=iterates.device)

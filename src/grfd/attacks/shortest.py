@@ -115,9 +115,11 @@ def plane_distance(values: Tensor, gradient: Tensor, order: float) -> Tensor:
     largest float. The gradient is divided by its largest entry first, because the squares of a tiny one underflow.
     """
     flat, limits = gradient.flatten(-3), torch.finfo(gradient.dtype)
-    largest = flat.abs().amax(-1).clamp_min(limits.tiny)
-    dual = torch.linalg.vector_norm(flat / largest[..., None], ord=order, dim=-1)
-    return (values.abs() / largest / dual.clamp_min(limits.tiny)).nan_to_num(nan=limits.max).clamp_max(limits.max)
+    largest = flat.abs().amax(-1)
+    scale = largest.clamp_min(limits.tiny)
+    dual = torch.linalg.vector_norm(flat / scale[..., None], ord=order, dim=-1)
+    distances = values.abs() / scale / dual.clamp_min(limits.tiny)
+    return torch.where(largest > 0, distances.clamp_max(limits.max), limits.max)
 
 
 def annealed(first: float, last: float, progress: float) -> float:
