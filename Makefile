@@ -52,7 +52,8 @@ $(VENV)/docs: $(VENV)/demo
 
 $(VENV)/oracles: $(VENV)/test
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[oracles]"
-	$(BIN)/python -m pip install --quiet --no-deps pyautoattack==0.2.0 adversarial-robustness-toolbox==1.20.1 foolbox==3.3.4
+	$(BIN)/python -m pip install --quiet --no-deps pyautoattack==0.2.0 adversarial-robustness-toolbox==1.20.1 \
+		foolbox==3.3.4 adv-lib==0.2.8
 	touch $@
 
 clean:

@@ -47,6 +47,8 @@ SMALL = {"steps": 4, "n_queries": 40, "search_steps": 2, "links": 2, "targets": 
 
 STRONG = {
     "cw": {"eps": 1.5, "steps": 100, "search_steps": 5, "learning_rate": 0.05},
+    "ddn": {"eps": 0.6, "steps": 40},
+    "fmn": {"steps": 20},
     "pixle": {"eps": 1.0},
     "advgan": {"steps": 200, "learning_rate": 0.003},
     "hmcam": {"steps": 20, "step_size": 1.0},

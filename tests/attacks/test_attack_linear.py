@@ -31,11 +31,15 @@ BUDGETS: dict[str, dict[str, Any]] = {
     "square": {"n_queries": 1200},
     "aa": {"steps": 20, "n_queries": 1200},
     "aa_torchattacks": {"steps": 20, "n_queries": 1200},
+    "deepfool": {"steps": 20},
+    "fmn": {"steps": 100},
+    # A step of the length changes it by five per cent, so a hundred of them only lead from 1 to MINIMUM.
+    "ddn": {"steps": 100, "first_length": 2 * MINIMUM, "spread": 1000.0},
     "cw": {"steps": 400, "learning_rate": 0.001, "search_steps": 12, "initial_c": 0.01},
 }
-LINF = [name for name in ALL_ATTACKS if name not in ("pixle", "advgan", "cw")]
+LINF = [name for name in ALL_ATTACKS if name not in ("pixle", "advgan", "cw", "ddn")]
 L2_ATTACKS = [name for name, entry in ALL_ATTACKS.items() if "l2" in entry.norms]
-L2 = [*(name for name in L2_ATTACKS if name != "square"), "cw"]
+L2 = [*(name for name in L2_ATTACKS if name != "square"), "cw", "ddn"]
 """Square's windows come near the optimum in L2 only after very many queries."""
 
 
@@ -96,13 +100,18 @@ def test_succeeds_just_above_the_smallest_perturbation_and_never_below(
 
 
 @pytest.mark.parametrize(
-    ("attack", "norm"), [("fab", "linf"), ("fab", "l2"), ("fab_t", "linf"), ("fab_t", "l2"), ("cw", "l2")]
+    ("attack", "norm"),
+    [
+        *((name, norm) for name in ("fab", "fab_t", "fmn", "deepfool") for norm in ("linf", "l2")),
+        ("cw", "l2"),
+        ("ddn", "l2"),
+    ],
 )
 def test_the_smallest_perturbation_itself_is_found(attack: str, norm: str) -> None:
     """By the attacks that look for it: within 6 per cent (FAB goes 5 per cent beyond the boundary on purpose)."""
     weights = _weights(4, 1 if norm == "linf" else 2)
     images, labels = _examples(weights)
-    keywords = BUDGETS[attack] | ({} if attack == "cw" else {"norm": norm})
+    keywords = BUDGETS[attack] | ({"norm": norm} if attack in L2_ATTACKS else {})
     result = ALL_ATTACKS[attack].function(
         lambda x: (x.flatten(1) - 0.5) @ weights.T, images, labels, eps=1.0, active_set=False, **keywords
     )

@@ -11,9 +11,12 @@ from grfd.attacks._apgd import apgd_ce, apgd_dlr, apgd_t
 from grfd.attacks._autoattack import aa_torchattacks, autoattack
 from grfd.attacks._bim import bim
 from grfd.attacks._cw import cw
+from grfd.attacks._ddn import ddn
+from grfd.attacks._deepfool import deepfool
 from grfd.attacks._eotpgd import eotpgd
 from grfd.attacks._fab import fab, fab_t
 from grfd.attacks._fgsm import fgsm
+from grfd.attacks._fmn import fmn
 from grfd.attacks._hmcam import hmcam
 from grfd.attacks._mifgsm import mifgsm
 from grfd.attacks._pgd import pgd
@@ -36,10 +39,13 @@ __all__ = [
     "autoattack",
     "bim",
     "cw",
+    "ddn",
+    "deepfool",
     "eotpgd",
     "fab",
     "fab_t",
     "fgsm",
+    "fmn",
     "hmcam",
     "mifgsm",
     "pgd",

@@ -8,9 +8,9 @@ from torch import Tensor
 from grfd.attacks.active_set import remaining
 from grfd.attacks.checked_model import CheckedModel
 from grfd.attacks.gradients import mean_lead, slope
-from grfd.attacks.inputs import Model, attacking
+from grfd.attacks.inputs import Model, check_stretch, searching
 from grfd.attacks.losses import margin
-from grfd.attacks.ranges import COUNT, NOT_NEGATIVE, POSITIVE, in_range
+from grfd.attacks.ranges import COUNT, NOT_NEGATIVE, POSITIVE, in_range, is_infinite
 from grfd.attacks.threat import Batch, finished, length, per_image, rows_of, stretched
 from grfd.types import Images, Labels, Logits, PerExample
 
@@ -62,8 +62,8 @@ def cw(
     - `search_steps`: values of c that are tried for each example. c is multiplied by ten until the model is fooled, and
       then found by bisection. TorchAttacks does not search: it takes 50 steps at c = 1.
     - `steps`: steps of Adam at each c. They end early where the objective no longer decreases.
-    - `active_set`: an example is finished with its first success within ε. Pass False, and a large ε, for the
-      *smallest* perturbation that the search finds.
+    - `active_set`: an example is finished with its first success within ε. Pass False, or ε = ∞, for the *smallest*
+      perturbation that the search finds.
     - `stretch`: the perturbation is scaled to the length ε, for images that are given to another model.
     - `generator` is unused, because nothing is drawn.
 
@@ -71,8 +71,10 @@ def cw(
     """
     in_range(steps=(steps, COUNT), search_steps=(search_steps, COUNT), initial_c=(initial_c, POSITIVE))
     in_range(confidence=(confidence, NOT_NEGATIVE), learning_rate=(learning_rate, POSITIVE))
+    check_stretch(eps, stretch)
+    active_set = active_set and not is_infinite(eps)
     descent = _Descent(steps, confidence, learning_rate, active_set, bounds)
-    with attacking(model, images, labels, eps, bounds, "l2") as (model, batch):
+    with searching(model, images, labels, eps, bounds, "l2") as (model, batch):
         result = batch.images.clone()
         best = mean_lead(model, batch.images, batch.labels)
         shortest = torch.where(best >= 0, 0.0, torch.inf).to(best)

@@ -3,6 +3,7 @@
 It searches for the smallest perturbation, not for one of length ε. A perturbation longer than ε is not a success.
 """
 
+import math
 from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
@@ -12,7 +13,7 @@ from torch import Tensor
 
 from grfd.attacks.checked_model import CheckedModel, logits_of
 from grfd.attacks.gradients import likeliest_wrong, mean_lead
-from grfd.attacks.inputs import Model, attacking
+from grfd.attacks.inputs import Model, check_stretch, searching
 from grfd.attacks.ranges import AT_LEAST_1, COUNT, POSITIVE_SHARE, SHARE, in_range
 from grfd.attacks.threat import Batch, Norm, finished, length, per_image, random_point, rows_of, stretched
 from grfd.types import Images, Labels, Logits, PerExample
@@ -66,14 +67,16 @@ def fab_t(
     Euclidean length. Each step projects the iterate and the image onto the linearised boundary, goes `eta` times as
     far, and mixes the two points with a weight of at most `alpha_max`. If the result is adversarial, it is moved back
     towards the image by the factor `beta`. Restarts after the first begin at a random point. If the smallest
-    perturbation is longer than ε, the image is returned unchanged. With `stretch`, the perturbation is scaled to the
-    length ε, for images that are given to another model: an example on the decision boundary transfers badly. There is
-    no keyword `samples`, because the boundaries of a random model mean little.
+    perturbation is longer than ε, the image is returned unchanged. With ε = ∞, the smallest one is always returned, and
+    `active_set` has no effect. With `stretch`, the perturbation is scaled to the length ε, for images that are given to
+    another model: an example on the decision boundary transfers badly. There is no keyword `samples`, because the
+    boundaries of a random model mean little.
     Raises UserError for a wrong shape, range, ε or count.
     """
     walk = _Walk(steps, alpha_max, eta, beta, active_set, bounds)
     _check(walk, restarts=restarts, targets=targets)
-    with attacking(model, images, labels, eps, bounds, norm) as (model, batch):
+    check_stretch(eps, stretch)
+    with searching(model, images, labels, eps, bounds, norm) as (model, batch):
         wrong = likeliest_wrong(model, batch, targets) if len(images) else ()
         search = partial(_search, model, partial(_towards, model), walk)
         repeated = [target for target in wrong for _ in range(restarts)]
@@ -104,7 +107,8 @@ def fab(
     """
     walk = _Walk(steps, alpha_max, eta, beta, active_set, bounds)
     _check(walk, restarts=restarts)
-    with attacking(model, images, labels, eps, bounds, norm) as (model, batch):
+    check_stretch(eps, stretch)
+    with searching(model, images, labels, eps, bounds, norm) as (model, batch):
         search = partial(_search, model, partial(_nearest, model, norm), walk)
         return _tried(
             model, search, batch, _Trials([batch.labels] * restarts, restarts, active_set, stretch, generator)
@@ -128,17 +132,26 @@ def _tried(
     shortest = torch.where(fooled, 0.0, torch.inf).to(result.dtype)
     for trial, target in enumerate(trials.targets):
         rows = torch.arange(len(result), device=result.device)
-        rows = rows[shortest[rows] > (batch.eps if trials.active_set else 0.0)]
+        rows = rows[shortest[rows] > (batch.eps if trials.active_set and batch.eps < math.inf else 0.0)]
         if len(rows) == 0:
             break
         part = rows_of(batch, rows)
-        start = part.images if trial % trials.restarts == 0 else random_point(part, trials.generator)
+        first = trial % trials.restarts == 0
+        start = part.images if first else _random_start(part, shortest[rows], trials.generator)
         candidates, lengths = search(part, start, target[rows])
         shorter = ((lengths <= batch.eps) | trials.stretch) & (lengths < shortest[rows])
         kept = candidates if trials.stretch else candidates.clamp(part.lower, part.upper)
         result[rows] = torch.where(per_image(shorter), kept, result[rows])
         shortest[rows] = torch.where(shorter, lengths, shortest[rows])
     return finished(stretched(result, batch) if trials.stretch else result, batch)
+
+
+def _random_start(batch: Batch, shortest: PerExample, generator: torch.Generator | None) -> Images:
+    """A random point of ball ∩ box. With ε = ∞, the ball has half the length of the shortest perturbation so far."""
+    if batch.eps < math.inf:
+        return random_point(batch, generator)
+    move = random_point(batch._replace(eps=1.0), generator) - batch.images
+    return batch.images + per_image((shortest / 2).clamp_max(1)) * move
 
 
 def _search(
@@ -151,7 +164,7 @@ def _search(
     kept, shortest = batch.images.clone(), torch.full_like(length(batch.images, batch.norm), torch.inf)
     rows = torch.arange(len(kept), device=kept.device)
     for _ in range(walk.steps):
-        if walk.active_set:
+        if walk.active_set and batch.eps < math.inf:
             alive = (shortest[rows] > batch.eps).nonzero().squeeze(1)
             if len(alive) == 0:
                 break

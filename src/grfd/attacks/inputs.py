@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from grfd.attacks.checked_model import CheckedModel
-from grfd.attacks.ranges import NOT_NEGATIVE, in_range
+from grfd.attacks.ranges import NOT_NEGATIVE, in_range, is_infinite
 from grfd.attacks.threat import Batch, Norm
 from grfd.errors import UserError
 from grfd.types import Images, Labels, Logits
@@ -29,7 +29,37 @@ def attacking(
     Clamping to precomputed corners keeps iterates exactly inside L∞ ball and box. Raises UserError for an input that
     cannot be attacked.
     """
-    _check(images, labels, eps, bounds, norm)
+    _check(images, labels, bounds, norm)
+    _check_eps(eps, bounds, norm)
+    with _prepared(model, images, labels, eps, bounds, norm) as prepared:
+        yield prepared
+
+
+@contextmanager
+def searching(
+    model: Model, images: Images, labels: Labels, eps: float, bounds: tuple[float, float], norm: Norm = "linf"
+) -> Iterator[tuple[CheckedModel, Batch]]:
+    """As `attacking`, for attacks that search for the smallest perturbation: ε may be ∞.
+
+    Then only the box limits a perturbation. Raises UserError for an input that cannot be attacked.
+    """
+    _check(images, labels, bounds, norm)
+    if not is_infinite(eps):
+        _check_eps(eps, bounds, norm)
+    with _prepared(model, images, labels, eps, bounds, norm) as prepared:
+        yield prepared
+
+
+def check_stretch(eps: float, stretch: bool) -> None:
+    """Raises UserError if perturbations should be scaled to an infinite length."""
+    if stretch and is_infinite(eps):
+        raise UserError(f"stretch=True and eps={eps}; expected a finite eps, to which perturbations are scaled")
+
+
+@contextmanager
+def _prepared(
+    model: Model, images: Images, labels: Labels, eps: float, bounds: tuple[float, float], norm: Norm
+) -> Iterator[tuple[CheckedModel, Batch]]:
     # Tensors created under inference_mode cannot be saved for a backward pass. Copies created outside it can.
     with torch.inference_mode(False), torch.no_grad(), frozen(model):
         dtype = images.dtype
@@ -56,7 +86,7 @@ def frozen(model: Model) -> Iterator[None]:
             parameter.requires_grad_(True)
 
 
-def _check(images: Images, labels: Labels, eps: float, bounds: tuple[float, float], norm: str) -> None:
+def _check(images: Images, labels: Labels, bounds: tuple[float, float], norm: str) -> None:
     if norm not in ("linf", "l2"):
         raise UserError(f"{norm=}; expected 'linf' or 'l2'")
     if not isinstance(images, Tensor) or images.ndim != 4 or not images.is_floating_point():
@@ -64,17 +94,20 @@ def _check(images: Images, labels: Labels, eps: float, bounds: tuple[float, floa
         raise UserError(f"images are {shape}; expected floats [batch, channel, height, width]")
     _check_labels(labels, len(images))
     _check_bounds(bounds)
-    largest_eps = bounds[1] - bounds[0] if norm == "linf" else math.inf
-    in_range(eps=(eps, NOT_NEGATIVE))
-    if eps > largest_eps:
-        raise UserError(
-            f"eps={eps:g}; expected at most {largest_eps:g}, the range of a pixel (did you mean {eps:g}/255?)"
-        )
     low, high = (bound.item() for bound in images.detach().aminmax()) if images.numel() else bounds
     excess = max(bounds[0] - low, high - bounds[1])
     if not excess <= _PIXEL_TOLERANCE:
         raise UserError(
             f"images reach from {low:.9g} to {high:.9g}, {excess:.3g} outside the box; expected {list(bounds)}"
+        )
+
+
+def _check_eps(eps: float, bounds: tuple[float, float], norm: str) -> None:
+    largest_eps = bounds[1] - bounds[0] if norm == "linf" else math.inf
+    in_range(eps=(eps, NOT_NEGATIVE))
+    if eps > largest_eps:
+        raise UserError(
+            f"eps={eps:g}; expected at most {largest_eps:g}, the range of a pixel (did you mean {eps:g}/255?)"
         )
 
 

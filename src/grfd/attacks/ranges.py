@@ -37,6 +37,11 @@ def in_range(**settings: tuple[object, Range]) -> None:
             raise UserError(f"{name}={value!r}; expected {allowed}")
 
 
+def is_infinite(eps: object) -> bool:
+    """Whether an ε is ∞, which searches for the smallest perturbation accept."""
+    return isinstance(eps, Real) and eps == math.inf
+
+
 def _inside(value: object, allowed: Range) -> bool:
     if isinstance(value, bool) or not isinstance(value, Integral if allowed.whole else Real):
         return False

@@ -9,9 +9,12 @@ from grfd.attacks._apgd import apgd_ce, apgd_dlr, apgd_t
 from grfd.attacks._autoattack import aa_torchattacks, autoattack
 from grfd.attacks._bim import bim
 from grfd.attacks._cw import cw
+from grfd.attacks._ddn import ddn
+from grfd.attacks._deepfool import deepfool
 from grfd.attacks._eotpgd import eotpgd
 from grfd.attacks._fab import fab, fab_t
 from grfd.attacks._fgsm import fgsm
+from grfd.attacks._fmn import fmn
 from grfd.attacks._hmcam import hmcam
 from grfd.attacks._mifgsm import mifgsm
 from grfd.attacks._pgd import pgd
@@ -39,11 +42,12 @@ class AttackEntry:
       attack of Table 1 that is most alike.
     - `transfer`: keywords under which it makes examples for *another* model than the one that it sees.
       An example that leaves at its first success lies just behind the source's decision boundary and transfers badly,
-      so every attack runs all its steps. FAB and C&W search for the smallest perturbation, which is stretched to ε.
-      AutoAttack consists of the parts that raise a loss. `aa_torchattacks` returns what TorchAttacks returns, which is
-      the clean image where it failed.
+      so every attack runs all its steps. A smallest perturbation (`minimal`) is stretched to ε. AutoAttack consists of
+      the parts that raise a loss. `aa_torchattacks` returns what TorchAttacks returns, which is the clean image where
+      it failed.
     - `passes`: forward passes an image where no image is fooled early (a gradient counts as two more). The remaining
       time of an evaluation is estimated from it.
+    - `minimal`: whether it searches for the smallest perturbation. Its ε may then be ∞, and it returns the smallest.
     - `table_1`: whether it is one of the paper's five attacks.
     - `norms`: what its keyword `norm` accepts; empty where it has no such keyword.
     - `threat`: what ε bounds: the largest change of a pixel, the Euclidean length of the change, or nothing, where
@@ -138,9 +142,15 @@ ALL_ATTACKS: dict[str, AttackEntry] = {
     "pixle": AttackEntry(pixle, "Pixle", {}, {}, _ALL_QUERIES, threat="pixels"),
     "hmcam": AttackEntry(hmcam, "HMCAM", _STEPS_GREY, _STEPS_COLOUR, _ALL_QUERIES),
     "advgan": AttackEntry(advgan, "AdvGAN", _EPS_GREY, _EPS_COLOUR, _ALL_QUERIES),
+    "ddn": AttackEntry(ddn, "DDN", {"eps": 1.5}, {"eps": 0.5}, _STRETCHED, passes=302, threat="l2", minimal=True),
+    "fmn": AttackEntry(fmn, "FMN", _EPS_GREY, _EPS_COLOUR, _STRETCHED, passes=302, norms=_BOTH, minimal=True),
+    "deepfool": AttackEntry(
+        deepfool, "DeepFool", _EPS_GREY, _EPS_COLOUR, _STRETCHED, passes=1002, norms=_BOTH, minimal=True
+    ),
 }  # fmt: skip
 """Name → entry, in the order of columns: the paper's five in the order of its tables (`aa` is the standard AutoAttack),
-then AutoAttack as TorchAttacks has it, AutoAttack's parts, and the attacks of the paper's section 2.1."""
+then AutoAttack as TorchAttacks has it, AutoAttack's parts, the attacks of the paper's section 2.1, and further attacks
+that search for the smallest perturbation."""
 
 TABLE_1_ATTACKS = tuple(name for name, entry in ALL_ATTACKS.items() if entry.table_1)
 """The paper's five, in the order of its tables."""
