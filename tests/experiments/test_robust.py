@@ -180,26 +180,26 @@ def test_a_contender_is_shown_when_every_seed_has_it(folder: Path, tmp_path_fact
 
 def test_comparisons_are_paired_and_over_all_attacks(folder: Path) -> None:
     found = paired.compared([folder, folder], "a", "b")
-    assert (found.examples, found.ours_alone, found.theirs_alone) == (200, 30, 10)
+    assert (found.images, found.ours_alone, found.theirs_alone) == (100, 30, 10)
     assert found.difference == 10.0
-    assert found.p_value == pytest.approx(binomtest(30, 40).pvalue) and found.p_value < 0.01
+    assert found.p_value == pytest.approx(binomtest(15, 20).pvalue)  # a copied seed is no new evidence
+    assert found.interval[0] < 10 < found.interval[1]
     assert paired.compared([folder], "a", "c").p_value == 1.0
     said = "\n".join(report.verdict_lines([folder]))
     assert "TRADES at 98.82 % clean. a is at 100.00 % clean." in said
+    assert "compared with b, the strongest PGD-AT, at 100.00 % clean: +10.00 [" in said and "TRADES:" not in said
     assert (
-        "compared with b, the strongest PGD-AT, at 100.00 % clean: +10.00 points (p 0.041)" in said
-        and "TRADES:" not in said
-    )
-    assert (
-        "compared with c, the strongest control, at 100.00 % clean: +0.00 points (p 1.000, which may be chance)" in said
+        "compared with c, the strongest control, at 100.00 % clean: +0.00 [" in said
+        and "(p 1.000, which may be chance)" in said
     )
     (folder / "config.json").write_text(json.dumps({"config": {"data": "cifar10"}}))
     assert "TRADES. a is at" in "\n".join(report.verdict_lines([folder]))  # the clean accuracy aimed at is MNIST's
     lines = {row[0]: row for row in report.paired_sheet([folder]).rows}
-    assert lines["b"][1:4] == ["+10.00", "15", "5"] and lines["c"][1] == "+0.00"
+    assert lines["b"][1].startswith("+10.00 [") and lines["b"][2:4] == ["15", "5"]
+    assert lines["c"][1].startswith("+0.00 [")
     # the odd ones of each alone fall to PGD: 8 with ours, 3 with theirs
     assert paired.compared([folder], "a", "b", left_out=["fgsm"]).ours_alone == 8
-    assert lines["b"][5:] == ["+5.00", "0.227"]
+    assert lines["b"][5].startswith("+5.00 [") and lines["b"][6] == "0.227"
     assert report.decided_by_largest([folder]) == []
     (folder / "records/b/adaptive/pgd.npz").unlink()
     assert report.decided_by_largest([folder]) == ["b"]

@@ -67,9 +67,9 @@ def rows_of_line(model: str, protocol: str, group: dict[str, Record], shared: li
     longest = max(group.values(), key=len)
     worst = worst_case([group[attack] for attack in shared])
     return [
-        Row(model, protocol, "none", len(longest), float(longest.clean.mean())),
+        Row(model, protocol, "none", len(longest), float(longest.clean.mean()), right=longest.clean),
         *(_row(model, protocol, name, group[name]) for name in in_order(group)),
-        Row(model, protocol, "worst", len(worst), float(worst.mean())),
+        Row(model, protocol, "worst", len(worst), float(worst.mean()), right=worst),
     ]
 
 
@@ -77,7 +77,7 @@ def _row(model: str, protocol: str, name: str, record: Record) -> Row:
     rounded = None
     if "rounded_prediction" in record.columns:
         rounded = float((record.clean & (record.columns["rounded_prediction"] == record.columns["label"])).mean())
-    return Row(model, protocol, name, len(record), float(record.robust.mean()), rounded=rounded)
+    return Row(model, protocol, name, len(record), float(record.robust.mean()), rounded=rounded, right=record.robust)
 
 
 def in_order(names: Iterable[str]) -> list[str]:

@@ -5,31 +5,52 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import scipy
 
+from grfd.evaluation.intervals import bootstrap, sign_flip_p_value
 from grfd.evaluation.numbers import column_titles
 from grfd.evaluation.protocols import Protocol
 from grfd.evaluation.records import Record, path_of, read_record, worst_case
+from grfd.evaluation.spread import with_interval_text
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Paired:
-    """Two defenses on the same examples: the numbers that only one of them classifies correctly under every attack."""
+    """Two defenses on the same images, by their worst cases. `differences`: ours less theirs, an array for each seed.
 
-    examples: int
-    ours_alone: int
-    theirs_alone: int
+    An image's difference is 1 where only ours is right under every attack, and −1 where only theirs is.
+    """
+
+    differences: list[np.ndarray]
+
+    @property
+    def images(self) -> int:
+        return len(self.differences[0])
+
+    @property
+    def ours_alone(self) -> int:
+        """How many images only ours classifies correctly, counted over all seeds."""
+        return int(sum((each > 0).sum() for each in self.differences))
+
+    @property
+    def theirs_alone(self) -> int:
+        """How many images only theirs classifies correctly, counted over all seeds."""
+        return int(sum((each < 0).sum() for each in self.differences))
 
     @property
     def difference(self) -> float:
         """Ours minus theirs, in percentage points."""
-        return 100 * (self.ours_alone - self.theirs_alone) / self.examples
+        return 100 * float(np.mean(self.differences))
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """The 95 % interval of the difference, in percentage points, by resampling images."""
+        low, high = bootstrap(self.differences)
+        return 100 * low, 100 * high
 
     @property
     def p_value(self) -> float:
-        """Of McNemar's exact test: the probability of a split at least as uneven if both are equally good."""
-        split = self.ours_alone + self.theirs_alone
-        return float(scipy.stats.binomtest(self.ours_alone, split).pvalue) if split else 1.0
+        """The probability of a difference at least as large if both are equally good (`sign_flip_p_value`)."""
+        return sign_flip_p_value(self.differences)
 
 
 def attacks_on(folders: Sequence[Path], *models: str) -> list[str]:
@@ -56,17 +77,28 @@ def shares_held(
     return [100 * float(worst(folder, model, attacks, protocol).mean()) for folder in folders]
 
 
+def held_text(folders: Sequence[Path], model: str, attacks: Sequence[str], protocol: Protocol = "adaptive") -> str:
+    """`shares_held` as mean ± standard deviation over seeds, with the 95 % interval by image."""
+    return with_interval_text([worst(folder, model, attacks, protocol) for folder in folders])
+
+
 def compared(
     folders: Sequence[Path], ours: str, theirs: str, protocol: Protocol = "adaptive", *, left_out: Sequence[str] = ()
 ) -> Paired:
-    """Over all seeds, under the attacks that are recorded for both, without those in `left_out`.
+    """Over the images that all seeds have, under the attacks that are recorded for both, without those in `left_out`.
 
-    Networks of the same seed are judged on the same images.
+    Networks of all seeds are judged on the same images, so that the seeds of an image stay together.
     """
     attacks = [name for name in attacks_on(folders, ours, theirs) if name not in left_out]
     pairs = [[worst(folder, name, attacks, protocol) for name in (ours, theirs)] for folder in folders]
-    first, second = (np.concatenate(each) for each in zip(*pairs, strict=True))
-    return Paired(len(first), int((first & ~second).sum()), int((second & ~first).sum()))
+    shared = min(len(each) for pair in pairs for each in pair)
+    return Paired([first[:shared].astype(int) - second[:shared].astype(int) for first, second in pairs])
+
+
+def points_text(pair: Paired) -> str:
+    """The difference in points, with its 95 % interval."""
+    low, high = pair.interval
+    return f"{pair.difference:+.2f} [{low:+.2f}, {high:+.2f}]"
 
 
 def probability(value: float) -> str:

@@ -1,7 +1,9 @@
 """What an evaluation results in, as plain records: accuracies, distances, and checks for gradient masking."""
 
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
+
+import numpy as np
 
 from grfd.errors import UserError
 from grfd.evaluation.intervals import wilson
@@ -26,11 +28,13 @@ class Row:
     target: str | None = None
     success: float | None = None
     rounded: float | None = None
+    right: np.ndarray | None = field(default=None, compare=False, repr=False)
+    """Whether each image is right; None for a row that was read from results.json."""
 
     @property
     def interval(self) -> tuple[float, float]:
         """The 95 % interval of the accuracy."""
-        return wilson(round(self.accuracy * self.examples), self.examples)
+        return wilson(self.accuracy * self.examples, self.examples)
 
 
 @dataclass(frozen=True)
@@ -96,10 +100,10 @@ class Results:
         return pandas.DataFrame([as_plain(row) for row in self.rows], columns=[*_ROW_FIELDS, "low", "high"])
 
 
-_ROW_FIELDS = [field.name for field in fields(Row)]
+_ROW_FIELDS = [each.name for each in fields(Row) if each.name != "right"]
 
 
 def as_plain(row: Row) -> dict[str, Any]:
     """The fields of a row and the ends of its interval."""
     low, high = row.interval
-    return asdict(row) | {"low": low, "high": high}
+    return {name: getattr(row, name) for name in _ROW_FIELDS} | {"low": round(low, 6), "high": round(high, 6)}

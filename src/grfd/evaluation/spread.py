@@ -3,6 +3,9 @@
 import statistics
 from collections.abc import Sequence
 
+import numpy as np
+
+from grfd.evaluation.intervals import accuracy_interval
 from grfd.evaluation.results import Row
 
 Grid = dict[tuple[str, str], dict[str, Row]]
@@ -19,6 +22,35 @@ def averages(grids: Sequence[Grid], protocol: str, model: str, attacks: Sequence
     """Mean accuracy over the attacks in per cent, one value for each seed that has all of them."""
     columns = [values(grids, protocol, model, attack) for attack in attacks]
     return [statistics.mean(each) for each in zip(*columns, strict=True)]
+
+
+def cell_text(grids: Sequence[Grid], protocol: str, model: str, attack: str) -> str:
+    """`values` as mean ± standard deviation over seeds, with the 95 % interval by image."""
+    cells = [each.get((protocol, model), {}).get(attack) for each in grids]
+    return with_interval_text([right for row in cells if row is not None and (right := row.right) is not None])
+
+
+def averages_text(grids: Sequence[Grid], protocol: str, model: str, attacks: Sequence[str]) -> str:
+    """`averages` as mean ± standard deviation over seeds, with the 95 % interval by image."""
+    columns = []
+    for each in grids:
+        cells = [each.get((protocol, model), {}).get(attack) for attack in attacks]
+        arrays = [row.right for row in cells if row is not None and row.right is not None]
+        if arrays and len(arrays) == len(attacks):
+            shared = min(map(len, arrays))
+            columns.append(np.mean([array[:shared] for array in arrays], axis=0))
+    return with_interval_text(columns)
+
+
+def with_interval_text(columns: Sequence[np.ndarray]) -> str:
+    """Per cent: mean ± standard deviation over seeds, then the 95 % interval over images, in whole per cent.
+
+    `columns`: for each seed, whether each image is right. A dash stands for no numbers.
+    """
+    if not columns:
+        return "–"
+    low, high = accuracy_interval(columns)
+    return f"{spread([100 * float(each.mean()) for each in columns])} [{100 * low:.0f}, {100 * high:.0f}]"
 
 
 def spread(numbers: Sequence[float], digits: int = 1) -> str:

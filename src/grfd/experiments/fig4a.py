@@ -14,12 +14,12 @@ from rich.table import Table
 from grfd.evaluation.case import CONTROL
 from grfd.evaluation.numbers import column_titles
 from grfd.evaluation.protocols import COMPARED, Protocol
-from grfd.evaluation.spread import spread
 from grfd.experiments import variants
 from grfd.experiments.cells import Cell
 from grfd.experiments.variant_records import (
     VariantRecords,
     accuracies,
+    accuracy_texts,
     accuracy_titles,
     attacks_of,
     committed_variants,
@@ -107,9 +107,10 @@ def _judged(name: str, protocol: Protocol) -> str:
 def _sheet(records: VariantRecords) -> Sheet:
     """The numbers behind the figure."""
     lines = [
-        [protocol, case, *(spread(each) for each in columns)]
-        for protocol, numbers in _cases(records).items()
-        for case, columns in numbers.items()
+        [protocol, case, *accuracy_texts(records, protocol, _judged(name, protocol))]
+        for protocol in COMPARED
+        for case, changes in _CASES.items()
+        if (name := find_variant(records, changes)) is not None
     ]
     return Sheet(["protocol", "case", *accuracy_titles(records)], lines, "Figure 4a", left=2)
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from rich.table import Table
 
 from grfd.evaluation.protocols import COMPARED, Protocol
-from grfd.evaluation.spread import averages, spread, values
+from grfd.evaluation.spread import averages, averages_text, cell_text, values
 from grfd.experiments import variants
 from grfd.experiments.cells import Cell
 from grfd.experiments.paper import FIGURE_4B
@@ -111,15 +111,25 @@ def _published(records: VariantRecords) -> dict[int, dict[str, float]]:
 
 def _sheet(records: VariantRecords) -> Sheet:
     """The numbers behind the figure, ours / the paper's if its text gives one."""
-    lines, published = [], _published(records)
+    lines, published, config = [], _published(records), config_of(records.folders[0])
     for protocol, by_share in _shares(records).items():
-        for share, numbers in by_share.items():
+        for share in by_share:
             paper = published.get(share, {})
+            name = find_variant(records, _changes(share, config["train_examples"], config["data"]))
+            assert name is not None
             texts = [
-                spread(each) + (f" / {paper[name]:.1f}" if name in paper else "") for name, each in numbers.items()
+                text + (f" / {paper[column]:.1f}" if column in paper else "")
+                for column, text in _texts(records, protocol, name).items()
             ]
             lines.append([protocol, f"{share} %", *texts])
     return Sheet(["protocol", "training images", "clean", "average", "worst case"], lines, "Figure 4b", left=2)
+
+
+def _texts(records: VariantRecords, protocol: Protocol, name: str) -> dict[str, str]:
+    """Clean accuracy, average over the attacks and worst case of a variant, with intervals."""
+    get = partial(cell_text, records.grids, protocol, name)
+    average = averages_text(records.grids, protocol, name, attacks_of(records))
+    return {"none": get("none"), "average": average, "worst": get("worst")}
 
 
 def _draw(records: VariantRecords, path: Path) -> list[Path]:

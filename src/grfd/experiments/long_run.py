@@ -6,7 +6,7 @@ from pathlib import Path
 from grfd.evaluation.numbers import column_titles, columns, grid, model_titles, rows, usual
 from grfd.evaluation.records import read_records
 from grfd.evaluation.results import Row
-from grfd.evaluation.spread import spread, values
+from grfd.evaluation.spread import cell_text
 from grfd.evaluation.stored import read_checks
 from grfd.experiments.paper import PAPER_ATTACKS, TABLE_3, published_rows
 from grfd.experiments.records import config_file_of, config_of, metrics_of, stage_one_of
@@ -122,7 +122,7 @@ def _over_seeds(folders: list[Path]) -> str:
     names = columns(numbers)
     lines = []
     for key, first in grids[0].items():
-        texts = [spread(values(grids, *key, name)) for name in names]
+        texts = [cell_text(grids, *key, name) for name in names]
         lines.append([f"`{key[0]}`", model_titles().get(key[1], key[1]), *texts, f"{usual(first):,}"])
     return _sheet(names, [*lines, *_paper(names, numbers)])
 

@@ -20,6 +20,7 @@ from grfd.api import evaluating, fitting
 from grfd.config import PRESETS, Config
 from grfd.defenses import standard
 from grfd.evaluation.numbers import column_titles, grid, narrow_titles, rows
+from grfd.evaluation.spread import cell_text
 from grfd.experiments.cells import Cell
 from grfd.experiments.paper import PAPER_ATTACKS, TABLE_3
 from grfd.experiments.records import are_complete
@@ -133,11 +134,14 @@ def section(results: Path) -> list[str]:
     folders = sorted((results / FOLDER).glob(f"{prefix}*/*/"))
     if not folders:
         return []
-    ours = {f"{recipe_of_slug(folder.name)}, seed {folder.parent.name.removeprefix(prefix)}": _our_row(folder)
-            for folder in folders}  # fmt: skip
+    names = {f"{recipe_of_slug(folder.name)}, seed {folder.parent.name.removeprefix(prefix)}": folder
+             for folder in folders}  # fmt: skip
+    ours = {name: _our_row(folder) for name, folder in names.items()}
+    texts = {name: [cell_text([grid(rows(folder))], "whitebox", "standard", attack) for attack in ours[name]]
+             for name, folder in names.items()}  # fmt: skip
     nearest = min(ours, key=lambda name: distance_to_paper(ours[name]))
     lines = [
-        [name, *(f"{value:.1f}" for value in row.values()), f"{distance_to_paper(row):.1f}"]
+        [name, *texts[name], f"{distance_to_paper(row):.1f}"]
         for name, row in sorted(ours.items(), key=lambda each: -distance_to_paper(each[1]))
     ]
     lines.append(["paper", *(f"{value:.1f}" for value in _paper_row().values()), ""])

@@ -22,7 +22,10 @@ It splits an image x into a redundant part x_u = G(x) and a robust part x_r = x 
 
 **Numbers.** All accuracies are in per cent, on the first test images of MNIST unless a section names another data set.
 *Worst case* is the share of images that are classified correctly under *every* attack of the row. A number in brackets
-is the number of images behind a cell, if it differs from the last column.
+is the number of images behind a cell, if it differs from the last column. *± x* is the standard deviation over seeds.
+*[a, b]* is the 95 % interval over images, rounded to whole per cent: Wilson's for one seed, otherwise a bootstrap that
+resamples images and keeps the answers of all seeds for an image together. p is the probability of a difference at least
+as large between two equally good models; an image's differences over all seeds change their sign together.
 
 **Attacks.** They have the budgets of the paper's Table 1. ε is the largest change of a pixel, on a scale of [0, 1]:
 

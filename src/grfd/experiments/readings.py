@@ -12,7 +12,7 @@ from rich.table import Table
 
 from grfd.evaluation.paired import compared, probability
 from grfd.evaluation.protocols import COMPARED
-from grfd.evaluation.spread import spread, values
+from grfd.evaluation.spread import cell_text, spread
 from grfd.experiments import variants
 from grfd.experiments.cells import Cell
 from grfd.experiments.variant_records import (
@@ -96,13 +96,13 @@ def readings_sheet(records: VariantRecords) -> Sheet:
 
 
 def _compared(records: VariantRecords, name: str) -> list[str]:
-    """The clean accuracy, and the worst case under each protocol with McNemar's p against the default."""
-    default, texts = find_variant(records, {}), [spread(values(records.grids, "adaptive", name, "none"))]
+    """The clean accuracy, and the worst case under each protocol with p of its difference from the default."""
+    default, texts = find_variant(records, {}), [cell_text(records.grids, "adaptive", name, "none")]
     folders = [
         folder for folder, each in zip(records.folders, records.grids, strict=True) if ("adaptive", name) in each
     ]
     for protocol in COMPARED:
-        texts.append(spread(values(records.grids, protocol, name, "worst")))
+        texts.append(cell_text(records.grids, protocol, name, "worst"))
         if default is None or name == default or not folders:
             texts.append("")
         else:

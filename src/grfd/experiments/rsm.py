@@ -22,7 +22,7 @@ from grfd.config import PRESETS, Config
 from grfd.evaluation.case import CONTROL, SOURCE, Task
 from grfd.evaluation.numbers import column_titles, columns, grid
 from grfd.evaluation.request import Request
-from grfd.evaluation.spread import spread, values
+from grfd.evaluation.spread import cell_text, spread
 from grfd.evaluation.stored import read_checks
 from grfd.evaluation.threat_rows import threat_rows
 from grfd.experiments import variants
@@ -131,11 +131,11 @@ def rsm_sheet(folders: Sequence[Path]) -> Sheet:
         for eps in _EPSILONS:
             judged = [_epsilon_folder(folder, eps) for folder in folders]
             grids = [grid(threat_rows(folder)) for folder in judged if folder.exists()]
-            whitebox = [spread(values(grids, "whitebox", model, name)) for name in attacks]
-            worst = [spread(values(grids, protocol, model, "worst")) for protocol in ("transfer", "adaptive")]
-            clean = values(grids, "adaptive", model, "none")
-            if clean:
-                lines.append([title, f"{eps:g}", spread(clean), *whitebox, *worst])
+            whitebox = [cell_text(grids, "whitebox", model, name) for name in attacks]
+            worst = [cell_text(grids, protocol, model, "worst") for protocol in ("transfer", "adaptive")]
+            clean = cell_text(grids, "adaptive", model, "none")
+            if clean != "–":
+                lines.append([title, f"{eps:g}", clean, *whitebox, *worst])
     titles = [column_titles()[name] for name in attacks]
     header = ["model", "ε", "clean", *titles, "transferred, worst", "adaptive, worst"]
     return Sheet(header, lines, "The RSM in F's place")

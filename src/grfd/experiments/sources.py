@@ -24,7 +24,7 @@ from grfd.defenses import DEFENSES, is_fitted, standard
 from grfd.evaluation.case import CONTROL
 from grfd.evaluation.numbers import column_titles, grid, rows
 from grfd.evaluation.request import Request
-from grfd.evaluation.spread import averages, spread, values
+from grfd.evaluation.spread import averages_text, cell_text
 from grfd.experiments.cells import Cell
 from grfd.experiments.none_row import RECIPES, recipe_of_slug, recipe_slug
 from grfd.experiments.paper import PAPER_ATTACKS, TABLE_3
@@ -135,8 +135,8 @@ def sources_sheet(folders_of: Mapping[str, Sequence[Path]]) -> Sheet:
             ("whitebox", _SOURCE, "itself, white-box"),
             *(("transfer", victim, title) for victim, title in _VICTIMS.items()),
         ):
-            numbers = [spread(values(grids, protocol, model, name)) for name in ("none", *PAPER_ATTACKS)]
-            lines.append([recipe, title, *numbers, spread(averages(grids, protocol, model, PAPER_ATTACKS))])
+            numbers = [cell_text(grids, protocol, model, name) for name in ("none", *PAPER_ATTACKS)]
+            lines.append([recipe, title, *numbers, averages_text(grids, protocol, model, PAPER_ATTACKS)])
     for model, title in (("standard", "None"), ("grfd", "GRFD")):
         row = TABLE_3["mnist"][model]
         mean = sum(row[name] for name in TABLE_1_ATTACKS) / len(TABLE_1_ATTACKS)

@@ -13,14 +13,14 @@ import scipy
 from rich.table import Table
 
 from grfd.evaluation.protocols import COMPARED, Protocol
-from grfd.evaluation.spread import averages, spread
+from grfd.evaluation.spread import averages
 from grfd.experiments import variants
 from grfd.experiments.cells import Cell
 from grfd.experiments.paper import TABLE_2, TABLE_3
 from grfd.experiments.records import config_of
 from grfd.experiments.variant_records import (
     VariantRecords,
-    accuracies,
+    accuracy_texts,
     accuracy_titles,
     attacks_of,
     committed_variants,
@@ -76,12 +76,12 @@ def _sheet(records: VariantRecords, protocol: Protocol) -> Sheet:
     """The rows of Table 2, ours / the paper's. The paper has numbers for MNIST only."""
     attacks, on_mnist = attacks_of(records), _is_on_mnist(records)
     published_standard = TABLE_3["mnist"]["standard"] if on_mnist else {}
-    standard = _beside(accuracies(records, protocol, "standard"), published_standard, attacks)
+    standard = _beside(accuracy_texts(records, protocol, "standard"), published_standard, attacks)
     lines = [["standard", "", "", *standard]] if protocol != "transfer" else []
     for (epsilon, gamma, delta), published in TABLE_2.items():
         name = find_variant(records, changes_of_row(epsilon, gamma, delta))
         if name:
-            texts = _beside(accuracies(records, protocol, name), published if on_mnist else {}, attacks)
+            texts = _beside(accuracy_texts(records, protocol, name), published if on_mnist else {}, attacks)
             lines.append([f"{epsilon:g}", f"{gamma:g}", f"{delta:g}", *texts])
     return Sheet(["ε", "γ", "δ", *accuracy_titles(records)], lines, f"Table 2, {protocol}", left=3)
 
@@ -96,9 +96,8 @@ def _is_on_mnist(records: VariantRecords) -> bool:
     return bool(config_of(records.folders[0])["data"] == "mnist")
 
 
-def _beside(ours: list[list[float]], published: dict[str, float], attacks: list[str]) -> list[str]:
+def _beside(texts: list[str], published: dict[str, float], attacks: list[str]) -> list[str]:
     """Ours / the paper's. The paper's average is taken over the same attacks; it has no worst case."""
-    texts = [spread(each) for each in ours]
     if not published:
         return texts
     average = statistics.mean(published[name] for name in attacks)

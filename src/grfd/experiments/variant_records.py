@@ -14,7 +14,8 @@ from typing import Any
 
 from grfd.attacks import TABLE_1_ATTACKS
 from grfd.evaluation.numbers import column_titles, grid, rows
-from grfd.evaluation.spread import Grid, averages, values
+from grfd.evaluation.protocols import Protocol
+from grfd.evaluation.spread import Grid, averages, averages_text, cell_text, values
 from grfd.evaluation.stored import read_evaluation
 from grfd.experiments.records import config_of, kept_name
 
@@ -85,6 +86,13 @@ def accuracies(records: VariantRecords, protocol: str, model: str) -> list[list[
         averages(records.grids, protocol, model, attacks),
         get("worst"),
     ]
+
+
+def accuracy_texts(records: VariantRecords, protocol: Protocol, model: str) -> list[str]:
+    """The columns of `accuracies` as mean ± standard deviation over seeds, with 95 % intervals by image."""
+    get, attacks = partial(cell_text, records.grids, protocol, model), attacks_of(records)
+    average = averages_text(records.grids, protocol, model, attacks)
+    return [get("none"), *(get(name) for name in attacks), average, get("worst")]
 
 
 def accuracy_titles(records: VariantRecords) -> list[str]:

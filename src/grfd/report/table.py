@@ -11,7 +11,9 @@ def cell(row: Row | None, images: int) -> str:
     """The accuracy in per cent, followed by the number of images if it differs from `images`, that of the line."""
     if row is None:
         return "–"
-    return f"{100 * row.accuracy:.1f}" + (f" ({row.examples:,})" if row.examples != images else "")
+    low, high = row.interval
+    text = f"{100 * row.accuracy:.1f} [{100 * low:.0f}, {100 * high:.0f}]"
+    return text + (f" ({row.examples:,})" if row.examples != images else "")
 
 
 def with_interval(row: Row) -> str:

@@ -9,8 +9,8 @@ from typing import Any
 
 from grfd.evaluation.case import CONTROL, SOURCE
 from grfd.evaluation.numbers import column_titles, grid, rows
-from grfd.evaluation.paired import attacks_on, compared, probability, shares_held
-from grfd.evaluation.spread import Grid, spread, values
+from grfd.evaluation.paired import attacks_on, compared, held_text, points_text, probability, shares_held
+from grfd.evaluation.spread import Grid, cell_text, values
 from grfd.experiments.records import config_of
 from grfd.report.sheets import Sheet
 from grfd.report.style import COLUMN, new_figure, saved, styled
@@ -73,9 +73,9 @@ def short_sheet(folders: Sequence[Path]) -> Sheet:
     # what was made on the standard model is not transferred to it: another undefended model takes its place
     lines, defended = [], [(group, name, name) for group, name in by_group.items()]
     for group, name, receiver in [("none", SOURCE, CONTROL), *defended]:
-        clean = values(grids, "adaptive", name, "none")
-        worsts = shares_held(folders, receiver, attacks, "transfer"), shares_held(folders, name, attacks)
-        lines.append([group, *(spread(each) for each in (clean, *worsts))])
+        clean = cell_text(grids, "adaptive", name, "none")
+        worsts = held_text(folders, receiver, attacks, "transfer"), held_text(folders, name, attacks)
+        lines.append([group, clean, *worsts])
     header = ["defense", "clean", "`transfer`, worst case", "`adaptive`, worst case"]
     return Sheet(header, lines, f"Worst of {', '.join(column_titles()[name] for name in attacks)}")
 
@@ -93,19 +93,17 @@ def robust_sheet(folders: Sequence[Path]) -> Sheet:
     lines = []
     for name, about in {SOURCE: {"gradients": ""}, **contenders(folders)}.items():
         mine = attacks_on(folders, name)
-        numbers = [spread(values(grids, "adaptive", name, attack)) for attack in ("none", *attacks)]
-        of_all = (
-            [spread(shares_held(folders, name, mine)) if len(mine) > len(common) else "–"] if some_have_more else []
-        )
-        transferred = [] if name == SOURCE else shares_held(folders, name, mine, "transfer")
+        numbers = [cell_text(grids, "adaptive", name, attack) for attack in ("none", *attacks)]
+        of_all = [held_text(folders, name, mine) if len(mine) > len(common) else "–"] if some_have_more else []
+        transferred = "–" if name == SOURCE else held_text(folders, name, mine, "transfer")
         lines.append(
             [
                 name,
                 str(about["gradients"]),
                 *numbers,
-                spread(shares_held(folders, name, common)),
+                held_text(folders, name, common),
                 *of_all,
-                spread(transferred),
+                transferred,
             ]
         )
     worsts = [_worst_of(common), "worst of all"] if some_have_more else [f"worst of the {len(attacks)}"]
@@ -145,7 +143,7 @@ def verdict_lines(folders: Sequence[Path]) -> list[str]:
         if name is not None:
             pair = compared(folders, ours, name)
             chance = "" if pair.p_value < 0.05 else ", which may be chance"
-            difference = f"{pair.difference:+.2f} points (p {probability(pair.p_value)}{chance})"
+            difference = f"{points_text(pair)} points (p {probability(pair.p_value)}{chance})"
             lines.append(f"- compared with {name}, the strongest {group}, at {_clean(grids, name)}: {difference}")
     return [aim, "\n".join(lines)]
 
@@ -161,7 +159,7 @@ def paired_sheet(folders: Sequence[Path]) -> Sheet:
         if ours is not None and name != ours:
             pair = compared(folders, ours, name)
             counts = [str(pair.ours_alone), str(pair.theirs_alone)]
-            lines.append([name, f"{pair.difference:+.2f}", *counts, probability(pair.p_value)])
+            lines.append([name, points_text(pair), *counts, probability(pair.p_value)])
             lines[-1] += _without_largest(folders, ours, name)
     without = f"without {column_titles()[LARGEST_EPSILON]}"
     header = [f"{ours} less", "points", *_ALONE, "p", f"points {without}", f"p {without}"]
@@ -172,7 +170,7 @@ def _without_largest(folders: Sequence[Path], ours: str, theirs: str) -> list[st
     if attacks_on(folders, ours, theirs) == [LARGEST_EPSILON]:
         return ["–", "–"]
     pair = compared(folders, ours, theirs, left_out=[LARGEST_EPSILON])
-    return [f"{pair.difference:+.2f}", probability(pair.p_value)]
+    return [points_text(pair), probability(pair.p_value)]
 
 
 def decided_by_largest(folders: Sequence[Path]) -> list[str]:
@@ -199,9 +197,9 @@ def draw_curve(folders: Sequence[Path], path: Path) -> list[Path]:
         figure = new_figure(COLUMN, 2.6)
         axis = figure.subplots()
         for index, (group, names) in enumerate(groups.items()):
-            points = [(values(grids, "adaptive", name, "none"), shares_held(folders, name, attacks)) for name in names]
-            clean, kept = ([statistics.mean(point[place]) for point in points] for place in (0, 1))
-            spreads = [statistics.stdev(worst) for _, worst in points] if len(folders) > 1 else None
+            places = [(values(grids, "adaptive", name, "none"), shares_held(folders, name, attacks)) for name in names]
+            clean, kept = ([statistics.mean(point[place]) for point in places] for place in (0, 1))
+            spreads = [statistics.stdev(worst) for _, worst in places] if len(folders) > 1 else None
             axis.errorbar(clean, kept, yerr=spreads, fmt="osD^vP"[index % 6], label=group)
         axis.set_xlabel("clean accuracy, per cent")
         worst = _worst_of(attacks) if len(attacks) < 4 else f"worst of {len(attacks)} attacks"

@@ -13,7 +13,7 @@ from grfd.evaluation.numbers import column_titles, data_titles, grid, model_titl
 from grfd.evaluation.protocols import COMPARED, PROTOCOLS, Protocol
 from grfd.evaluation.records import read_settings
 from grfd.evaluation.results import Row
-from grfd.evaluation.spread import Grid, spread, values
+from grfd.evaluation.spread import Grid, cell_text, values
 from grfd.evaluation.stored import read_checks, read_evaluation
 from grfd.experiments.paper import TABLE_3
 from grfd.experiments.records import config_file_of, config_of, left_early
@@ -115,7 +115,7 @@ def _table(grids: list[Grid], protocol: str, published: dict[str, dict[str, floa
         if not rows_of_seeds:
             continue
         paper = published.get(model, {})
-        texts = [_cell(values(grids, protocol, model, name), paper.get(name)) for name in _COLUMNS]
+        texts = [_cell(cell_text(grids, protocol, model, name), paper.get(name)) for name in _COLUMNS]
         lines.append([model_titles()[model], *texts, _images(rows_of_seeds)])
     return markdown(Sheet(["model", *(column_titles()[name] for name in _COLUMNS), "images"], lines))
 
@@ -132,8 +132,8 @@ def _more(cells: dict[str, Row]) -> str:
     return "".join(f"; {column_titles()[name]} {count:,}" for name, count in other.items())
 
 
-def _cell(ours: list[float], paper: float | None) -> str:
-    return spread(ours) if paper is None else f"{spread(ours)} / {paper:.1f}"
+def _cell(ours: str, paper: float | None) -> str:
+    return ours if paper is None else f"{ours} / {paper:.1f}"
 
 
 def _flags(folders: list[Path], grids: list[Grid]) -> str:
