@@ -52,7 +52,6 @@ class AttackEntry:
     - `norms`: what its keyword `norm` accepts; empty where it has no such keyword.
     - `threat`: what ε bounds: the largest change of a pixel, the Euclidean length of the change, or nothing, where
       only the pixels' places change. Attacks of different threats never share a worst case.
-    - `minimal`: whether it searches for the smallest perturbation. With an infinite ε it measures distances.
     - `torchattacks`: keywords under which it equals that of TorchAttacks 3.5.1, the paper's library, faults included.
       None where there are no such keywords. TorchAttacks' own AutoAttack, of ten steps, is `aa_torchattacks`.
     """

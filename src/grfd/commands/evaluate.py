@@ -20,6 +20,7 @@ from grfd.evaluation.request import Request, attacks_for
 from grfd.evaluation.results import Results
 from grfd.experiments.paper import published_rows
 from grfd.progress import answer_alone, console, print_json, titled
+from grfd.report import exports
 from grfd.report.table import results_table
 from grfd.report.threat_tables import threat_tables
 from grfd.runs import Run
@@ -125,18 +126,54 @@ def evaluate_command(
         print_results(runs.load(folder), results)
 
 
-def show_command(run: RunFolder, *, json: bool = False) -> None:
-    """Print the table of an evaluated run, with the checks for gradient masking.
+def show_command(
+    run: RunFolder,
+    *,
+    json: bool = False,
+    csv: Path | None = None,
+    parquet: Path | None = None,
+    robustbench: Path | None = None,
+    model: str | None = None,
+    tensorboard: Path | None = None,
+) -> None:
+    """Print the table of an evaluated run, with the checks for gradient masking, or write it for other tools.
 
     Args:
         run: The run folder.
         json: Print {"rows": [...], "checks": [...]}. Attack "none": clean accuracy; "worst": worst case.
+        csv: Write one line for each attacked image to this file, as comma-separated values.
+        parquet: Write the same lines to this file as Parquet.
+        robustbench: Write RobustBench's entry for --model to this file, in its JSON format.
+        model: The model of the RobustBench entry, as the records name it, for example grfd.
+        tensorboard: Write the metrics of the training and all accuracies into this folder, for TensorBoard.
     """
-    results = evaluating.results(run)
+    if (robustbench is None) != (model is None):
+        raise UserError("--robustbench FILE and --model NAME belong together: which model is the entry of?")
+    results, folder = evaluating.results(run), runs.load(run).path
+    written = _exported(folder, results, csv, parquet, tensorboard)
+    if robustbench is not None and model is not None:
+        exports.write_robustbench(folder, results, model, robustbench)
+        written.append(f"{robustbench}: fill in link, authors, venue and additional_data")
     if json:
         print_json(results.to_json())
+    elif written:
+        console.print("\n".join(f"written {line}" for line in written), highlight=False, markup=False, soft_wrap=True)
     else:
         print_results(runs.load(run), results)
+
+
+def _exported(
+    folder: Path, results: Results, csv: Path | None, parquet: Path | None, tensorboard: Path | None
+) -> list[str]:
+    """Writes the files that were asked for. Returns a line for each."""
+    lines = []
+    if csv is not None:
+        lines.append(f"{csv}: {exports.write_csv(folder, csv):,} lines")
+    if parquet is not None:
+        lines.append(f"{parquet}: {exports.write_parquet(folder, parquet):,} lines")
+    if tensorboard is not None:
+        lines.append(f"{tensorboard}: {exports.write_tensorboard(folder, results, tensorboard):,} numbers")
+    return lines
 
 
 def print_results(run: Run, results: Results) -> None:
