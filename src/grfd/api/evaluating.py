@@ -19,6 +19,7 @@ from grfd.defenses import DEFENSES, has_residual, is_fitted, standard
 from grfd.errors import UserError
 from grfd.evaluation.case import CONTROL, Case, budgets_for, check_applies, looked_at
 from grfd.evaluation.checks import run_checks
+from grfd.evaluation.corrupted import corruption_rows, judge_corruptions
 from grfd.evaluation.distances import distances
 from grfd.evaluation.judge import attack_all
 from grfd.evaluation.numbers import rows
@@ -71,6 +72,7 @@ def evaluate(  # noqa: PLR0913  a call in a notebook names what it changes
     eps: float | Sequence[float] = (),
     target: str | int | None = None,
     keep_images: bool = False,
+    corruptions: bool = False,
     trust: bool = False,
 ) -> Results:
     """Attacks the models of a run on the first `examples` test images. Writes records, results.json and figures.
@@ -78,13 +80,12 @@ def evaluate(  # noqa: PLR0913  a call in a notebook names what it changes
     `attacks`: the five of Table 1 by default. `defenses`: the defenses to attack, in addition to the standard models;
     all fitted ones if none is named. `norm`: linf, l2 or l1, and `eps`: one or several values in pixels of [0, 1],
     instead of the budgets of Table 1. `target`: a class, least-likely or all, for targeted attacks. `keep_images`
-    stores the adversarial images. `model`, `trust`: as in `load_defense`, for a run of your own model. Existing records
-    are kept, and an interrupted evaluation continues.
+    stores the adversarial images. `corruptions`: judge under common corruptions, too. `model`, `trust`: as in
+    `load_defense`, for a run of your own model. Existing records are kept, and an interrupted evaluation continues.
     Raises `UserError` for unknown names and missing weights.
     """
-    request = _request(
-        protocols, attacks, examples=examples, norm=norm, eps=eps, target=target, keep_images=keep_images
-    )
+    asked: dict[str, Any] = {"norm": norm, "eps": eps, "target": target, "keep_images": keep_images}
+    request = _request(protocols, attacks, examples=examples, corruptions=corruptions, **asked)
     return evaluate_run(open_run(source), request, as_names(defenses, "defenses"), Own(data, model, trust))
 
 
@@ -119,13 +120,15 @@ def evaluate_model(  # noqa: PLR0913  as `evaluate`
     eps: float | Sequence[float] = (),
     target: str | int | None = None,
     keep_images: bool = False,
+    corruptions: bool = False,
     config: Config | None = None,
 ) -> Results:
     """Judges any classifier, a module or a function: images [n, channel, height, width] in [0, 1] → logits.
 
     `out`: the folder for records, results.json and evaluation.json. `sources`: models by name on which `transfer` makes
     its examples; they are judged, too. `model` may have the attributes of a defense (`grfd.defenses`): stochastic,
-    surrogate(), deterministic(). `norm`, `eps`, `target`, `keep_images`: as in `evaluate`.
+    surrogate(), deterministic(). `norm`, `eps`, `target`, `keep_images`, `corruptions`: as
+    in `evaluate`.
 
     Modules are judged in eval mode and then returned to their previous state; networks inside a function keep their
     mode. Records of other weights are replaced. Raises `UserError` for unknown names, wrong shapes, and for `transfer`
@@ -142,7 +145,8 @@ def evaluate_model(  # noqa: PLR0913  as `evaluate`
         residual = any(has_residual(each) for each in models.values())
         inapplicable = (set() if sources else {"transfer"}) | (set() if residual else {"residual"})
         wanted = [name for name in wanted if name not in inapplicable]
-    request = _request(wanted, attacks, examples=examples, norm=norm, eps=eps, target=target, keep_images=keep_images)
+    asked: dict[str, Any] = {"norm": norm, "eps": eps, "target": target, "keep_images": keep_images}
+    request = _request(wanted, attacks, examples=examples, corruptions=corruptions, **asked)
     return evaluate_models(models, as_path(out, "out"), request, data, tuple(sources or ()), config)
 
 
@@ -215,10 +219,12 @@ def _judge(run: Run, case: Case, request: Request, images: str) -> Results:
     """Attacks and checks the models. Writes results.json, and evaluation.json with request, images and versions."""
     earlier = read_results(run.path).checks if run.has("results.json") else ()
     attack_all(case, request)
+    if request.corruptions:
+        processes.of_main(lambda: judge_corruptions(case, request.examples))
     kept = [check for check in earlier if check.model not in case.models]
     checks = kept + processes.of_main(lambda: run_checks(case))
     lines = (*rows(run.path), *threat_rows(run.path))
-    outcome = Results(lines, tuple(checks), tuple(distances(run.path)))
+    outcome = Results(lines, tuple(checks), tuple(distances(run.path)), tuple(corruption_rows(run.path)))
     about = {name: value for name, value in vars(request).items() if value not in (None, (), False)}
     about |= {"images": images}
     about["weights"] = {name: known["weights"] for name, known in case.identities.items()}

@@ -22,7 +22,7 @@ from grfd.experiments.paper import published_rows
 from grfd.progress import answer_alone, console, print_json, titled
 from grfd.report import exports
 from grfd.report.table import results_table
-from grfd.report.threat_tables import threat_tables
+from grfd.report.threat_tables import corruption_tables, threat_tables
 from grfd.runs import Run
 from grfd.schema import Examples, Radius
 
@@ -69,6 +69,7 @@ def evaluate_command(
     eps: tuple[Radius, ...] = (),
     target: str | None = None,
     keep_images: bool = False,
+    corruptions: bool = False,
     out: Path | None = None,
     config: Path | None = None,
     trust: bool = False,
@@ -100,6 +101,8 @@ def evaluate_command(
             robustness curve. Step sizes are scaled with ε.
         target: A class (its number), least-likely, or all: how often is an image mistaken for it?
         keep_images: Store the adversarial images in the run, and judge them again after rounding to 8 bits.
+        corruptions: Judge the models under fifteen common corruptions at five severities, too: noise, blur, weather,
+            and digital ones such as JPEG.
         out: Folder for the records of --model.
         config: A TOML file with some of these options, or the evaluation.json of an earlier evaluation. Options on the
             command line win.
@@ -108,7 +111,7 @@ def evaluate_command(
     """
     if (run is None) == (model is None):
         raise UserError("expected a run folder, or --model package.module:factory, and not both")
-    request = Request(protocols, attacks_for(attacks, norm), examples, norm, eps, target, keep_images)
+    request = Request(protocols, attacks_for(attacks, norm), examples, norm, eps, target, keep_images, corruptions)
     with answer_alone(json):
         if run is not None:
             folder = run
@@ -182,7 +185,7 @@ def print_results(run: Run, results: Results) -> None:
     beside = published_rows(rows, run.config.data) if any(row.model == "grfd" for row in rows) else {}
     if rows:
         console.print(results_table(rows, beside))
-    for table in threat_tables(results.rows, results.distances):
+    for table in [*threat_tables(results.rows, results.distances), *corruption_tables(results.corruptions)]:
         console.print(table)
     for name, meaning in PROTOCOLS.items():
         if any(row.protocol == name for row in results.rows):

@@ -42,6 +42,8 @@ class Request(schema.Settings):
     """The class that every image should be mistaken for: its number, least-likely, or all. None: any wrong class."""
     keep_images: bool = False
     """Whether the adversarial images are stored beside the records."""
+    corruptions: bool = False
+    """Whether the models are judged under common corruptions, too."""
 
     def conflict(self) -> str | None:
         return self._wrong_protocol() or self._wrong_attack() or self._wrong_ball() or self._wrong_target()

@@ -57,6 +57,17 @@ class Distance:
 
 
 @dataclass(frozen=True)
+class CorruptionRow:
+    """The accuracy of a model, in [0, 1], on the first `examples` images under one corruption. `severity`: 1 to 5."""
+
+    model: str
+    corruption: str
+    severity: int
+    examples: int
+    accuracy: float
+
+
+@dataclass(frozen=True)
 class Check:
     """The result of one check of one model. `detail`: the measured numbers, in words."""
 
@@ -70,15 +81,17 @@ class Check:
 class Results:
     """The result of an evaluation: accuracies, in the order of the printed table, and checks for gradient masking.
 
-    `distances`: one line for each minimal-norm attack that was run without a bound.
+    `distances`: one line for each minimal-norm attack that was run without a bound. `corruptions`: accuracy without an
+    attacker, if it was asked for.
     """
 
     rows: tuple[Row, ...]
     checks: tuple[Check, ...]
     distances: tuple[Distance, ...] = ()
+    corruptions: tuple[CorruptionRow, ...] = ()
 
     def to_json(self) -> dict[str, list[dict[str, Any]]]:
-        """{"rows": [...], "checks": [...], "distances": [...]}: the content of results.json and `grfd show --json`.
+        """The content of results.json and `grfd show --json`: lists of rows, checks, distances and corruptions.
 
         Each row also has `low` and `high`, the 95 % interval of its accuracy.
         """
@@ -86,6 +99,7 @@ class Results:
             "rows": [as_plain(row) for row in self.rows],
             "checks": [asdict(check) for check in self.checks],
             "distances": [asdict(distance) for distance in self.distances],
+            "corruptions": [asdict(row) for row in self.corruptions],
         }
 
     def to_frame(self) -> Any:

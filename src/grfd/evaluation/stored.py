@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any, TypeVar, get_args
 
 from grfd.errors import UserError
-from grfd.evaluation.results import Check, Distance, Results, Row
+from grfd.evaluation.results import Check, CorruptionRow, Distance, Results, Row
 from grfd.files import read_regular
 
-Kind = TypeVar("Kind", Row, Check, Distance)
+Kind = TypeVar("Kind", Row, Check, Distance, CorruptionRow)
 EVALUATION: dict[str, type] = {"protocols": list, "attacks": list, "examples": int, "images": str}
 """The fields of evaluation.json that are read, with their types. The file has more."""
 _DERIVED = ("low", "high")
@@ -24,8 +24,10 @@ def read_results(folder: Path) -> Results:
     content = _object(file)
     if not {"rows", "checks"} <= set(content) <= {field.name for field in fields(Results)}:
         raise _damaged(file, "expected rows and checks")
-    distances = _part(file, {"distances": []} | content, "distances", Distance)
-    return Results(_part(file, content, "rows", Row), _part(file, content, "checks", Check), distances)
+    content = {"distances": [], "corruptions": []} | content
+    distances = _part(file, content, "distances", Distance)
+    corruptions = _part(file, content, "corruptions", CorruptionRow)
+    return Results(_part(file, content, "rows", Row), _part(file, content, "checks", Check), distances, corruptions)
 
 
 def read_checks(folder: Path) -> tuple[Check, ...]:

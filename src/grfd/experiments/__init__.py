@@ -1,6 +1,19 @@
 """Experiments, one file or folder each: claim, cost and command in the docstring, cells, table, figure, section."""
 
-from grfd.experiments import fig2, fig3, fig4a, fig4b, none_row, readings, robust, rsm, sources, table2, table3
+from grfd.experiments import (
+    fig2,
+    fig3,
+    fig4a,
+    fig4b,
+    none_row,
+    readings,
+    robust,
+    rsm,
+    sources,
+    table2,
+    table3,
+    threat_models,
+)
 from grfd.experiments.cells import Experiment
 
 EXPERIMENTS: dict[str, Experiment] = {
@@ -15,5 +28,6 @@ EXPERIMENTS: dict[str, Experiment] = {
     "readings": readings,
     "rsm": rsm,
     "robust": robust,
+    "threat-models": threat_models,
 }
 """Name → experiment, in the order of their sections on docs/reproduction.md."""

@@ -26,13 +26,13 @@ def curve_rows(rows: Sequence[Row], norm: str) -> dict[str, list[Row]]:
     return curves
 
 
-def draw_curves(rows: Sequence[Row], folder: Path) -> list[Path]:
-    """Writes curve-NORM.png and .pdf for each norm with several ε. The bands are 95 % intervals."""
+def draw_curves(rows: Sequence[Row], folder: Path, prefix: str = "curve") -> list[Path]:
+    """Writes PREFIX-NORM.png and .pdf for each norm with several ε. The bands are 95 % intervals."""
     written = []
     for norm in dict.fromkeys(row.norm for row in rows if row.norm is not None):
         curves = curve_rows(rows, norm)
         if curves:
-            written += _drawn(curves, norm, folder / f"curve-{norm}")
+            written += _drawn(curves, norm, folder / f"{prefix}-{norm}")
     return written
 
 

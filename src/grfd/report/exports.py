@@ -151,7 +151,7 @@ def write_tensorboard(folder: Path, results: Results, out: Path) -> int:
     except ImportError as error:
         raise UserError(f"--tensorboard needs tensorboard: pip install 'grfd[tensorboard]' ({error})") from error
     count = 0
-    with SummaryWriter(log_dir=str(out)) as writer:  # type: ignore[no-untyped-call]
+    with SummaryWriter(log_dir=str(out)) as writer:
         for epoch in read_epochs(folder / METRICS_FILE):
             for name, value in epoch.items():
                 if name not in ("stage", "epoch") and isinstance(value, int | float) and np.isfinite(value):

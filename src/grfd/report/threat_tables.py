@@ -6,8 +6,9 @@ from rich import box
 from rich.table import Table
 
 from grfd.attacks.budgets import NORM_TITLES, Ball
+from grfd.data.corruptions import SEVERITIES
 from grfd.evaluation.numbers import columns, grid, model_titles, narrow_titles
-from grfd.evaluation.results import Distance, Row
+from grfd.evaluation.results import CorruptionRow, Distance, Row
 from grfd.report.table import results_table, with_interval
 
 
@@ -90,6 +91,31 @@ def _rounded(rows: list[Row]) -> Table:
         texts = [_per_cent(row.accuracy), _per_cent(row.rounded)]
         table.add_row(row.protocol, model_titles().get(row.model, row.model), name, threat, *texts)
     return table
+
+
+def corruption_tables(rows: Sequence[CorruptionRow]) -> list[Table]:
+    """One line for each corruption with the mean over severities, then one for each severity; a column for each model.
+
+    The last line is the mean over all.
+    """
+    models = list(dict.fromkeys(row.model for row in rows))
+    if not models:
+        return []
+    title = f"Accuracy in per cent under common corruptions, {rows[0].examples:,} images"
+    table = _table(title, ["corruption"], [model_titles().get(model, model) for model in models])
+    names = dict.fromkeys(row.corruption for row in rows)
+    lines = {name.replace("_", " "): [row for row in rows if row.corruption == name] for name in names}
+    of_severity = {f"severity {each}": [row for row in rows if row.severity == each] for each in SEVERITIES}
+    for kind in (lines, of_severity, {"mean": list(rows)}):
+        for label, mine in kind.items():
+            means = [_mean([row.accuracy for row in mine if row.model == model]) for model in models]
+            table.add_row(label, *map(_per_cent, means))
+        table.add_section()
+    return [table]
+
+
+def _mean(values: list[float]) -> float | None:
+    return sum(values) / len(values) if values else None
 
 
 def _table(title: str, words: list[str], numbers: list[str]) -> Table:
