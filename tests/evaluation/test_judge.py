@@ -334,12 +334,18 @@ def _without_gradient(model: nn.Module, images: Tensor) -> Tensor:
         return model(images)
 
 
+def _steep_where_bright(model: nn.Module, images: Tensor) -> Tensor:
+    """Logits whose size differs so much from image to image that no single factor suits all."""
+    light = images.flatten(1).mean(1)
+    return torch.where((light > light.quantile(0.7))[:, None], 1e4, 1.0) * model(images)
+
+
 FAULTS: dict[str, tuple[str, Callable[[nn.Module, Tensor], Tensor]]] = {
     "rounding": ("vanishing gradients", lambda model, images: model((images * 4).round() / 4)),
     "no gradient": ("vanishing gradients", _without_gradient),
     "killed": ("vanishing gradients", lambda model, images: model(images * 0) + model(images).sign().detach()),
     "noise": ("random outputs", lambda model, images: model(images + 0.1 * torch.randn_like(images))),
-    "scaled": ("saturated logits", lambda model, images: 1e4 * model(images)),
+    "saturated": ("saturated logits", _steep_where_bright),
 }
 
 

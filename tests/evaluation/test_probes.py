@@ -6,7 +6,9 @@ from pathlib import Path
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import one_hot
 
+import grfd
 from grfd.attacks import pgd
 from grfd.data import Data
 from grfd.data.record import as_images
@@ -121,6 +123,20 @@ class Normalised(nn.Module):
         return self.network((images - 0.13) / 0.31)
 
 
+def _adapts(model: nn.Module, images: Tensor) -> Tensor:
+    """Moves the image a little towards its likeliest class before it answers."""
+    with torch.enable_grad():
+        point = images.detach().requires_grad_()
+        (slope,) = torch.autograd.grad(model(point).amax(1).sum(), point)
+    return model(images + 1e-3 * slope)
+
+
+def _steep_where_bright(model: nn.Module, images: Tensor) -> Tensor:
+    """Logits whose size differs so much from image to image that no single factor suits all."""
+    light = images.flatten(1).mean(1)
+    return torch.where((light > light.quantile(0.7))[:, None], 1e4, 1.0) * model(images)
+
+
 FAULTS: dict[str, tuple[str, Callable[[nn.Module, Tensor], Tensor]]] = {
     "8 bits": ("vanishing gradients", lambda model, images: model((images * 255).round() / 255)),
     "quantised": ("vanishing gradients", lambda model, images: model((images * 4).round() / 4)),
@@ -131,7 +147,15 @@ FAULTS: dict[str, tuple[str, Callable[[nn.Module, Tensor], Tensor]]] = {
     "a wrong gradient": ("untrue gradients", _wrong_gradient),
     "noise": ("random outputs", lambda model, images: model(images + 0.1 * torch.randn_like(images))),
     "NaN for bright images": ("not a number", _sometimes_nan),
-    "scaled": ("saturated logits", lambda model, images: 1e4 * model(images)),
+    "saturated": ("saturated logits", _steep_where_bright),
+    "signs of the logits": ("logit jumps", lambda model, images: 3 * model(images).sign() + 1e-6 * model(images)),
+    "rounded logits": ("logit jumps", lambda model, images: model(images).round() + 1e-4 * model(images)),
+    "a staircase": ("logit jumps", lambda model, images: 4 * (model(images) / 4).floor() + 1e-3 * model(images)),
+    "one-hot logits": ("logit jumps", lambda model, x: 5 * one_hot(model(x).argmax(1), 10) + 0.1 * model(x)),
+    "a sharp softmax": ("logit jumps", lambda model, images: (50 * model(images)).softmax(1)),
+    "pixels of 4 bits": ("logit jumps", lambda model, images: model((15 * images).round() / 15 + 1e-5 * images)),
+    "pixels of 1 bit": ("logit jumps", lambda model, images: model((images > 0.5).float() + 1e-5 * images)),
+    "an adaptation at test time": ("gradients at inference", _adapts),
     "softmax": ("probabilities for logits", lambda model, images: model(images).softmax(1)),
     "wants [0, 255]": ("inputs of another scale", lambda model, images: model(images / 255)),
 }
@@ -197,3 +221,59 @@ def test_one_models_flags_do_not_reach_the_next(
 )  # fmt: skip
 def test_chance_is_what_guessing_often_gets(right: int, count: int, classes: int, chance: bool) -> None:
     assert _at_chance(right, count, classes) is chance
+
+
+@pytest.mark.parametrize("factor", [1e-6, 0.01, 100.0, 1e6])
+@pytest.mark.parametrize("name", ["standard", "adversarially trained"])
+def test_the_scale_of_the_logits_raises_no_flag(
+    honest: dict[str, nn.Module], probe: Callable[..., dict[str, str]], name: str, factor: float
+) -> None:
+    assert probe(Wrapped(honest[name], lambda model, images: factor * model(images))) == {}
+
+
+@pytest.mark.parametrize("defense", ["standard", "grfd"])
+def test_the_committed_models_raise_no_flag(probe: Callable[..., dict[str, str]], defense: str) -> None:
+    assert probe(grfd.load_defense(Path(__file__).parents[2] / "results/mnist-lenet5", defense=defense)) == {}
+
+
+def test_an_attack_with_too_small_steps_is_unfinished(
+    honest: dict[str, nn.Module], mnist: Data, tmp_path: Path
+) -> None:
+    budgets = budgets_for(1)
+    slow = budgets | {"pgd": budgets["pgd"] | {"step_size": budgets["pgd"]["eps"] / 200, "steps": 100}}
+    case = Case(tmp_path, {"model": honest["standard"]}, mnist.test, slow, 0, torch.device("cpu"))
+    images, labels = as_images(mnist.test.images[:100]), mnist.test.labels[:100]
+    flagged, detail = PROBES["unfinished optimisation"](case, honest["standard"], images, labels)
+    assert flagged, detail
+
+
+class WithSurrogate(nn.Module):
+    """Differentiated through another network, for no reason."""
+
+    def __init__(self, model: nn.Module, other: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+        self.other = other
+
+    def surrogate(self) -> nn.Module:
+        return self.other
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.model(images)
+
+
+def test_a_surrogate_that_is_another_model_is_named(
+    honest: dict[str, nn.Module], probe: Callable[..., dict[str, str]]
+) -> None:
+    name = "surrogate fooled, defense not"
+    robust, plain = honest["adversarially trained"], honest["standard"]
+    assert name in probe(WithSurrogate(robust, plain), name)
+    assert name not in probe(WithSurrogate(plain, plain), name)
+
+
+def test_counted_gradients_do_not_leak_to_the_next_model(
+    honest: dict[str, nn.Module], probe: Callable[..., dict[str, str]]
+) -> None:
+    name = "gradients at inference"
+    assert name in probe(Wrapped(honest["standard"], _adapts), name)
+    assert name not in probe(honest["standard"], name)

@@ -184,6 +184,11 @@ def looked_at(case: Case) -> Case:
     return replace(case, identities=identities, scales=scales, classes=classes)
 
 
+def scale_for(case: Case, model: nn.Module) -> float:
+    """The scale of the logits at which one of the case's models is attacked."""
+    return next((case.scales[name] for name, each in case.models.items() if each is model and name in case.scales), 1.0)
+
+
 def settings_of(case: Case, task: Task) -> dict[str, Any]:
     """The settings that are stored in the record. A record with other settings is replaced."""
     settings: dict[str, Any] = {"attack": keywords_for(case, task), "seed": case.seed, "judge": identity.VERSION}

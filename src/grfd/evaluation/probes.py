@@ -16,8 +16,15 @@ from grfd.attacks import apgd_t, fgsm, pgd, square
 from grfd.attacks.losses import log_odds
 from grfd.data.record import as_images
 from grfd.defenses import is_stochastic
+from grfd.evaluation import scale
 from grfd.evaluation.attacker import answer, attacked_model, may_reject, predictions
-from grfd.evaluation.case import Case
+from grfd.evaluation.case import Case, scale_for
+from grfd.evaluation.probes_of_jumps import (
+    gradients_at_inference,
+    logit_jumps,
+    surrogate_alone,
+    unfinished_optimisation,
+)
 from grfd.seeds import generator
 from grfd.types import Images, Labels
 
@@ -29,6 +36,8 @@ TOLERANCE = 0.002
 """0.2 percentage points, as in AutoAttack's own check. Among few examples, a single one weighs more."""
 UNDERFLOW = 88.0
 """exp(−88) is about the smallest normal float32. Beyond this gap a softmax is saturated."""
+SATURATED = 0.1
+"""The share of images whose softmax may underflow at the scale of the attack."""
 STEP = 1 / 255
 """Step of the probe of the gradient, in pixels of [0, 1]."""
 EXPLAINED = 0.5
@@ -129,11 +138,20 @@ def not_a_number(case: Case, model: nn.Module, images: Images, labels: Labels) -
 
 
 def saturated_logits(case: Case, model: nn.Module, images: Images, labels: Labels) -> Finding:
-    """Logits so far apart that their softmax is 0 or 1, with a gradient of 0."""
+    """Logits so far apart that their softmax is 0 or 1, with a gradient of 0, also at the scale of the attack.
+
+    The judge multiplies all logits of a model by one factor, so logits that are merely large are no obstacle to it.
+    They are one to an attack that climbs the cross-entropy as it is, and the detail says so.
+    """
     with torch.no_grad():
-        best = answer(model, images).topk(2, dim=1).values
-    gap = (best[:, 0] - best[:, 1]).median().item()
-    return not gap < UNDERFLOW, f"median gap between the two largest logits: {gap:.3g} (flagged from {UNDERFLOW:.0f})"
+        best = answer(model, images).double().topk(2, dim=1).values
+    gaps = best[:, 0] - best[:, 1]
+    gap, share = gaps.median().item(), _share(gaps * scale.scale_of(best) >= UNDERFLOW)
+    detail = f"median gap between the two largest logits: {gap:.3g}"
+    if not gap < UNDERFLOW:
+        detail += " (attacks that climb the cross-entropy of these logits see no gradient; ours rescale them)"
+    detail += f"; at the scale of the attack it is above {UNDERFLOW:.0f} on {share:.1%} (flagged above 10 %)"
+    return not (share <= SATURATED and bool(gaps.isfinite().all())), detail
 
 
 def probabilities(case: Case, model: nn.Module, images: Images, labels: Labels) -> Finding:
@@ -233,10 +251,7 @@ def _at_chance(right: float, count: int, classes: int) -> bool:
 
 def _attacked(case: Case, model: nn.Module) -> nn.Module:
     """The model as the judge attacks it, at the same scale of the logits."""
-    scale = next(
-        (case.scales[name] for name, each in case.models.items() if each is model and name in case.scales), 1.0
-    )
-    return attacked_model(model, scale)
+    return attacked_model(model, scale_for(case, model))
 
 
 PROBES: dict[str, Probe] = {
@@ -252,6 +267,10 @@ PROBES: dict[str, Probe] = {
     "robust at ε = 0.5": robust_at_half,
     "single step beats iterative": single_step_beats_iterative,
     "gradient-free beats white-box": gradient_free_beats_white_box,
+    "logit jumps": logit_jumps,
+    "unfinished optimisation": unfinished_optimisation,
+    "surrogate fooled, defense not": surrogate_alone,
+    "gradients at inference": gradients_at_inference,
 }
 
 
