@@ -5,7 +5,8 @@ from functools import partial
 
 import torch
 
-from grfd.attacks._apgd_run import Course, improve
+from grfd.attacks._apgd_l1 import improve_l1
+from grfd.attacks._apgd_run import Course, Improve, improve
 from grfd.attacks.checked_model import CheckedModel
 from grfd.attacks.gradients import Climb, likeliest_wrong, mean_lead, repeat, slope, total
 from grfd.attacks.inputs import Model, attacking
@@ -14,6 +15,9 @@ from grfd.attacks.ranges import COUNT, in_range
 from grfd.attacks.threat import Batch, Norm, finished
 from grfd.errors import UserError
 from grfd.types import Images, Labels, Logits, PerExample
+
+_IMPROVE: dict[Norm, Improve] = {"linf": improve, "l2": improve, "l1": improve_l1}
+"""Norm → one run."""
 
 
 def apgd_ce(
@@ -34,7 +38,7 @@ def apgd_ce(
     """Auto-PGD on the cross-entropy, from a random point on the ball's surface.
 
     images [batch, channel, height, width] in `bounds`; labels [batch]; ε in pixels of [0, 1], or with `norm` "l2" a
-    Euclidean length.
+    Euclidean length, or with "l1" the sum of all changes (`_apgd_l1`).
 
     - `samples`: gradients that are summed at every step (EOT).
     - `restarts`: each works on the examples that do not fool the model yet.
@@ -106,7 +110,7 @@ def apgd_t(
         if len(images) == 0:
             return finished(result, batch)
         for target in likeliest_wrong(model, batch, targets):
-            improve(result, best, gradient_at, batch, target, course)
+            _IMPROVE[norm](result, best, gradient_at, batch, target, course)
         return finished(result, batch)
 
 
@@ -114,7 +118,7 @@ def _untargeted(model: CheckedModel, batch: Batch, loss: str, course: Course, re
     gradient_at = partial(_gradient_at, model, lambda targets: partial(climbed, loss), samples)
     result, best = batch.images.clone(), mean_lead(model, batch.images, batch.labels, samples)
     for _ in range(restarts):
-        improve(result, best, gradient_at, batch, batch.labels, course)
+        _IMPROVE[batch.norm](result, best, gradient_at, batch, batch.labels, course)
     return finished(result, batch)
 
 

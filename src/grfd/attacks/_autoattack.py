@@ -23,8 +23,11 @@ _EOT_SAMPLES = 20
 _VERSIONS = ("standard", "plus", "rand", "ascent")
 
 
-def _parts_of(version: str, steps: int, targets: int, n_queries: int) -> tuple[_Part, ...]:
-    """The parts of each version, in the original's order."""
+def _parts_of(version: str, steps: int, targets: int, n_queries: int, norm: Norm) -> tuple[_Part, ...]:
+    """The parts of each version, in the original's order. In L1 the original has five restarts and five targets."""
+    if norm == "l1" and version in ("standard", "ascent"):
+        first, *others = _parts_of(version, steps, min(targets, 5), n_queries, "l2")
+        return ((first[0], first[1] | {"restarts": 5}), *others)
     plain, targeted = {"steps": steps}, {"steps": steps, "targets": targets}
     queries = {"n_queries": n_queries, "rescale": False}
     random = {"steps": steps, "samples": _EOT_SAMPLES, "active_set": False}
@@ -77,7 +80,7 @@ def autoattack(
     if version not in _VERSIONS:
         raise UserError(f"{version=}; expected one of {', '.join(_VERSIONS)}")
     samples = _EOT_SAMPLES if version == "rand" else 1
-    parts = _parts_of(version, steps, targets, n_queries)
+    parts = _parts_of(version, steps, targets, n_queries, norm)
     common = {"norm": norm, "active_set": active_set, "bounds": bounds, "generator": generator}
     with attacking(model, images, labels, eps, bounds, norm) as (model, batch):
         result, best = batch.images.clone(), mean_lead(model, batch.images, batch.labels, samples)

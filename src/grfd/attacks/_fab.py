@@ -215,6 +215,8 @@ def onto_hyperplane(
     can.
     """
     weight = normal.flatten(1).abs()
+    if norm == "l1":
+        return _in_order_of_weight(points, normal, offset, bounds)
     flat = points.flatten(1)
     excess = (normal * points).flatten(1).sum(1) - offset
     direction = -normal.flatten(1).sign() * excess.sign()[:, None]
@@ -231,6 +233,20 @@ def onto_hyperplane(
     level = (excess.abs()[:, None] - before) / rising.clamp_min(torch.finfo(rising.dtype).tiny)
     level = torch.minimum(level, ends[:, -1:])
     return (direction * torch.minimum(level * speed, room)).view_as(points)
+
+
+def _in_order_of_weight(points: Images, normal: Images, offset: PerExample, bounds: tuple[float, float]) -> Images:
+    """The smallest move in L1: pixels move as far as they can, those of the largest |normal_i| first."""
+    flat, weight = points.flatten(1), normal.flatten(1).abs()
+    excess = (normal * points).flatten(1).sum(1) - offset
+    direction = -normal.flatten(1).sign() * excess.sign()[:, None]
+    room = torch.where(direction > 0, bounds[1] - flat, flat - bounds[0]).clamp_min(0).where(direction != 0, 0.0)
+    order = weight.argsort(1, descending=True)
+    full = (weight * room).gather(1, order)
+    used = torch.minimum((excess.abs()[:, None] - (full.cumsum(1) - full)).clamp_min(0), full)
+    moved = used / weight.gather(1, order).clamp_min(torch.finfo(weight.dtype).tiny)
+    moves = torch.zeros_like(flat).scatter(1, order, moved)
+    return (direction * torch.minimum(moves, room)).view_as(points)
 
 
 def _towards(model: CheckedModel, iterates: Images, labels: Labels, targets: Labels) -> tuple[PerExample, Images]:
@@ -255,7 +271,7 @@ def _nearest(
         gradients = torch.stack([torch.autograd.grad(column, inputs, retain_graph=True)[0] for column in columns])
     gradients = gradients.nan_to_num(nan=0.0, posinf=0.0, neginf=0.0)
     # The dual norm: how fast the difference can change per unit of the norm that ε bounds.
-    order = 1 if norm == "linf" else 2
+    order = {"linf": 1, "l2": 2, "l1": math.inf}[norm]
     flat, tiny = gradients.flatten(2), torch.finfo(gradients.dtype).tiny
     # Divided by the largest entry first, because the squares of a tiny gradient underflow.
     largest = flat.abs().amax(2).clamp_min(tiny)

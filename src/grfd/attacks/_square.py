@@ -32,8 +32,8 @@ def square(
 ) -> Images:
     """Vertical stripes of ±ε, then squares of ±ε per channel at random places, kept where the margin loss improves.
 
-    With `norm` "l2": first a grid of bumps whose total length is ε, then the perturbation's length is moved from window
-    to window (`_square_l2`).
+    With `norm` "l2" or "l1": first a grid of bumps whose total length is ε, then the perturbation's length is moved
+    from window to window (`_square_l2`).
 
     images [batch, channel, height, width] in `bounds`; labels [batch]; ε in pixels of [0, 1], or with `norm` "l2" a
     Euclidean length. Every example has its own random places.

@@ -1,4 +1,7 @@
-"""The proposals of the Square attack in L2 (Andriushchenko et al. 2020, arXiv 1912.00049, section 3.4, algorithm 3)."""
+"""The proposals of the Square attack in L2 (Andriushchenko et al. 2020, arXiv 1912.00049, section 3.4, algorithm 3).
+
+In L1 (Croce & Hein 2021, arXiv 2103.01208, section 4) they are the same, with sums of magnitudes for sums of squares.
+"""
 
 import torch
 from torch import Tensor
@@ -37,16 +40,16 @@ def move_window(current: Images, batch: Batch, side: int, generator: torch.Gener
     change = current - images
     to, away = (_window(images, side, generator) for _ in range(2))
     old = change[to]
-    old_length = old.square().sum((2, 3), keepdim=True).sqrt()
+    old_length = _rooted(_mass(old, batch), batch)
     both = torch.zeros_like(change[:, :1], dtype=torch.bool)
     for window in (to, away):
         both[(window[0], torch.zeros_like(window[1][:, :1]), *window[2:])] = True
-    spent = (change * both).square().sum((2, 3), keepdim=True)
-    unused = per_image((batch.eps**2 - length(change, "l2").square()).clamp_min(0))
+    spent = _mass(change * both, batch)
+    unused = per_image(_unused(change, batch))
     bump = _turned(_bumps(side, images), count, generator) * random_signs(images, (count, channels, 1, 1), generator)
     new = bump + old / (old_length + _TINY)
-    new_length = new.square().sum((2, 3), keepdim=True).sqrt()
-    target = (unused / channels + spent).sqrt()
+    new_length = _rooted(_mass(new, batch), batch)
+    target = _rooted(unused / channels + spent, batch)
     change = change.clone()
     change[away] = 0.0
     change[to] = new / (new_length + _TINY) * target
@@ -54,7 +57,24 @@ def move_window(current: Images, batch: Batch, side: int, generator: torch.Gener
 
 
 def _of_length(change: Images, batch: Batch) -> Images:
-    return project(batch.images + change * per_image(batch.eps / (length(change, "l2") + _TINY)), batch)
+    return project(batch.images + change * per_image(batch.eps / (length(change, batch.norm) + _TINY)), batch)
+
+
+def _mass(change: Tensor, batch: Batch) -> Tensor:
+    """For each channel the sum of squares of a perturbation, or in L1 of magnitudes."""
+    return (change.abs() if batch.norm == "l1" else change.square()).sum((2, 3), keepdim=True)
+
+
+def _rooted(mass: Tensor, batch: Batch) -> Tensor:
+    """The length that belongs to a mass."""
+    return mass if batch.norm == "l1" else mass.sqrt()
+
+
+def _unused(change: Tensor, batch: Batch) -> Tensor:
+    """The mass that a perturbation may still get."""
+    if batch.norm == "l1":
+        return (batch.eps - length(change, "l1")).clamp_min(0)
+    return (batch.eps**2 - length(change, "l2").square()).clamp_min(0)
 
 
 def _window(images: Images, side: int, generator: torch.Generator | None) -> tuple[Tensor, Tensor, Tensor, Tensor]:

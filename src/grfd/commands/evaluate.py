@@ -65,7 +65,7 @@ def evaluate_command(
     sources: tuple[str, ...] = (),
     data: str = "mnist",
     data_dir: Path | None = None,
-    norm: Literal["linf", "l2"] | None = None,
+    norm: Literal["linf", "l2", "l1"] | None = None,
     eps: tuple[Radius, ...] = (),
     target: str | None = None,
     keep_images: bool = False,
@@ -96,7 +96,7 @@ def evaluate_command(
         data: Data set for --model: a registered name, or folder (one folder of images for each class).
         data_dir: Directory of the data set.
         norm: The norm in which ε bounds every perturbation, instead of Table 1's budgets. Without --eps its usual ε:
-            for L2 1.5 on grey images and 0.5 on colour images.
+            for L2 1.5 on grey images and 0.5 on colour images, for L1 10 and 12.
         eps: One or several values of ε in pixels of [0, 1], in L∞ unless --norm says otherwise. Several give a
             robustness curve. Step sizes are scaled with ε.
         target: A class (its number), least-likely, or all: how often is an image mistaken for it?
