@@ -24,10 +24,14 @@ _VERSIONS = ("standard", "plus", "rand", "ascent")
 
 
 def _parts_of(version: str, steps: int, targets: int, n_queries: int, norm: Norm) -> tuple[_Part, ...]:
-    """The parts of each version, in the original's order. In L1 the original has five restarts and five targets."""
+    """The parts of each version, in the original's order. In L1, APGD-CE has five restarts and APGD-T five targets."""
     if norm == "l1" and version in ("standard", "ascent"):
-        first, *others = _parts_of(version, steps, min(targets, 5), n_queries, "l2")
-        return ((first[0], first[1] | {"restarts": 5}), *others)
+        changes: dict[Callable[..., Images], dict[str, Any]] = {
+            apgd_ce: {"restarts": 5},
+            apgd_t: {"targets": min(targets, 5)},
+        }
+        parts = _parts_of(version, steps, targets, n_queries, "l2")
+        return tuple((attack, keywords | changes.get(attack, {})) for attack, keywords in parts)
     plain, targeted = {"steps": steps}, {"steps": steps, "targets": targets}
     queries = {"n_queries": n_queries, "rescale": False}
     random = {"steps": steps, "samples": _EOT_SAMPLES, "active_set": False}

@@ -131,7 +131,7 @@ def _cloud(image: np.ndarray, decay: float, stream: np.random.Generator) -> np.n
 
 def fog(image: np.ndarray, severity: int, stream: np.random.Generator) -> np.ndarray:
     """A bright cloud before the object."""
-    strength, decay = ((0.2, 3), (0.5, 3), (0.75, 2.5), (1, 2), (1.5, 1.75))[severity - 1]
+    strength, decay = ((0.2, 3.0), (0.5, 3.0), (0.75, 2.5), (1.0, 2.0), (1.5, 1.75))[severity - 1]
     brightest = image.max()
     return np.asarray((image + strength * _cloud(image, decay, stream)) * brightest / (brightest + strength))
 
@@ -149,7 +149,7 @@ def snow(image: np.ndarray, severity: int, stream: np.random.Generator) -> np.nd
         (0.1, 0.2, 1, 0.6, 8, 3, 0.95), (0.1, 0.2, 1, 0.5, 10, 4, 0.9), (0.15, 0.3, 1.75, 0.55, 10, 4, 0.9),
         (0.25, 0.3, 2.25, 0.6, 12, 6, 0.85), (0.3, 0.3, 1.25, 0.65, 14, 12, 0.8),
     )[severity - 1]  # fmt: skip
-    flakes = _enlarged(stream.normal(mean, deviation, (*image.shape[:2], 1)), size)
+    flakes = _enlarged(stream.normal(mean, deviation, (*image.shape[:2], 1)), float(size))
     flakes = np.where(flakes < threshold, 0.0, flakes).clip(0, 1)
     falling = _moved(flakes, length * _scale(image), sigma * _scale(image), stream.uniform(45, 135))
     grey = image.mean(2, keepdims=True)

@@ -74,7 +74,7 @@ def section(results: Path) -> list[str]:
         shared_opening(records),
         "### Which gaps of the paper matter",
         "`grfd reproduce readings`. The first row is the default, and each of the others changes one reading "
-        "([how the paper was read](reading.md)). p belongs to McNemar's exact test of the worst case against that of "
+        "([how the paper was read](reading.md)). p belongs to the difference of the worst case from that of "
         "the default, on the same images of all seeds. L_cl and L_rb are means over the last epoch of stage I. "
         "*Diverged* counts the trainings in which a loss was no longer finite.",
         markdown(sheet),

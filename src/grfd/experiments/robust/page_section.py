@@ -87,7 +87,7 @@ def _tables(folders: Sequence[Path]) -> list[str]:
         "All contenders under `adaptive`:",
         markdown(robust_sheet(folders)),
         *_largest(folders),
-        "A comparison example by example, all seeds together; p belongs to McNemar's exact test:",
+        "A comparison image by image, with the seeds of an image kept together; in brackets the 95 % interval:",
         markdown(paired_sheet(folders)),
     ]
 
