@@ -1,4 +1,4 @@
-"""Attacks: pure functions (model, images, labels, *, eps, …) -> adversarial images. They are untargeted, in L∞ or L2.
+"""Attacks: pure functions (model, images, labels, *, eps, …) -> adversarial images. They are untargeted.
 
 Every attack returns images inside the ε-ball and [0, 1]. It freezes the model's parameters while it runs, and it works
 under `torch.no_grad()`. Where a `generator` is given, it draws from this generator only. It does not change the model's
@@ -18,10 +18,12 @@ from grfd.attacks._fab import fab, fab_t
 from grfd.attacks._fgsm import fgsm
 from grfd.attacks._fmn import fmn
 from grfd.attacks._hmcam import hmcam
+from grfd.attacks._hopskipjump import hopskipjump
 from grfd.attacks._mifgsm import mifgsm
 from grfd.attacks._pgd import pgd
 from grfd.attacks._pixle import pixle
 from grfd.attacks._rfgsm import rfgsm
+from grfd.attacks._simba import simba
 from grfd.attacks._square import square
 from grfd.attacks._vmifgsm import vmifgsm
 from grfd.attacks.registry import ALL_ATTACKS, TABLE_1_ATTACKS, Attack, AttackEntry
@@ -47,10 +49,12 @@ __all__ = [
     "fgsm",
     "fmn",
     "hmcam",
+    "hopskipjump",
     "mifgsm",
     "pgd",
     "pixle",
     "rfgsm",
+    "simba",
     "square",
     "vmifgsm",
 ]

@@ -1,15 +1,20 @@
 """Square attack (Andriushchenko et al. 2020, arXiv 1912.00049, algorithms 1 to 3): random search, no gradients."""
 
+from collections import deque
+from collections.abc import Iterator
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 
 from grfd.attacks._square_l2 import move_window, random_signs, start_on_grid
 from grfd.attacks.active_set import remaining
+from grfd.attacks.checked_model import CheckedModel
 from grfd.attacks.gradients import mean_lead
 from grfd.attacks.inputs import Model, attacking
 from grfd.attacks.ranges import COUNT, POSITIVE_SHARE, in_range
 from grfd.attacks.threat import Batch, Norm, finished, per_image, rows_of, uniform
-from grfd.types import Images, Labels
+from grfd.types import Images, Labels, PerExample
 
 _HALVINGS = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)
 """The share p of changed pixels is halved after each of these numbers of queries, of 10,000 (section 5)."""
@@ -48,28 +53,53 @@ def square(
 
     Raises UserError for a wrong shape, range, ε or count.
     """
+    settings = SquareSettings(n_queries, p_init, rescale, samples, active_set, generator)
     in_range(n_queries=(n_queries, COUNT), samples=(samples, COUNT), p_init=(p_init, POSITIVE_SHARE))
     with attacking(model, images, labels, eps, bounds, norm) as (model, batch):
         clean = mean_lead(model, batch.images, batch.labels, samples)
-        rows = remaining(clean, active_set)
-        # The search starts at −∞, so that its first points, the stripes, need not be better than the clean image.
-        result, leads = batch.images.clone(), torch.full_like(clean, -torch.inf)
-        part, current, best = rows_of(batch, rows), result[rows], leads[rows]
-        for query in range(n_queries):
-            if len(rows) == 0:
-                break
-            progress = query / (n_queries if rescale else 10_000)
-            tried = (_try if norm == "linf" else _try_l2)(query == 0, progress, p_init, current, part, generator)
-            tried_leads = mean_lead(model, tried, part.labels, samples)
-            better = tried_leads > best
-            current, best = torch.where(per_image(better), tried, current), torch.where(better, tried_leads, best)
-            # Rows are gathered again only when some example was fooled.
-            standing = remaining(best, active_set)
-            if len(standing) < len(rows) or query == n_queries - 1:
-                result[rows], leads[rows] = current, best
-                rows, current, best = rows[standing], current[standing], best[standing]
-                part = rows_of(batch, rows)
+        _, result, leads = deque(square_rounds(model, batch, clean, settings), maxlen=1).pop()
         return finished(torch.where(per_image(leads > clean), result, batch.images), batch)
+
+
+class SquareSettings(NamedTuple):
+    """The settings of a search, as `square` describes them."""
+
+    queries: int
+    p_init: float
+    rescale: bool
+    samples: int
+    active_set: bool
+    generator: torch.Generator | None
+
+
+def square_rounds(
+    model: CheckedModel, batch: Batch, clean: PerExample, settings: SquareSettings
+) -> Iterator[tuple[int, Images, PerExample]]:
+    """(queries of an example so far, images, their leads) after each query. `clean`: the leads of the clean images.
+
+    With an active set, images and leads are up to date for the examples that are finished.
+    """
+    rows = remaining(clean, settings.active_set)
+    # The search starts at −∞, so that its first points, the stripes, need not be better than the clean image.
+    result, leads = batch.images.clone(), torch.full_like(clean, -torch.inf)
+    yield 0, result, leads
+    part, current, best = rows_of(batch, rows), result[rows], leads[rows]
+    for query in range(settings.queries):
+        if len(rows) == 0:
+            break
+        progress = query / (settings.queries if settings.rescale else 10_000)
+        propose = _try if batch.norm == "linf" else _try_l2
+        tried = propose(query == 0, progress, settings.p_init, current, part, settings.generator)
+        tried_leads = mean_lead(model, tried, part.labels, settings.samples)
+        better = tried_leads > best
+        current, best = torch.where(per_image(better), tried, current), torch.where(better, tried_leads, best)
+        # Rows are gathered again only when some example was fooled.
+        standing = remaining(best, settings.active_set)
+        if len(standing) < len(rows) or query == settings.queries - 1:
+            result[rows], leads[rows] = current, best
+            rows, current, best = rows[standing], current[standing], best[standing]
+            part = rows_of(batch, rows)
+        yield query + 1, result, leads
 
 
 def _try(

@@ -16,10 +16,12 @@ from grfd.attacks._fab import fab, fab_t
 from grfd.attacks._fgsm import fgsm
 from grfd.attacks._fmn import fmn
 from grfd.attacks._hmcam import hmcam
+from grfd.attacks._hopskipjump import hopskipjump
 from grfd.attacks._mifgsm import mifgsm
 from grfd.attacks._pgd import pgd
 from grfd.attacks._pixle import pixle
 from grfd.attacks._rfgsm import rfgsm
+from grfd.attacks._simba import simba
 from grfd.attacks._square import square
 from grfd.attacks._vmifgsm import vmifgsm
 from grfd.attacks.own import own_attack
@@ -142,6 +144,13 @@ ALL_ATTACKS: dict[str, AttackEntry] = {
     "pixle": AttackEntry(pixle, "Pixle", {}, {}, _ALL_QUERIES, threat="pixels"),
     "hmcam": AttackEntry(hmcam, "HMCAM", _STEPS_GREY, _STEPS_COLOUR, _ALL_QUERIES),
     "advgan": AttackEntry(advgan, "AdvGAN", _EPS_GREY, _EPS_COLOUR, _ALL_QUERIES),
+    "hopskipjump": AttackEntry(
+        hopskipjump, "HopSkipJump",
+        grey={"eps": 1.5, "norm": "l2"},
+        colour={"eps": 0.5, "norm": "l2"},
+        transfer=_STRETCHED, passes=5000, norms=_BOTH, threat="l2", minimal=True, narrow_title="HopSkip-\nJump",
+    ),
+    "simba": AttackEntry(simba, "SimBA", {"eps": 1.5}, {"eps": 0.5}, _ALL_QUERIES, passes=5000, threat="l2"),
     "ddn": AttackEntry(ddn, "DDN", {"eps": 1.5}, {"eps": 0.5}, _STRETCHED, passes=302, threat="l2", minimal=True),
     "fmn": AttackEntry(fmn, "FMN", _EPS_GREY, _EPS_COLOUR, _STRETCHED, passes=302, norms=_ALL, minimal=True),
     "deepfool": AttackEntry(

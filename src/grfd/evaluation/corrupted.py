@@ -20,8 +20,8 @@ from grfd.progress import progress
 from grfd.runs import write_bytes
 from grfd.seeds import seeded
 
-FOLDER = "corruptions"
-VERSION = 1
+CORRUPTIONS_FOLDER = "corruptions"
+CORRUPTIONS_VERSION = 1
 """Raised when a corruption changes, so that older predictions are replaced."""
 
 
@@ -34,7 +34,7 @@ def judge_corruptions(case: Case, examples: int) -> None:
     case = case if case.identities else looked_at(case)
     count = min(examples, len(case.split))
     images = as_images(case.split.images[:count].to(case.device))
-    about = {"version": VERSION, "seed": case.seed, "images": identity.marks_of(images).tolist()}
+    about = {"version": CORRUPTIONS_VERSION, "seed": case.seed, "images": identity.marks_of(images).tolist()}
     wanted = [name for name in case.models if name != CONTROL and not _is_stored(case, name, about)]
     if not wanted:
         return
@@ -54,7 +54,7 @@ def judge_corruptions(case: Case, examples: int) -> None:
 
 
 def _file(folder: Path, model: str) -> Path:
-    return folder / FOLDER / f"{model}.npz"
+    return folder / CORRUPTIONS_FOLDER / f"{model}.npz"
 
 
 def _write(case: Case, name: str, predicted: np.ndarray, about: dict[str, Any]) -> None:
@@ -101,7 +101,7 @@ def _read(file: Path) -> dict[str, np.ndarray]:
 def corruption_rows(folder: Path) -> list[CorruptionRow]:
     """The accuracy of each judged model under each corruption and severity."""
     rows = []
-    for file in sorted((folder / FOLDER).glob("*.npz")):
+    for file in sorted((folder / CORRUPTIONS_FOLDER).glob("*.npz")):
         stored = _read(file)
         right = stored["prediction"] == stored["label"]
         for place, corruption in enumerate(stored["corruption"]):
