@@ -8,7 +8,7 @@ from grfd.attacks.registry import ALL_ATTACKS, Keywords, entry_of
 from grfd.attacks.threat import Norm
 from grfd.errors import UserError
 
-NORMS: tuple[Norm, ...] = ("linf", "l2")
+NORMS: tuple[Norm, ...] = ("linf", "l2", "l1")
 """The norms of `grfd evaluate --norm`."""
 
 NORM_TITLES = {"linf": "L∞", "l2": "L2", "l1": "L1"}

@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from numbers import Real
+from typing import get_args
 
 import torch
 from torch import Tensor, nn
@@ -68,7 +69,9 @@ def _prepared(
         labels = labels.detach().to(images.device, torch.long, copy=True)
         largest = int(labels.max()) if len(labels) else 0
         checked = model if isinstance(model, CheckedModel) else CheckedModel(model, dtype, largest)
-        lower, upper = (images - eps).clamp(*bounds), (images + eps).clamp(*bounds)
+        # In L1, the projection keeps every pixel within ε, and attacks pass through balls larger than ε.
+        reach = math.inf if norm == "l1" else eps
+        lower, upper = (images - reach).clamp(*bounds), (images + reach).clamp(*bounds)
         yield checked, Batch(images, labels, lower, upper, eps, norm, dtype)
 
 
@@ -87,8 +90,8 @@ def frozen(model: Model) -> Iterator[None]:
 
 
 def _check(images: Images, labels: Labels, bounds: tuple[float, float], norm: str) -> None:
-    if norm not in ("linf", "l2"):
-        raise UserError(f"{norm=}; expected 'linf' or 'l2'")
+    if norm not in get_args(Norm):
+        raise UserError(f"{norm=}; expected 'linf', 'l2' or 'l1'")
     if not isinstance(images, Tensor) or images.ndim != 4 or not images.is_floating_point():
         shape = f"{images.dtype} {tuple(images.shape)}" if isinstance(images, Tensor) else type(images).__name__
         raise UserError(f"images are {shape}; expected floats [batch, channel, height, width]")

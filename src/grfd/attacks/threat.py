@@ -3,13 +3,19 @@
 from typing import Literal, NamedTuple
 
 import torch
-from jaxtyping import Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from grfd.types import Images, Labels, PerExample
 
-Norm = Literal["linf", "l2"]
-"""What ε bounds: the largest change of a pixel, or the Euclidean length of the change."""
+Norm = Literal["linf", "l2", "l1"]
+"""What ε bounds: the largest change of a pixel, the Euclidean length of the change, or the sum of absolute changes."""
+
+_SPARSE_SHARE = 0.01
+"""The share of the pixels that a step in L1 changes (SLIDE, Tramèr & Boneh 2019, arXiv 1904.13000: 1 % on MNIST)."""
+
+FlatChange = Float[Tensor, "batch pixels"]
+"""A change of each image, flattened."""
 
 Rows = Int[Tensor, "rows"]
 """Indices of the examples of a batch that are still attacked."""
@@ -18,7 +24,8 @@ Rows = Int[Tensor, "rows"]
 class Batch(NamedTuple):
     """What is attacked: images, labels, the ball, and the corners of L∞ ball ∩ box, to which iterates are clamped.
 
-    `eps` is in pixels of [0, 1], or for `norm` "l2" a Euclidean length. `dtype` is that of the caller's images. Images
+    `eps` is in pixels of [0, 1], or for `norm` "l2" a Euclidean length, or for "l1" a sum of absolute changes. In L1
+    the corners are those of the box, because balls of several radii share them. `dtype` is that of the caller's images. Images
     in half precision are attacked in float32, because their squares and quotients would overflow or underflow.
     """
 
@@ -46,12 +53,44 @@ def rows_of(batch: Batch, rows: Rows) -> Batch:
 
 
 def project(images: Images, batch: Batch) -> Images:
-    """Onto ball ∩ box. For L2, first onto the ball and then into the box, which moves no point out of the ball."""
+    """Onto ball ∩ box. For L2, first onto the ball and then into the box, which moves no point out of the ball.
+
+    For L1, the result is the nearest point of the intersection (`onto_l1_ball`).
+    """
+    if batch.norm == "l1":
+        change = (images - batch.images).flatten(1)
+        room = torch.where(images > batch.images, batch.upper - batch.images, batch.images - batch.lower).flatten(1)
+        radius = torch.full_like(change[:, 0], batch.eps)
+        images = batch.images + onto_l1_ball(change, room, radius).view_as(images)
     if batch.norm == "l2":
         change = images - batch.images
         longest = (batch.eps / length(change, "l2").clamp_min(torch.finfo(change.dtype).tiny)).clamp_max(1)
         images = batch.images + per_image(longest) * change
     return images.clamp(batch.lower, batch.upper)
+
+
+def onto_l1_ball(change: FlatChange, room: FlatChange, radius: PerExample) -> FlatChange:
+    """The nearest change with a sum of at most `radius`, where no entry is larger than its room, in absolute values.
+
+    Croce & Hein 2021, arXiv 2103.01208, proposition 2.1: entry i becomes sign(change_i)·min(max(|change_i| − λ, 0),
+    room_i) with one λ ≥ 0 for each row. The sum falls piecewise linearly in λ. An entry begins to count below
+    λ = |change_i| and reaches its room at λ = |change_i| − room_i, so the sum at these 2n places is known after they
+    are sorted. The room may be ∞. change, room: [batch, pixels]; radius: [batch].
+    """
+    magnitudes = change.abs()
+    places, order = torch.cat([magnitudes, (magnitudes - room).clamp_min(0)], 1).sort(1, descending=True)
+    counted = torch.where(order < change.shape[1], 1.0, -1.0).to(change).cumsum(1)
+    gaps = places.diff(dim=1, append=torch.zeros_like(places[:, :1])).neg()
+    sums = (counted * gaps).cumsum(1)
+    # The first piece at whose lower end the sum reaches the radius. Inside the ball there is none, and λ is 0.
+    piece = torch.searchsorted(sums, radius[:, None]).clamp_max(sums.shape[1] - 1)
+    excess, slope = sums.gather(1, piece) - radius[:, None], counted.gather(1, piece).clamp_min(1)
+    threshold = (places - gaps).gather(1, piece) + excess.clamp_min(0) / slope
+    # One Newton step removes the rounding errors of the long sums.
+    kept = (magnitudes - threshold).clamp_min(0).minimum(room)
+    moving = ((kept > 0) & (kept < room)).sum(1, keepdim=True).clamp_min(1)
+    threshold = (threshold + (kept.sum(1, keepdim=True) - radius[:, None]) / moving).clamp_min(0)
+    return (magnitudes - threshold).clamp_min(0).minimum(room) * change.sign()
 
 
 def stretched(images: Images, batch: Batch) -> Images:
@@ -63,18 +102,36 @@ def stretched(images: Images, batch: Batch) -> Images:
 
 
 def length(change: Images, norm: Norm) -> PerExample:
-    """The size of each perturbation: its largest absolute pixel, or its Euclidean length."""
+    """The size of each perturbation: its largest absolute pixel, its Euclidean length, or its sum of absolute values."""
     flat = change.flatten(1)
+    if norm == "l1":
+        return flat.abs().sum(1)
     return flat.abs().amax(1) if norm == "linf" else torch.linalg.vector_norm(flat, dim=1)
 
 
 def steepest(gradient: Images, norm: Norm) -> Images:
-    """The unit step that increases a linear loss most: the gradient's sign, or the gradient divided by its length."""
+    """The unit step that increases a linear loss most: the gradient's sign, or the gradient divided by its length.
+
+    In L1 that would change a single pixel, which the box soon stops. So the step is shared equally between the one per
+    cent of the pixels with the largest gradients, as in SLIDE.
+    """
+    if norm == "l1":
+        return sparse_signs(gradient, torch.full_like(gradient[:, 0, 0, 0], _SPARSE_SHARE))
     if norm == "linf":
         return gradient.sign()
     # Divided by its largest entry first, because the squares of a tiny gradient underflow.
     scaled = gradient / per_image(length(gradient, "linf").clamp_min(torch.finfo(gradient.dtype).tiny))
     return scaled / per_image(length(scaled, "l2").clamp_min(1))
+
+
+def sparse_signs(gradient: Images, share: PerExample) -> Images:
+    """Signs of the share (0 to 1, at least one entry) of the largest gradients, divided by their number; 0 elsewhere."""
+    magnitudes = gradient.flatten(1).abs()
+    count = magnitudes.shape[1]
+    place = ((1 - share) * count).long().clamp(0, count - 1)
+    threshold = magnitudes.sort(1).values.gather(1, place[:, None])
+    signs = gradient.flatten(1).sign() * (magnitudes >= threshold)
+    return (signs / signs.abs().sum(1, keepdim=True).clamp_min(1)).view_as(gradient)
 
 
 def per_image(values: Tensor) -> Tensor:
@@ -83,11 +140,15 @@ def per_image(values: Tensor) -> Tensor:
 
 
 def random_point(batch: Batch, generator: torch.Generator | None) -> Images:
-    """A point of ball ∩ box: uniform in the L∞ ball, or of uniform direction and length in L2, as in TorchAttacks."""
+    """A point of ball ∩ box: uniform in the L∞ ball, or of uniform direction and length in L2, as in TorchAttacks.
+
+    In L1, the direction is uniform in the Euclidean sense, too, and the length is uniform up to ε.
+    """
     shape = tuple(batch.images.shape)
     if batch.norm == "linf":
         return project(batch.images + uniform(batch.images, shape, -batch.eps, batch.eps, generator), batch)
-    direction = steepest(normal(batch.images, shape, generator), "l2")
+    noise = normal(batch.images, shape, generator)
+    direction = steepest(noise, "l2") if batch.norm == "l2" else noise / per_image(length(noise, "l1"))
     radius = uniform(batch.images, (shape[0],), 0.0, batch.eps, generator)
     return project(batch.images + per_image(radius) * direction, batch)
 

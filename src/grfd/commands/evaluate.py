@@ -64,7 +64,7 @@ def evaluate_command(
     sources: tuple[str, ...] = (),
     data: str = "mnist",
     data_dir: Path | None = None,
-    norm: Literal["linf", "l2"] | None = None,
+    norm: Literal["linf", "l2", "l1"] | None = None,
     eps: tuple[Radius, ...] = (),
     target: str | None = None,
     keep_images: bool = False,
