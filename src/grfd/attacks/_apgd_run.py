@@ -16,7 +16,7 @@ _MOMENTUM = 0.75
 _RISING = 0.75
 """ρ: the step size is halved if fewer than this share of the steps since the last checkpoint increased the loss."""
 
-_GradientAt = Callable[[Images, Labels, Labels], tuple[Images, PerExample, PerExample]]
+GradientAt = Callable[[Images, Labels, Labels], tuple[Images, PerExample, PerExample]]
 """(iterates, labels, targets) -> (gradient, value, lead)."""
 
 
@@ -46,18 +46,7 @@ class _Search(NamedTuple):
     halved: Tensor
 
 
-def improve(
-    result: Images, best: PerExample, gradient_at: _GradientAt, batch: Batch, targets: Labels, course: Course
-) -> None:
-    """One run. Where it finds something better, `result` (images) and `best` (their leads) are changed in place."""
-    rows = remaining(best, course.active_set or course.keep == "last")
-    if len(rows) == 0:
-        return
-    kept, leads = _run(gradient_at, rows_of(batch, rows), targets[rows], course)
-    keep_better(result, best, rows, kept, leads)
-
-
-def _run(gradient_at: _GradientAt, batch: Batch, targets: Labels, course: Course) -> tuple[Images, PerExample]:
+def run(gradient_at: GradientAt, batch: Batch, targets: Labels, course: Course) -> tuple[Images, PerExample]:
     """One run. Returns the iterate that is kept for each example, and its lead."""
     search, kept_lead = _start(gradient_at, batch, targets, course.generator)
     kept, last_check, checks = search.iterates.clone(), 0, checkpoints(course.steps)
@@ -79,7 +68,7 @@ def _run(gradient_at: _GradientAt, batch: Batch, targets: Labels, course: Course
 
 
 def _start(
-    gradient_at: _GradientAt, batch: Batch, targets: Labels, generator: torch.Generator | None
+    gradient_at: GradientAt, batch: Batch, targets: Labels, generator: torch.Generator | None
 ) -> tuple[_Search, PerExample]:
     shape = tuple(batch.images.shape)
     if batch.norm == "linf":
@@ -106,7 +95,7 @@ def _start(
 
 
 def _step(
-    gradient_at: _GradientAt, search: _Search, batch: Batch, targets: Labels, share: float
+    gradient_at: GradientAt, search: _Search, batch: Batch, targets: Labels, share: float
 ) -> tuple[_Search, PerExample]:
     """Algorithm 1, lines 7 to 10."""
     aim = project(search.iterates + per_image(search.step_size) * steepest(search.gradient, batch.norm), batch)

@@ -25,8 +25,8 @@ class Batch(NamedTuple):
     """What is attacked: images, labels, the ball, and the corners of L∞ ball ∩ box, to which iterates are clamped.
 
     `eps` is in pixels of [0, 1], or for `norm` "l2" a Euclidean length, or for "l1" a sum of absolute changes. In L1
-    the corners are those of the box, because balls of several radii share them. `dtype` is that of the caller's images. Images
-    in half precision are attacked in float32, because their squares and quotients would overflow or underflow.
+    the corners are those of the box, because balls of several radii share them. `dtype` is that of the caller's images.
+    Images in half precision are attacked in float32, because their squares and quotients would overflow or underflow.
     """
 
     images: Images
@@ -102,7 +102,7 @@ def stretched(images: Images, batch: Batch) -> Images:
 
 
 def length(change: Images, norm: Norm) -> PerExample:
-    """The size of each perturbation: its largest absolute pixel, its Euclidean length, or its sum of absolute values."""
+    """The size of each perturbation: its largest absolute pixel, its Euclidean length, or the sum of its magnitudes."""
     flat = change.flatten(1)
     if norm == "l1":
         return flat.abs().sum(1)
@@ -125,7 +125,10 @@ def steepest(gradient: Images, norm: Norm) -> Images:
 
 
 def sparse_signs(gradient: Images, share: PerExample) -> Images:
-    """Signs of the share (0 to 1, at least one entry) of the largest gradients, divided by their number; 0 elsewhere."""
+    """The signs of the largest gradients divided by their number, and 0 elsewhere: a step of length 1 in L1.
+
+    `share` [batch]: the share of the entries that are not 0, at least one entry.
+    """
     magnitudes = gradient.flatten(1).abs()
     count = magnitudes.shape[1]
     place = ((1 - share) * count).long().clamp(0, count - 1)
