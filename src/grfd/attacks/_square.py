@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from grfd.attacks._square_l2 import move_window, random_signs, start_on_grid
+from grfd.attacks._square_windows import move_window, random_signs, start_on_grid
 from grfd.attacks.active_set import remaining
 from grfd.attacks.gradients import mean_lead
 from grfd.attacks.inputs import Model, attacking
@@ -32,11 +32,11 @@ def square(
 ) -> Images:
     """Vertical stripes of ±ε, then squares of ±ε per channel at random places, kept where the margin loss improves.
 
-    With `norm` "l2": first a grid of bumps whose total length is ε, then the perturbation's length is moved from window
-    to window (`_square_l2`).
+    With `norm` "l2" or "l1": first a grid of bumps whose total length is at most ε, then the perturbation's length is
+    moved from window to window (`_square_windows`).
 
     images [batch, channel, height, width] in `bounds`; labels [batch]; ε in pixels of [0, 1], or with `norm` "l2" a
-    Euclidean length. Every example has its own random places.
+    Euclidean length, or with "l1" a sum of absolute changes. Every example has its own random places.
 
     - `n_queries`: perturbed images that are tried for each example. The query of the clean image is not counted.
     - `samples`: answers of a random model over which each query is averaged. A lucky answer stalls the search, and only
@@ -59,7 +59,7 @@ def square(
             if len(rows) == 0:
                 break
             progress = query / (n_queries if rescale else 10_000)
-            tried = (_try if norm == "linf" else _try_l2)(query == 0, progress, p_init, current, part, generator)
+            tried = (_try if norm == "linf" else _try_windows)(query == 0, progress, p_init, current, part, generator)
             tried_leads = mean_lead(model, tried, part.labels, samples)
             better = tried_leads > best
             current, best = torch.where(per_image(better), tried, current), torch.where(better, tried_leads, best)
@@ -79,7 +79,7 @@ def _try(
     return torch.where(signs > 0, batch.upper, torch.where(signs < 0, batch.lower, current))
 
 
-def _try_l2(
+def _try_windows(
     first: bool, progress: float, p_init: float, current: Images, batch: Batch, generator: torch.Generator | None
 ) -> Images:
     if first:
