@@ -27,7 +27,8 @@ def fgsm(
 
     images [batch, channel, height, width] in `bounds`; labels [batch]; ε in pixels of [0, 1]; loss: a key of
     `losses.LOSSES`. With `active_set`, images that are already misclassified are returned unchanged. With `norm` "l2",
-    ε is a Euclidean length and the step goes along ∇/‖∇‖. `generator` is unused, because nothing is drawn.
+    ε is a Euclidean length and the step goes along ∇/‖∇‖. With "l1", ε is a sum of absolute changes, shared by
+    the pixels with the largest one per cent of the gradient. `generator` is unused, because nothing is drawn.
     Raises UserError for a wrong shape, range, ε or loss.
     """
     with attacking(model, images, labels, eps, bounds, norm) as (model, batch):

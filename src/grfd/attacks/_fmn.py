@@ -4,24 +4,16 @@ It searches for the smallest perturbation, not for one of length ε. A longer on
 """
 
 from functools import partial
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import torch
-from jaxtyping import Float
-from torch import Tensor
 
 from grfd.attacks.inputs import Model, check_stretch, searching
 from grfd.attacks.losses import margin
 from grfd.attacks.ranges import COUNT, POSITIVE, POSITIVE_SHARE, in_range
-from grfd.attacks.shortest import Shortest, Visit, Walk, annealed, plane_distance, shortest_within, walked
-from grfd.attacks.threat import Batch, Norm, finished, length, per_image, steepest
+from grfd.attacks.shortest import Visit, Walk, annealed, plane_distance, shortest_within, walked
+from grfd.attacks.threat import DUAL_ORDER, Batch, Norm, length, onto_l1_ball, per_image, steepest
 from grfd.types import Images, Labels, Logits, PerExample
-
-MinimalNorm = Norm | Literal["l1"]
-"""The norms in which FMN searches: as `Norm`, or the sum of the absolute changes of all pixels."""
-
-_DUAL: dict[MinimalNorm, float] = {"linf": 1, "l2": 2, "l1": torch.inf}
-"""The order of the dual norm."""
 
 
 class _Schedule(NamedTuple):
@@ -46,7 +38,7 @@ def fmn(
     active_set: bool = True,
     stretch: bool = False,
     bounds: tuple[float, float] = (0.0, 1.0),
-    norm: MinimalNorm = "linf",
+    norm: Norm = "linf",
     generator: torch.Generator | None = None,
 ) -> Images:
     """δ ← Π(δ + α·∇margin/‖∇margin‖₂) onto a ball whose radius follows the distance to the decision boundary.
@@ -72,13 +64,11 @@ def fmn(
     in_range(steps=(steps, COUNT), first_step=(first_step, POSITIVE), last_step=(last_step, POSITIVE))
     in_range(gamma=(gamma, POSITIVE_SHARE), last_gamma=(last_gamma, POSITIVE_SHARE))
     check_stretch(eps, stretch)
-    # The frame does not know L1. Its ball lies inside the L2 ball, and neither has a largest ε.
-    with searching(model, images, labels, eps, bounds, "l2" if norm == "l1" else norm) as (model, batch):
+    with searching(model, images, labels, eps, bounds, norm) as (model, batch):
         schedule = _Schedule((first_step, last_step), (gamma, last_gamma), bounds[1] - bounds[0])
         move = partial(_moved, norm=norm, schedule=schedule)
-        walk = Walk(steps, 0.0, _climb, move, partial(_length, norm=norm), bounds, active_set)
-        shortest = walked(model, batch, walk)
-        return _stretched_l1(shortest, batch) if stretch and norm == "l1" else shortest_within(shortest, batch, stretch)
+        walk = Walk(steps, 0.0, _climb, move, partial(length, norm=norm), bounds, active_set)
+        return shortest_within(walked(model, batch, walk), batch, stretch)
 
 
 def _climb(logits: Logits, labels: Labels) -> tuple[PerExample, PerExample]:
@@ -88,12 +78,12 @@ def _climb(logits: Logits, labels: Labels) -> tuple[PerExample, PerExample]:
 
 
 def _moved(
-    visit: Visit, batch: Batch, progress: float, *, norm: MinimalNorm, schedule: _Schedule
+    visit: Visit, batch: Batch, progress: float, *, norm: Norm, schedule: _Schedule
 ) -> tuple[Images, PerExample]:
     """Algorithm 1, lines 5 to 14: the new radius, a step along the gradient, the projection, and the box."""
     gamma, alpha = annealed(*schedule.gamma, progress), annealed(*schedule.alpha, progress)
     change = visit.iterates - batch.images
-    boundary = _length(change, norm) + plane_distance(visit.values, visit.gradient, _DUAL[norm])
+    boundary = length(change, norm) + plane_distance(visit.values, visit.gradient, DUAL_ORDER[norm])
     larger = visit.radius * (1 + gamma)
     grown = torch.where(visit.shortest < torch.inf, larger, torch.maximum(boundary, larger))
     shrunk = torch.minimum(visit.radius * (1 - gamma), visit.shortest)
@@ -102,37 +92,12 @@ def _moved(
     return batch.images + _onto_ball(stepped, radius, norm), radius
 
 
-def _length(change: Images, norm: MinimalNorm) -> PerExample:
-    return change.flatten(1).abs().sum(1) if norm == "l1" else length(change, norm)
-
-
-def _onto_ball(change: Images, radius: PerExample, norm: MinimalNorm) -> Images:
+def _onto_ball(change: Images, radius: PerExample, norm: Norm) -> Images:
     """The nearest perturbation (in Euclidean distance) that is no longer than the radius of its example."""
     if norm == "linf":
         return change.clamp(-per_image(radius), per_image(radius))
     if norm == "l2":
         tiny = torch.finfo(change.dtype).tiny
         return change * per_image((radius / length(change, "l2").clamp_min(tiny)).clamp_max(1))
-    return _onto_l1_ball(change.flatten(1), radius).view_as(change)
-
-
-def _onto_l1_ball(rows: Float[Tensor, "batch pixels"], radius: PerExample) -> Float[Tensor, "batch pixels"]:
-    """Duchi et al. 2008 (Efficient projections onto the ℓ₁-ball, figure 1): magnitudes are lowered by one threshold.
-
-    The threshold is (sum of the k largest magnitudes − radius) ÷ k, for the largest k whose k-th magnitude exceeds it.
-    """
-    magnitudes = rows.abs()
-    largest = magnitudes.sort(1, descending=True).values
-    counts = torch.arange(1, rows.shape[1] + 1, dtype=rows.dtype, device=rows.device)
-    thresholds = (largest.cumsum(1) - radius[:, None]) / counts
-    kept = (largest > thresholds).sum(1, keepdim=True).clamp_min(1)
-    threshold = thresholds.gather(1, kept - 1).clamp_min(0)
-    return (magnitudes - threshold).clamp_min(0) * rows.sign()
-
-
-def _stretched_l1(shortest: Shortest, batch: Batch) -> Images:
-    """As `threat.stretched`, in L1."""
-    change = shortest.images - batch.images
-    size = _length(change, "l1")
-    factor = torch.where(size > 0, batch.eps / size.clamp_min(torch.finfo(size.dtype).tiny), 0.0)
-    return finished((batch.images + per_image(factor) * change).clamp(batch.lower, batch.upper), batch)
+    flat = change.flatten(1)
+    return onto_l1_ball(flat, torch.full_like(flat, torch.inf), radius).view_as(change)

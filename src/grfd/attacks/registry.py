@@ -72,6 +72,7 @@ class AttackEntry:
 
 
 _BOTH: tuple[Norm, ...] = ("linf", "l2")
+_ALL: tuple[Norm, ...] = ("linf", "l2", "l1")
 _EPS_GREY: Keywords = {"eps": 18 / 255}
 _EPS_COLOUR: Keywords = {"eps": 4 / 255}
 _STEPS_GREY: Keywords = {"eps": 18 / 255, "step_size": 8 / 255, "steps": 100}
@@ -87,25 +88,25 @@ ALL_ATTACKS: dict[str, AttackEntry] = {
         fgsm, "FGSM",
         grey={"eps": 26 / 255},
         colour={"eps": 8 / 255},
-        transfer=_ALL_QUERIES, torchattacks=_LITERAL, passes=3, table_1=True, norms=_BOTH,
+        transfer=_ALL_QUERIES, torchattacks=_LITERAL, passes=3, table_1=True, norms=_ALL,
     ),
     "pgd": AttackEntry(
         pgd, "PGD",
         grey={"eps": 18 / 255, "step_size": 8 / 255, "steps": 100},
         colour={"eps": 1 / 255, "step_size": 1 / 255, "steps": 200},
-        transfer=_ALL_STEPS, torchattacks=_LITERAL_LAST, passes=300, table_1=True, norms=_BOTH,
+        transfer=_ALL_STEPS, torchattacks=_LITERAL_LAST, passes=300, table_1=True, norms=_ALL,
     ),
     "aa": AttackEntry(
         autoattack, "AA",
         grey={"eps": 20 / 255, "version": "standard"},
         colour={"eps": 4 / 255, "version": "standard"},
-        transfer={"active_set": False, "version": "ascent"}, passes=13_000, table_1=True, norms=_BOTH,
+        transfer={"active_set": False, "version": "ascent"}, passes=13_000, table_1=True, norms=_ALL,
     ),
     "eotpgd": AttackEntry(
         eotpgd, "EOTPGD",
         grey={"eps": 18 / 255, "step_size": 8 / 255, "steps": 100},
         colour={"eps": 4 / 255, "step_size": 2 / 255, "steps": 10},
-        transfer=_ALL_STEPS, torchattacks=_LITERAL_LAST, passes=300, table_1=True, norms=_BOTH,
+        transfer=_ALL_STEPS, torchattacks=_LITERAL_LAST, passes=300, table_1=True, norms=_ALL,
         narrow_title="EOT-\nPGD",
     ),
     "vmifgsm": AttackEntry(
@@ -121,12 +122,12 @@ ALL_ATTACKS: dict[str, AttackEntry] = {
         colour={"eps": 4 / 255},
         transfer={"as_returned": True}, norms=_BOTH,
     ),
-    "apgd_ce": AttackEntry(apgd_ce, "APGD-CE", _EPS_GREY, _EPS_COLOUR, _ALL_STEPS, norms=_BOTH),
-    "apgd_dlr": AttackEntry(apgd_dlr, "APGD-DLR", _EPS_GREY, _EPS_COLOUR, _ALL_STEPS, norms=_BOTH),
-    "apgd_t": AttackEntry(apgd_t, "APGD-T", _EPS_GREY, _EPS_COLOUR, _ALL_STEPS, norms=_BOTH),
-    "fab": AttackEntry(fab, "FAB", _EPS_GREY, _EPS_COLOUR, _STRETCHED, norms=_BOTH, minimal=True),
-    "fab_t": AttackEntry(fab_t, "FAB-T", _EPS_GREY, _EPS_COLOUR, _STRETCHED, norms=_BOTH, minimal=True),
-    "square": AttackEntry(square, "Square", _EPS_GREY, _EPS_COLOUR, _ALL_QUERIES, norms=_BOTH),
+    "apgd_ce": AttackEntry(apgd_ce, "APGD-CE", _EPS_GREY, _EPS_COLOUR, _ALL_STEPS, norms=_ALL),
+    "apgd_dlr": AttackEntry(apgd_dlr, "APGD-DLR", _EPS_GREY, _EPS_COLOUR, _ALL_STEPS, norms=_ALL),
+    "apgd_t": AttackEntry(apgd_t, "APGD-T", _EPS_GREY, _EPS_COLOUR, _ALL_STEPS, norms=_ALL),
+    "fab": AttackEntry(fab, "FAB", _EPS_GREY, _EPS_COLOUR, _STRETCHED, norms=_ALL, minimal=True),
+    "fab_t": AttackEntry(fab_t, "FAB-T", _EPS_GREY, _EPS_COLOUR, _STRETCHED, norms=_ALL, minimal=True),
+    "square": AttackEntry(square, "Square", _EPS_GREY, _EPS_COLOUR, _ALL_QUERIES, norms=_ALL),
     "bim": AttackEntry(bim, "BIM", _STEPS_GREY, _STEPS_COLOUR, _ALL_STEPS, passes=300, torchattacks=_LITERAL_LAST),
     "rfgsm": AttackEntry(
         rfgsm, "R+FGSM",
@@ -143,7 +144,7 @@ ALL_ATTACKS: dict[str, AttackEntry] = {
     "hmcam": AttackEntry(hmcam, "HMCAM", _STEPS_GREY, _STEPS_COLOUR, _ALL_QUERIES),
     "advgan": AttackEntry(advgan, "AdvGAN", _EPS_GREY, _EPS_COLOUR, _ALL_QUERIES),
     "ddn": AttackEntry(ddn, "DDN", {"eps": 1.5}, {"eps": 0.5}, _STRETCHED, passes=302, threat="l2", minimal=True),
-    "fmn": AttackEntry(fmn, "FMN", _EPS_GREY, _EPS_COLOUR, _STRETCHED, passes=302, norms=_BOTH, minimal=True),
+    "fmn": AttackEntry(fmn, "FMN", _EPS_GREY, _EPS_COLOUR, _STRETCHED, passes=302, norms=_ALL, minimal=True),
     "deepfool": AttackEntry(
         deepfool, "DeepFool", _EPS_GREY, _EPS_COLOUR, _STRETCHED, passes=1002, norms=_BOTH, minimal=True
     ),

@@ -1,5 +1,6 @@
 """The ball around each image: projection, steps of unit length, and random points."""
 
+import math
 from typing import Literal, NamedTuple
 
 import torch
@@ -10,6 +11,9 @@ from grfd.types import Images, Labels, PerExample
 
 Norm = Literal["linf", "l2", "l1"]
 """What ε bounds: the largest change of a pixel, the Euclidean length of the change, or the sum of absolute changes."""
+
+DUAL_ORDER: dict[Norm, float] = {"linf": 1, "l2": 2, "l1": math.inf}
+"""The order of the dual norm: a linear loss changes at most by the gradient's length in it, per unit of the norm."""
 
 _SPARSE_SHARE = 0.01
 """The share of the pixels that a step in L1 changes (SLIDE, Tramèr & Boneh 2019, arXiv 1904.13000: 1 % on MNIST)."""
