@@ -88,7 +88,7 @@ ALL_ATTACKS: dict[str, AttackEntry] = {
         fgsm, "FGSM",
         grey={"eps": 26 / 255},
         colour={"eps": 8 / 255},
-        transfer=_ALL_QUERIES, torchattacks=_LITERAL, passes=3, table_1=True, norms=_ALL,
+        transfer=_ALL_QUERIES, torchattacks=_LITERAL, passes=3, table_1=True, norms=_BOTH,
     ),
     "pgd": AttackEntry(
         pgd, "PGD",
