@@ -6,7 +6,7 @@ from functools import partial
 import torch
 
 from grfd.attacks._apgd_l1 import run_in_l1
-from grfd.attacks._apgd_run import Course, GradientAt, run
+from grfd.attacks._apgd_run import Course, GradientAt, run_with_momentum
 from grfd.attacks.active_set import keep_better, remaining
 from grfd.attacks.checked_model import CheckedModel
 from grfd.attacks.gradients import Climb, likeliest_wrong, mean_lead, repeat, slope, total
@@ -128,7 +128,7 @@ def _improve(
     rows = remaining(best, course.active_set or course.keep == "last")
     if len(rows) == 0:
         return
-    one_run = run_in_l1 if batch.norm == "l1" else run
+    one_run = run_in_l1 if batch.norm == "l1" else run_with_momentum
     kept, leads = one_run(gradient_at, rows_of(batch, rows), targets[rows], course)
     keep_better(result, best, rows, kept, leads)
 

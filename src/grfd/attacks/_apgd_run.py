@@ -46,7 +46,9 @@ class _Search(NamedTuple):
     halved: Tensor
 
 
-def run(gradient_at: GradientAt, batch: Batch, targets: Labels, course: Course) -> tuple[Images, PerExample]:
+def run_with_momentum(
+    gradient_at: GradientAt, batch: Batch, targets: Labels, course: Course
+) -> tuple[Images, PerExample]:
     """One run. Returns the iterate that is kept for each example, and its lead."""
     search, kept_lead = _start(gradient_at, batch, targets, course.generator)
     kept, last_check, checks = search.iterates.clone(), 0, checkpoints(course.steps)

@@ -28,8 +28,8 @@ def fgsm(
 
     images [batch, channel, height, width] in `bounds`; labels [batch]; ε in pixels of [0, 1]; loss: a key of
     `losses.LOSSES`. With `active_set`, images that are already misclassified are returned unchanged. With `norm` "l2",
-    ε is a Euclidean length and the step goes along ∇/‖∇‖. There is no L1,
-    because the box stops a single step along the few largest gradients. `generator` is unused, because nothing is drawn.
+    ε is a Euclidean length and the step goes along ∇/‖∇‖. There is no L1, because the box stops a single step
+    along the few largest gradients. `generator` is unused, because nothing is drawn.
     Raises UserError for a wrong shape, range, ε or loss.
     """
     if norm not in ("linf", "l2"):
