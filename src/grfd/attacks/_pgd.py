@@ -37,9 +37,7 @@ def pgd(
       "last" returns the last iterate, as the original does. For a random model, the choice of the best iterate is
       random too, and "last" or many samples are the better choice.
     - `restarts`: each works on the examples that do not fool the model yet. The best result of all is returned.
-    - `norm`: "linf", "l2" or "l1". In L2, ε and step_size are Euclidean lengths, and a step goes along ∇/‖∇‖. In L1,
-      they are sums of absolute changes, and a step goes along the signs of the largest one per cent of the gradient
-      (SLIDE, Tramèr & Boneh 2019, arXiv 1904.13000).
+    - `norm`: "linf" or "l2". In L2, ε and step_size are Euclidean lengths, and a step goes along ∇/‖∇‖.
     - `generator`: for the starting points. None draws from torch's global generator.
 
     Raises UserError for a wrong shape, range, ε, loss, keep or count.

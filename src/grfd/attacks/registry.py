@@ -94,7 +94,7 @@ ALL_ATTACKS: dict[str, AttackEntry] = {
         pgd, "PGD",
         grey={"eps": 18 / 255, "step_size": 8 / 255, "steps": 100},
         colour={"eps": 1 / 255, "step_size": 1 / 255, "steps": 200},
-        transfer=_ALL_STEPS, torchattacks=_LITERAL_LAST, passes=300, table_1=True, norms=_ALL,
+        transfer=_ALL_STEPS, torchattacks=_LITERAL_LAST, passes=300, table_1=True, norms=_BOTH,
     ),
     "aa": AttackEntry(
         autoattack, "AA",
@@ -106,7 +106,7 @@ ALL_ATTACKS: dict[str, AttackEntry] = {
         eotpgd, "EOTPGD",
         grey={"eps": 18 / 255, "step_size": 8 / 255, "steps": 100},
         colour={"eps": 4 / 255, "step_size": 2 / 255, "steps": 10},
-        transfer=_ALL_STEPS, torchattacks=_LITERAL_LAST, passes=300, table_1=True, norms=_ALL,
+        transfer=_ALL_STEPS, torchattacks=_LITERAL_LAST, passes=300, table_1=True, norms=_BOTH,
         narrow_title="EOT-\nPGD",
     ),
     "vmifgsm": AttackEntry(
