@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from grfd.attacks import ALL_ATTACKS
 
 Attacker = Callable[..., Tensor]
-L2_ATTACKS = [name for name, entry in ALL_ATTACKS.items() if "l2" in entry.norms]
+NORM_ATTACKS = [(name, norm) for name, entry in ALL_ATTACKS.items() for norm in ("l2", "l1") if norm in entry.norms]
+"""Attacks, and the norms other than L∞ in which they can be bounded."""
 every_attack = pytest.mark.parametrize("name", ALL_ATTACKS)
 drawing = pytest.mark.parametrize(
     "name", [n for n, entry in ALL_ATTACKS.items() if n not in ("fgsm", "bim", "mifgsm") and not entry.minimal]
@@ -97,7 +98,7 @@ def test_other_bounds(attack: Attacker, name: str, strong: Strong, small_net: Ca
     assert accuracy(net, result, labels) < 1
 
 
-@pytest.mark.parametrize("name", L2_ATTACKS)
+@pytest.mark.parametrize(("name", "norm"), NORM_ATTACKS)
 @settings(max_examples=10, deadline=None)
 @given(
     batch=st.integers(0, 3),
@@ -109,9 +110,10 @@ def test_other_bounds(attack: Attacker, name: str, strong: Strong, small_net: Ca
     active_set=st.booleans(),
     seed=st.integers(0, 2**31),
 )
-def test_l2_ball_and_box(
+def test_other_balls_and_box(
     attack: Attacker,
     name: str,
+    norm: str,
     batch: int,
     channels: int,
     height: int,
@@ -131,12 +133,12 @@ def test_l2_ball_and_box(
         images,
         labels,
         eps=eps,
-        norm="l2",
+        norm=norm,
         active_set=active_set,
         generator=generator,
     )
     assert result.isfinite().all() and result.shape == images.shape
-    assert ((result - images).flatten(1).norm(dim=1) <= eps * (1 + 1e-5) + 1e-6).all()
+    assert ((result - images).flatten(1).norm(dim=1, p=2 if norm == "l2" else 1) <= eps * (1 + 1e-5) + 1e-6).all()
     assert ((result >= 0) & (result <= 1)).all()
 
 
@@ -147,12 +149,13 @@ def test_lowers_accuracy(attack: Attacker, name: str, strong: Strong, victim: tu
     assert accuracy(net, result, labels) < 0.4
 
 
-@pytest.mark.parametrize("name", L2_ATTACKS)
-def test_lowers_accuracy_in_l2(
-    attack: Attacker, name: str, strong: Strong, victim: tuple[nn.Module, Tensor, Tensor]
+@pytest.mark.parametrize(("name", "norm"), NORM_ATTACKS)
+def test_lowers_accuracy_in_other_norms(
+    attack: Attacker, name: str, norm: str, strong: Strong, victim: tuple[nn.Module, Tensor, Tensor]
 ) -> None:
     net, images, labels = victim
-    result = attack(name, net, images, labels, **{"eps": 0.6, "norm": "l2"} | strong.get(name, {}))
+    eps = 0.6 if norm == "l2" else 4.0
+    result = attack(name, net, images, labels, **{"eps": eps, "norm": norm} | strong.get(name, {}))
     assert accuracy(net, result, labels) < 0.4
 
 

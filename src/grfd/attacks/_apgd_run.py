@@ -50,18 +50,9 @@ class _Search(NamedTuple):
     halved: Tensor
 
 
-def improve(
-    result: Images, best: PerExample, gradient_at: GradientAt, batch: Batch, targets: Labels, course: Course
-) -> None:
-    """One run. Where it finds something better, `result` (images) and `best` (their leads) are changed in place."""
-    rows = remaining(best, course.active_set or course.keep == "last")
-    if len(rows) == 0:
-        return
-    kept, leads = _run(gradient_at, rows_of(batch, rows), targets[rows], course)
-    keep_better(result, best, rows, kept, leads)
-
-
-def _run(gradient_at: GradientAt, batch: Batch, targets: Labels, course: Course) -> tuple[Images, PerExample]:
+def run_with_momentum(
+    gradient_at: GradientAt, batch: Batch, targets: Labels, course: Course
+) -> tuple[Images, PerExample]:
     """One run. Returns the iterate that is kept for each example, and its lead."""
     search, kept_lead = _start(gradient_at, batch, targets, course.generator)
     kept, last_check, checks = search.iterates.clone(), 0, checkpoints(course.steps)

@@ -24,19 +24,13 @@ _VERSIONS = ("standard", "plus", "rand", "ascent")
 
 
 def _parts_of(version: str, steps: int, targets: int, n_queries: int, norm: Norm) -> tuple[_Part, ...]:
-    """The parts of each version, in the original's order. In L1, APGD-CE has five restarts and APGD-T five targets."""
-    if norm == "l1" and version in ("standard", "ascent"):
-        changes: dict[Callable[..., Images], dict[str, Any]] = {
-            apgd_ce: {"restarts": 5},
-            apgd_t: {"targets": min(targets, 5)},
-        }
-        parts = _parts_of(version, steps, targets, n_queries, "l2")
-        return tuple((attack, keywords | changes.get(attack, {})) for attack, keywords in parts)
+    """The parts of each version, in the original's order. In L1, "standard" starts APGD-CE five times."""
+    first = {"steps": steps, "restarts": 5 if norm == "l1" else 1}
     plain, targeted = {"steps": steps}, {"steps": steps, "targets": targets}
     queries = {"n_queries": n_queries, "rescale": False}
     random = {"steps": steps, "samples": _EOT_SAMPLES, "active_set": False}
     versions: dict[str, tuple[_Part, ...]] = {
-        "standard": ((apgd_ce, plain), (apgd_t, targeted), (fab_t, targeted), (square, queries)),
+        "standard": ((apgd_ce, first), (apgd_t, targeted), (fab_t, targeted), (square, queries)),
         "plus": (
             (apgd_ce, plain | {"restarts": 5}),
             (apgd_dlr, plain | {"restarts": 5}),
@@ -73,11 +67,12 @@ def autoattack(
     for another model.
 
     images [batch, channel, height, width] in `bounds`; labels [batch]; ε in pixels of [0, 1], or with `norm` "l2" a
-    Euclidean length. Each part works on the examples that no earlier part turned into a success. With
-    `active_set=False`, every part attacks every example, and the image that the model gets most wrong is returned.
-    There may be fewer classes than targets, even two. "rand" is for random models: no example leaves at a lucky first
-    success, and the evaluation queries the model again. The defaults are those of the original: 100 steps of APGD and
-    FAB, 9 targets, and 5,000 queries of Square.
+    Euclidean length, or with "l1" a sum of absolute changes. Each part works on the examples that no earlier part
+    turned into a success. With `active_set=False`, every part attacks every example, and the image that the model
+    gets most wrong is returned. There may be fewer classes than targets, even two. "rand" is for random models: no
+    example leaves at a lucky first success, and the evaluation queries the model again. The defaults are those of
+    the original: 100 steps of APGD and FAB, 9 targets, and 5,000 queries of Square. In L1, the original has 5
+    targets of APGD-T, and "standard" has five restarts of APGD-CE (Croce & Hein 2021, arXiv 2103.01208).
     Raises UserError for a wrong shape, range, ε or version.
     """
     in_range(steps=(steps, COUNT), targets=(targets, COUNT), n_queries=(n_queries, COUNT))

@@ -16,6 +16,7 @@ from grfd.attacks.inputs import Model, check_stretch, searching
 from grfd.attacks.ranges import COUNT, NOT_NEGATIVE, in_range
 from grfd.attacks.shortest import Shortest, before_search, keep_shorter, plane_distance, shortest_within
 from grfd.attacks.threat import Batch, Norm, Rows, length, per_image, rows_of, steepest
+from grfd.errors import UserError
 from grfd.types import Images, Labels
 
 Targets = Int[Tensor, "rows targets"]
@@ -71,6 +72,8 @@ def deepfool(
     in_range(steps=(steps, COUNT), targets=(targets, COUNT), overshoot=(overshoot, NOT_NEGATIVE))
     check_stretch(eps, stretch)
     walk = _Walk(steps, overshoot, bounds, active_set)
+    if norm not in ("linf", "l2"):
+        raise UserError(f"{norm=}; expected 'linf' or 'l2'")
     with searching(model, images, labels, eps, bounds, norm) as (model, batch):
         shortest, rows = before_search(model, batch)
         if len(rows):

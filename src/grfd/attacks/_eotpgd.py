@@ -10,6 +10,7 @@ from grfd.attacks.gradients import repeat, slope, total
 from grfd.attacks.inputs import Model, attacking
 from grfd.attacks.losses import climbed
 from grfd.attacks.threat import Norm, random_point
+from grfd.errors import UserError
 from grfd.types import Images, Labels, PerExample
 
 
@@ -40,6 +41,8 @@ def eotpgd(
     Other keywords, and what is raised, as in `pgd`.
     """
     ascent = Ascent(step_size, steps, keep, active_set, restarts, samples, generator)
+    if norm not in ("linf", "l2"):
+        raise UserError(f"{norm=}; expected 'linf' or 'l2'")
     with attacking(model, images, labels, eps, bounds, norm) as (model, batch):
         direction = _mean_gradient(model, loss, samples, active_set)
         return steepest_ascent(model, batch, direction, ascent, random_point if random_start else None)

@@ -15,7 +15,7 @@ from grfd.attacks.checked_model import CheckedModel, logits_of
 from grfd.attacks.gradients import likeliest_wrong, mean_lead
 from grfd.attacks.inputs import Model, check_stretch, searching
 from grfd.attacks.ranges import AT_LEAST_1, COUNT, POSITIVE_SHARE, SHARE, in_range
-from grfd.attacks.threat import Batch, Norm, finished, length, per_image, random_point, rows_of, stretched
+from grfd.attacks.threat import DUAL_ORDER, Batch, Norm, finished, length, per_image, random_point, rows_of, stretched
 from grfd.types import Images, Labels, Logits, PerExample
 
 _Boundaries = Callable[[Images, Labels, Labels], tuple[Tensor, Tensor]]
@@ -64,13 +64,13 @@ def fab_t(
     """Targeted FAB: towards the boundary with each of the `targets` likeliest wrong classes in turn (all, if fewer).
 
     images [batch, channel, height, width] in `bounds`; labels [batch]; ε in pixels of [0, 1], or with `norm` "l2" a
-    Euclidean length. Each step projects the iterate and the image onto the linearised boundary, goes `eta` times as
-    far, and mixes the two points with a weight of at most `alpha_max`. If the result is adversarial, it is moved back
-    towards the image by the factor `beta`. Restarts after the first begin at a random point. If the smallest
-    perturbation is longer than ε, the image is returned unchanged. With ε = ∞, the smallest one is always returned, and
-    `active_set` has no effect. With `stretch`, the perturbation is scaled to the length ε, for images that are given to
-    another model: an example on the decision boundary transfers badly. There is no keyword `samples`, because the
-    boundaries of a random model mean little.
+    Euclidean length, or with "l1" a sum of absolute changes. Each step projects the iterate and the image onto the
+    linearised boundary, goes `eta` times as far, and mixes the two points with a weight of at most `alpha_max`. If
+    the result is adversarial, it is moved back towards the image by the factor `beta`. Restarts after the first
+    begin at a random point. If the smallest perturbation is longer than ε, the image is returned unchanged. With ε
+    = ∞, the smallest one is always returned, and `active_set` has no effect. With `stretch`, the perturbation is
+    scaled to the length ε, for images that are given to another model: an example on the decision boundary
+    transfers badly. There is no keyword `samples`, because the boundaries of a random model mean little.
     Raises UserError for a wrong shape, range, ε or count.
     """
     walk = _Walk(steps, alpha_max, eta, beta, active_set, bounds)
@@ -212,7 +212,7 @@ def onto_hyperplane(
     Pixel i moves by min(λ·u_i, room_i) against the excess, where u_i = 1 for L∞ and |normal_i| for L2. The sum
     Σ |normal_i|·min(λ·u_i, room_i) is piecewise linear and increasing in λ. The λ at which it equals the excess is
     found by sorting the ends of the pieces. If no point of the box lies on the plane, every pixel moves as far as it
-    can.
+    can. For L1, pixels move one after the other (`_greedy_move`).
     """
     weight = normal.flatten(1).abs()
     if norm == "l1":
@@ -221,6 +221,8 @@ def onto_hyperplane(
     excess = (normal * points).flatten(1).sum(1) - offset
     direction = -normal.flatten(1).sign() * excess.sign()[:, None]
     room = torch.where(direction > 0, bounds[1] - flat, flat - bounds[0]).clamp_min(0).where(direction != 0, 0.0)
+    if norm == "l1":
+        return (direction * _greedy_move(weight, room, excess.abs())).view_as(points)
     speed = torch.ones_like(weight) if norm == "linf" else weight
     ends, order = (room / speed).nan_to_num(nan=0.0, posinf=0.0).sort(1)
     fast, full = ((weight * each).gather(1, order) for each in (speed, room))
@@ -235,18 +237,16 @@ def onto_hyperplane(
     return (direction * torch.minimum(level * speed, room)).view_as(points)
 
 
-def _in_order_of_weight(points: Images, normal: Images, offset: PerExample, bounds: tuple[float, float]) -> Images:
-    """The smallest move in L1: pixels move as far as they can, those of the largest |normal_i| first."""
-    flat, weight = points.flatten(1), normal.flatten(1).abs()
-    excess = (normal * points).flatten(1).sum(1) - offset
-    direction = -normal.flatten(1).sign() * excess.sign()[:, None]
-    room = torch.where(direction > 0, bounds[1] - flat, flat - bounds[0]).clamp_min(0).where(direction != 0, 0.0)
-    order = weight.argsort(1, descending=True)
+def _greedy_move(weight: Tensor, room: Tensor, excess: Tensor) -> Tensor:
+    """The magnitudes of the smallest move in L1: pixels of the largest weight first, each through all of its room.
+
+    The pixel that uses up the excess moves through a part of it. weight, room: [batch, pixels]; excess: [batch].
+    """
+    order = weight.argsort(stable=True, dim=1, descending=True)
     full = (weight * room).gather(1, order)
-    used = torch.minimum((excess.abs()[:, None] - (full.cumsum(1) - full)).clamp_min(0), full)
-    moved = used / weight.gather(1, order).clamp_min(torch.finfo(weight.dtype).tiny)
-    moves = torch.zeros_like(flat).scatter(1, order, moved)
-    return (direction * torch.minimum(moves, room)).view_as(points)
+    before = full.cumsum(1) - full
+    share = ((excess[:, None] - before) / full.clamp_min(torch.finfo(full.dtype).tiny)).clamp(0, 1)
+    return torch.zeros_like(room).scatter(1, order, share) * room
 
 
 def _towards(model: CheckedModel, iterates: Images, labels: Labels, targets: Labels) -> tuple[PerExample, Images]:
@@ -271,7 +271,7 @@ def _nearest(
         gradients = torch.stack([torch.autograd.grad(column, inputs, retain_graph=True)[0] for column in columns])
     gradients = gradients.nan_to_num(nan=0.0, posinf=0.0, neginf=0.0)
     # The dual norm: how fast the difference can change per unit of the norm that ε bounds.
-    order = {"linf": 1, "l2": 2, "l1": math.inf}[norm]
+    order = DUAL_ORDER[norm]
     flat, tiny = gradients.flatten(2), torch.finfo(gradients.dtype).tiny
     # Divided by the largest entry first, because the squares of a tiny gradient underflow.
     largest = flat.abs().amax(2).clamp_min(tiny)

@@ -8,6 +8,7 @@ from grfd.attacks.gradients import slope
 from grfd.attacks.inputs import Model, attacking
 from grfd.attacks.losses import climbed
 from grfd.attacks.threat import Norm, finished, per_image, project, steepest
+from grfd.errors import UserError
 from grfd.types import Images, Labels
 
 
@@ -27,9 +28,12 @@ def fgsm(
 
     images [batch, channel, height, width] in `bounds`; labels [batch]; ε in pixels of [0, 1]; loss: a key of
     `losses.LOSSES`. With `active_set`, images that are already misclassified are returned unchanged. With `norm` "l2",
-    ε is a Euclidean length and the step goes along ∇/‖∇‖. `generator` is unused, because nothing is drawn.
+    ε is a Euclidean length and the step goes along ∇/‖∇‖. There is no L1, because the box stops a single step
+    along the few largest gradients. `generator` is unused, because nothing is drawn.
     Raises UserError for a wrong shape, range, ε or loss.
     """
+    if norm not in ("linf", "l2"):
+        raise UserError(f"{norm=}; expected 'linf' or 'l2'")
     with attacking(model, images, labels, eps, bounds, norm) as (model, batch):
         if len(images) == 0:
             return finished(batch.images, batch)

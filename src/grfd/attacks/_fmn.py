@@ -7,18 +7,13 @@ from functools import partial
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float
-from torch import Tensor
 
 from grfd.attacks.inputs import Model, check_stretch, searching
 from grfd.attacks.losses import margin
 from grfd.attacks.ranges import COUNT, POSITIVE, POSITIVE_SHARE, in_range
 from grfd.attacks.shortest import Visit, Walk, annealed, plane_distance, shortest_within, walked
-from grfd.attacks.threat import Batch, Norm, length, per_image, steepest
+from grfd.attacks.threat import DUAL_ORDER, Batch, Norm, length, onto_l1_ball, per_image, steepest
 from grfd.types import Images, Labels, Logits, PerExample
-
-_DUAL: dict[Norm, float] = {"linf": 1, "l2": 2, "l1": torch.inf}
-"""The order of the dual norm."""
 
 
 class _Schedule(NamedTuple):
@@ -73,8 +68,7 @@ def fmn(
         schedule = _Schedule((first_step, last_step), (gamma, last_gamma), bounds[1] - bounds[0])
         move = partial(_moved, norm=norm, schedule=schedule)
         walk = Walk(steps, 0.0, _climb, move, partial(length, norm=norm), bounds, active_set)
-        shortest = walked(model, batch, walk)
-        return shortest_within(shortest, batch, stretch)
+        return shortest_within(walked(model, batch, walk), batch, stretch)
 
 
 def _climb(logits: Logits, labels: Labels) -> tuple[PerExample, PerExample]:
@@ -89,7 +83,7 @@ def _moved(
     """Algorithm 1, lines 5 to 14: the new radius, a step along the gradient, the projection, and the box."""
     gamma, alpha = annealed(*schedule.gamma, progress), annealed(*schedule.alpha, progress)
     change = visit.iterates - batch.images
-    boundary = length(change, norm) + plane_distance(visit.values, visit.gradient, _DUAL[norm])
+    boundary = length(change, norm) + plane_distance(visit.values, visit.gradient, DUAL_ORDER[norm])
     larger = visit.radius * (1 + gamma)
     grown = torch.where(visit.shortest < torch.inf, larger, torch.maximum(boundary, larger))
     shrunk = torch.minimum(visit.radius * (1 - gamma), visit.shortest)
@@ -105,18 +99,5 @@ def _onto_ball(change: Images, radius: PerExample, norm: Norm) -> Images:
     if norm == "l2":
         tiny = torch.finfo(change.dtype).tiny
         return change * per_image((radius / length(change, "l2").clamp_min(tiny)).clamp_max(1))
-    return _onto_l1_ball(change.flatten(1), radius).view_as(change)
-
-
-def _onto_l1_ball(rows: Float[Tensor, "batch pixels"], radius: PerExample) -> Float[Tensor, "batch pixels"]:
-    """Duchi et al. 2008 (Efficient projections onto the ℓ₁-ball, figure 1): magnitudes are lowered by one threshold.
-
-    The threshold is (sum of the k largest magnitudes − radius) ÷ k, for the largest k whose k-th magnitude exceeds it.
-    """
-    magnitudes = rows.abs()
-    largest = magnitudes.sort(1, descending=True).values
-    counts = torch.arange(1, rows.shape[1] + 1, dtype=rows.dtype, device=rows.device)
-    thresholds = (largest.cumsum(1) - radius[:, None]) / counts
-    kept = (largest > thresholds).sum(1, keepdim=True).clamp_min(1)
-    threshold = thresholds.gather(1, kept - 1).clamp_min(0)
-    return (magnitudes - threshold).clamp_min(0) * rows.sign()
+    flat = change.flatten(1)
+    return onto_l1_ball(flat, torch.full_like(flat, torch.inf), radius).view_as(change)

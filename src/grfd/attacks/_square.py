@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from grfd.attacks._square_l2 import move_window, random_signs, start_on_grid
+from grfd.attacks._square_windows import move_window, random_signs, start_on_grid
 from grfd.attacks.active_set import remaining
 from grfd.attacks.checked_model import CheckedModel
 from grfd.attacks.gradients import mean_lead
@@ -37,11 +37,11 @@ def square(
 ) -> Images:
     """Vertical stripes of ±ε, then squares of ±ε per channel at random places, kept where the margin loss improves.
 
-    With `norm` "l2" or "l1": first a grid of bumps whose total length is ε, then the perturbation's length is moved
-    from window to window (`_square_l2`).
+    With `norm` "l2" or "l1": first a grid of bumps whose total length is at most ε, then the perturbation's length is
+    moved from window to window (`_square_windows`).
 
     images [batch, channel, height, width] in `bounds`; labels [batch]; ε in pixels of [0, 1], or with `norm` "l2" a
-    Euclidean length. Every example has its own random places.
+    Euclidean length, or with "l1" a sum of absolute changes. Every example has its own random places.
 
     - `n_queries`: perturbed images that are tried for each example. The query of the clean image is not counted.
     - `samples`: answers of a random model over which each query is averaged. A lucky answer stalls the search, and only
@@ -57,7 +57,24 @@ def square(
     in_range(n_queries=(n_queries, COUNT), samples=(samples, COUNT), p_init=(p_init, POSITIVE_SHARE))
     with attacking(model, images, labels, eps, bounds, norm) as (model, batch):
         clean = mean_lead(model, batch.images, batch.labels, samples)
-        _, result, leads = deque(square_rounds(model, batch, clean, settings), maxlen=1).pop()
+        rows = remaining(clean, active_set)
+        # The search starts at −∞, so that its first points, the stripes, need not be better than the clean image.
+        result, leads = batch.images.clone(), torch.full_like(clean, -torch.inf)
+        part, current, best = rows_of(batch, rows), result[rows], leads[rows]
+        for query in range(n_queries):
+            if len(rows) == 0:
+                break
+            progress = query / (n_queries if rescale else 10_000)
+            tried = (_try if norm == "linf" else _try_windows)(query == 0, progress, p_init, current, part, generator)
+            tried_leads = mean_lead(model, tried, part.labels, samples)
+            better = tried_leads > best
+            current, best = torch.where(per_image(better), tried, current), torch.where(better, tried_leads, best)
+            # Rows are gathered again only when some example was fooled.
+            standing = remaining(best, active_set)
+            if len(standing) < len(rows) or query == n_queries - 1:
+                result[rows], leads[rows] = current, best
+                rows, current, best = rows[standing], current[standing], best[standing]
+                part = rows_of(batch, rows)
         return finished(torch.where(per_image(leads > clean), result, batch.images), batch)
 
 
@@ -109,7 +126,7 @@ def _try(
     return torch.where(signs > 0, batch.upper, torch.where(signs < 0, batch.lower, current))
 
 
-def _try_l2(
+def _try_windows(
     first: bool, progress: float, p_init: float, current: Images, batch: Batch, generator: torch.Generator | None
 ) -> Images:
     if first:

@@ -69,6 +69,7 @@ def _prepared(
         labels = labels.detach().to(images.device, torch.long, copy=True)
         largest = int(labels.max()) if len(labels) else 0
         checked = model if isinstance(model, CheckedModel) else CheckedModel(model, dtype, largest)
+        # In L1, the projection keeps every pixel within ε, and attacks pass through balls larger than ε.
         reach = math.inf if norm == "l1" else eps
         lower, upper = (images - reach).clamp(*bounds), (images + reach).clamp(*bounds)
         yield checked, Batch(images, labels, lower, upper, eps, norm, dtype)

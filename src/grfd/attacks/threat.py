@@ -1,15 +1,25 @@
 """The ball around each image: projection, steps of unit length, and random points."""
 
+import math
 from typing import Literal, NamedTuple
 
 import torch
-from jaxtyping import Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from grfd.types import Images, Labels, PerExample
 
 Norm = Literal["linf", "l2", "l1"]
-"""What ε bounds: the largest change of a pixel, the Euclidean length of the change, or the sum of all changes."""
+"""What ε bounds: the largest change of a pixel, the Euclidean length of the change, or the sum of absolute changes."""
+
+DUAL_ORDER: dict[Norm, float] = {"linf": 1, "l2": 2, "l1": math.inf}
+"""The order of the dual norm: a linear loss changes at most by the gradient's length in it, per unit of the norm."""
+
+_SPARSE_SHARE = 0.01
+"""The share of the pixels that a step in L1 changes (SLIDE, Tramèr & Boneh 2019, arXiv 1904.13000: 1 % on MNIST)."""
+
+FlatChange = Float[Tensor, "batch pixels"]
+"""A change of each image, flattened."""
 
 Rows = Int[Tensor, "rows"]
 """Indices of the examples of a batch that are still attacked."""
@@ -18,9 +28,9 @@ Rows = Int[Tensor, "rows"]
 class Batch(NamedTuple):
     """What is attacked: images, labels, the ball, and the corners of L∞ ball ∩ box, to which iterates are clamped.
 
-    `eps` is in pixels of [0, 1], measured as `norm` says. For "l1" the corners are those of the box alone. `dtype` is
-    that of the caller's images. Images in half precision are attacked in float32, because their squares and quotients
-    would overflow or underflow.
+    `eps` is in pixels of [0, 1], or for `norm` "l2" a Euclidean length, or for "l1" a sum of absolute changes. In L1
+    the corners are those of the box, because balls of several radii share them. `dtype` is that of the caller's images.
+    Images in half precision are attacked in float32, because their squares and quotients would overflow or underflow.
     """
 
     images: Images
@@ -49,10 +59,13 @@ def rows_of(batch: Batch, rows: Rows) -> Batch:
 def project(images: Images, batch: Batch) -> Images:
     """Onto ball ∩ box. For L2, first onto the ball and then into the box, which moves no point out of the ball.
 
-    For L1 it is the nearest point of the intersection (`onto_l1_ball_in_box`).
+    For L1, the result is the nearest point of the intersection (`onto_l1_ball`).
     """
     if batch.norm == "l1":
-        return onto_l1_ball_in_box(images, batch)
+        change = (images - batch.images).flatten(1)
+        room = torch.where(images > batch.images, batch.upper - batch.images, batch.images - batch.lower).flatten(1)
+        radius = torch.full_like(change[:, 0], batch.eps)
+        images = batch.images + onto_l1_ball(change, room, radius).view_as(images)
     if batch.norm == "l2":
         change = images - batch.images
         longest = (batch.eps / length(change, "l2").clamp_min(torch.finfo(change.dtype).tiny)).clamp_max(1)
@@ -60,28 +73,28 @@ def project(images: Images, batch: Batch) -> Images:
     return images.clamp(batch.lower, batch.upper)
 
 
-def onto_l1_ball_in_box(images: Images, batch: Batch) -> Images:
-    """The nearest point with Σ|x′ − x| ≤ ε in the box (Croce & Hein 2021, arXiv 2103.01208, proposition 2.1).
+def onto_l1_ball(change: FlatChange, room: FlatChange, radius: PerExample) -> FlatChange:
+    """The nearest change with a sum of at most `radius`, where no entry is larger than its room, in absolute values.
 
-    Each change is shortened by one λ ≥ 0 for the whole image and then clamped to the box: |δ_i| = min((|u_i| − λ)₊,
-    room_i). The sum of these is piecewise linear and decreasing in λ, with kinks at |u_i| − room_i and |u_i|, which are
-    sorted to find the piece on which it equals ε.
+    Croce & Hein 2021, arXiv 2103.01208, proposition 2.1: entry i becomes sign(change_i)·min(max(|change_i| − λ, 0),
+    room_i) with one λ ≥ 0 for each row. The sum falls piecewise linearly in λ. An entry begins to count below
+    λ = |change_i| and reaches its room at λ = |change_i| − room_i, so the sum at these 2n places is known after they
+    are sorted. The room may be ∞. change, room: [batch, pixels]; radius: [batch].
     """
-    change = (images - batch.images).flatten(1)
-    size = change.abs()
-    above, below = ((batch.upper - batch.images).flatten(1), (batch.images - batch.lower).flatten(1))
-    room = torch.where(change > 0, above, below)
-    begins, ends = (size - room).clamp_min(0), size
-    kinks, order = torch.cat([begins, ends], 1).sort(1)
-    slopes = torch.cat([torch.ones_like(size), -torch.ones_like(size)], 1).gather(1, order).cumsum(1)
-    fallen = torch.cat([torch.zeros_like(size[:, :1]), (slopes[:, :-1] * kinks.diff(dim=1)).cumsum(1)], 1)
-    excess = (torch.minimum(size, room).sum(1, keepdim=True) - batch.eps).clamp_min(0)
-    piece = (torch.searchsorted(fallen, excess, right=True) - 1).clamp(0, kinks.shape[1] - 1)
-    slope = slopes.gather(1, piece).clamp_min(1)
-    threshold = kinks.gather(1, piece) + (excess - fallen.gather(1, piece)) / slope
-    threshold = torch.where(excess > 0, threshold, 0.0)
-    shortened = torch.minimum((size - threshold).clamp_min(0), room) * change.sign()
-    return (batch.images + shortened.view_as(images)).clamp(batch.lower, batch.upper)
+    magnitudes = change.abs()
+    places, order = torch.cat([magnitudes, (magnitudes - room).clamp_min(0)], 1).sort(1, descending=True)
+    counted = torch.where(order < change.shape[1], 1.0, -1.0).to(change).cumsum(1)
+    gaps = places.diff(dim=1, append=torch.zeros_like(places[:, :1])).neg()
+    sums = (counted * gaps).cumsum(1)
+    # The first piece at whose lower end the sum reaches the radius. Inside the ball there is none, and λ is 0.
+    piece = torch.searchsorted(sums, radius[:, None]).clamp_max(sums.shape[1] - 1)
+    excess, slope = sums.gather(1, piece) - radius[:, None], counted.gather(1, piece).clamp_min(1)
+    threshold = (places - gaps).gather(1, piece) + excess.clamp_min(0) / slope
+    # One Newton step removes the rounding errors of the long sums.
+    kept = (magnitudes - threshold).clamp_min(0).minimum(room)
+    moving = ((kept > 0) & (kept < room)).sum(1, keepdim=True).clamp_min(1)
+    threshold = (threshold + (kept.sum(1, keepdim=True) - radius[:, None]) / moving).clamp_min(0)
+    return (magnitudes - threshold).clamp_min(0).minimum(room) * change.sign()
 
 
 def stretched(images: Images, batch: Batch) -> Images:
@@ -93,7 +106,7 @@ def stretched(images: Images, batch: Batch) -> Images:
 
 
 def length(change: Images, norm: Norm) -> PerExample:
-    """The size of each perturbation: its largest absolute pixel, its Euclidean length, or the sum of its pixels."""
+    """The size of each perturbation: its largest absolute pixel, its Euclidean length, or the sum of its magnitudes."""
     flat = change.flatten(1)
     if norm == "l1":
         return flat.abs().sum(1)
@@ -103,9 +116,11 @@ def length(change: Images, norm: Norm) -> PerExample:
 def steepest(gradient: Images, norm: Norm) -> Images:
     """The unit step that increases a linear loss most: the gradient's sign, or the gradient divided by its length.
 
-    In L1 it would change a single pixel. As in SLIDE (Tramèr & Boneh 2019, arXiv 1904.13000) the step is divided among
-    the 1 % of the pixels with the largest gradients.
+    In L1 that would change a single pixel, which the box soon stops. So the step is shared equally between the one per
+    cent of the pixels with the largest gradients, as in SLIDE.
     """
+    if norm == "l1":
+        return sparse_signs(gradient, torch.full_like(gradient[:, 0, 0, 0], _SPARSE_SHARE))
     if norm == "linf":
         return gradient.sign()
     if norm == "l1":
@@ -115,16 +130,16 @@ def steepest(gradient: Images, norm: Norm) -> Images:
     return scaled / per_image(length(scaled, "l2").clamp_min(1))
 
 
-SLIDE_SHARE = 0.01
-"""The share of the pixels that a step in L1 changes."""
-
-
 def sparse_signs(gradient: Images, share: PerExample) -> Images:
-    """The signs of the largest entries of each gradient, a `share` of all, divided by their number."""
-    flat = gradient.flatten(1)
-    count = (share * flat.shape[1]).long().clamp(1, flat.shape[1])
-    least = flat.abs().sort(1, descending=True).values.gather(1, count[:, None] - 1)
-    signs = flat.sign() * (flat.abs() >= least)
+    """The signs of the largest gradients divided by their number, and 0 elsewhere: a step of length 1 in L1.
+
+    `share` [batch]: the share of the entries that are not 0, at least one entry.
+    """
+    magnitudes = gradient.flatten(1).abs()
+    count = magnitudes.shape[1]
+    place = ((1 - share) * count).long().clamp(0, count - 1)
+    threshold = magnitudes.sort(1).values.gather(1, place[:, None])
+    signs = gradient.flatten(1).sign() * (magnitudes >= threshold)
     return (signs / signs.abs().sum(1, keepdim=True).clamp_min(1)).view_as(gradient)
 
 
@@ -134,9 +149,9 @@ def per_image(values: Tensor) -> Tensor:
 
 
 def random_point(batch: Batch, generator: torch.Generator | None) -> Images:
-    """A point of ball ∩ box: uniform in the L∞ ball, or of uniform length in L2 and L1.
+    """A point of ball ∩ box: uniform in the L∞ ball, or of uniform direction and length in L2, as in TorchAttacks.
 
-    Its direction is uniform in L2, as in TorchAttacks, and that of a Gaussian point in L1.
+    In L1, the direction is uniform in the Euclidean sense, too, and the length is uniform up to ε.
     """
     shape = tuple(batch.images.shape)
     if batch.norm == "linf":

@@ -1,12 +1,12 @@
-"""The proposals of the Square attack in L2 (Andriushchenko et al. 2020, arXiv 1912.00049, section 3.4, algorithm 3).
+"""The proposals of the Square attack in L2 and L1.
 
-In L1 (Croce & Hein 2021, arXiv 2103.01208, section 4) they are the same, with sums of magnitudes for sums of squares.
+L2: Andriushchenko et al. 2020, arXiv 1912.00049, section 3.4, algorithm 3. L1: Croce & Hein 2021, arXiv 2103.01208.
 """
 
 import torch
 from torch import Tensor
 
-from grfd.attacks.threat import Batch, length, per_image, project, uniform
+from grfd.attacks.threat import Batch, Norm, length, per_image, project, uniform
 from grfd.types import Images
 
 _BUMPS_PER_SIDE = 5
@@ -23,7 +23,7 @@ def start_on_grid(batch: Batch, generator: torch.Generator | None) -> Images:
     images = batch.images
     count, channels, height, width = images.shape
     side = max(min(height, width) // _BUMPS_PER_SIDE, 1)
-    shape = _bumps(side, images)
+    shape = _bumps(side, images, batch.norm)
     change = torch.zeros_like(images)
     for top in range(height % side // 2, height - side + 1, side):
         for left in range(width % side // 2, width - side + 1, side):
@@ -40,41 +40,44 @@ def move_window(current: Images, batch: Batch, side: int, generator: torch.Gener
     change = current - images
     to, away = (_window(images, side, generator) for _ in range(2))
     old = change[to]
-    old_length = _rooted(_mass(old, batch), batch)
+    old_length = _window_length(old, batch.norm)
     both = torch.zeros_like(change[:, :1], dtype=torch.bool)
     for window in (to, away):
         both[(window[0], torch.zeros_like(window[1][:, :1]), *window[2:])] = True
-    spent = _mass(change * both, batch)
-    unused = per_image(_unused(change, batch))
-    bump = _turned(_bumps(side, images), count, generator) * random_signs(images, (count, channels, 1, 1), generator)
+    target = _length_to_give(change, both, batch)
+    shape = _bumps(side, images, batch.norm)
+    bump = _turned(shape, count, generator) * random_signs(images, (count, channels, 1, 1), generator)
     new = bump + old / (old_length + _TINY)
-    new_length = _rooted(_mass(new, batch), batch)
-    target = _rooted(unused / channels + spent, batch)
+    new_length = _window_length(new, batch.norm)
     change = change.clone()
     change[away] = 0.0
     change[to] = new / (new_length + _TINY) * target
     return _of_length(change, batch)
 
 
-def _of_length(change: Images, batch: Batch) -> Images:
-    return project(batch.images + change * per_image(batch.eps / (length(change, batch.norm) + _TINY)), batch)
+def _length_to_give(change: Images, both: Tensor, batch: Batch) -> Tensor:
+    """[batch, channels, 1, 1]: the length that one window receives in each channel.
 
-
-def _mass(change: Tensor, batch: Batch) -> Tensor:
-    """For each channel the sum of squares of a perturbation, or in L1 of magnitudes."""
-    return (change.abs() if batch.norm == "l1" else change.square()).sum((2, 3), keepdim=True)
-
-
-def _rooted(mass: Tensor, batch: Batch) -> Tensor:
-    """The length that belongs to a mass."""
-    return mass if batch.norm == "l1" else mass.sqrt()
-
-
-def _unused(change: Tensor, batch: Batch) -> Tensor:
-    """The mass that a perturbation may still get."""
+    In L1 this is more than is left, because the box cuts off much of it. The projection shortens the rest.
+    """
+    channels = change.shape[1]
     if batch.norm == "l1":
-        return (batch.eps - length(change, "l1")).clamp_min(0)
-    return (batch.eps**2 - length(change, "l2").square()).clamp_min(0)
+        unused = per_image((batch.eps - length(change, "l1")).clamp_min(0))
+        return unused + channels * _window_length(change * both, "l1")
+    spent = (change * both).square().sum((2, 3), keepdim=True)
+    unused = per_image((batch.eps**2 - length(change, "l2").square()).clamp_min(0))
+    return (unused / channels + spent).sqrt()
+
+
+def _window_length(change: Images, norm: Norm) -> Tensor:
+    """[batch, channels, 1, 1]: the length in each channel."""
+    return change.abs().sum((2, 3), keepdim=True) if norm == "l1" else change.square().sum((2, 3), keepdim=True).sqrt()
+
+
+def _of_length(change: Images, batch: Batch) -> Images:
+    if batch.norm == "l1":
+        return project(batch.images + change, batch)
+    return project(batch.images + change * per_image(batch.eps / (length(change, "l2") + _TINY)), batch)
 
 
 def _window(images: Images, side: int, generator: torch.Generator | None) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -94,22 +97,26 @@ def _window(images: Images, side: int, generator: torch.Generator | None) -> tup
     )
 
 
-def _bumps(side: int, like: Images) -> Tensor:
+def _bumps(side: int, like: Images, norm: Norm) -> Tensor:
     """[side, side], of length 1: one half is a hill, the other half a valley (η of section 3.4)."""
-    upper, lower = _hill(side // 2, side, like), -_hill(side - side // 2, side, like)
+    upper, lower = _hill(side // 2, side, like, norm), -_hill(side - side // 2, side, like, norm)
     both = torch.cat([upper, lower])
-    return both / both.square().sum().sqrt()
+    return both / _size(both, norm)
 
 
-def _hill(height: int, width: int, like: Images) -> Tensor:
-    """A sum of nested rectangles, the k-th of height 1/k²."""
+def _hill(height: int, width: int, like: Images, norm: Norm) -> Tensor:
+    """A sum of nested rectangles, the k-th of height 1/k², or in L1 1/k⁴: a steeper hill changes fewer pixels."""
     hill = torch.zeros(height, width, dtype=like.dtype, device=like.device)
     top, left = height // 2, width // 2
     for ring in range(max(top, left) + 1):
         rows = slice(max(top - ring, 0), min(top + ring + 1, height))
         columns = slice(max(left - ring, 0), min(left + ring + 1, width))
-        hill[rows, columns] += 1 / (ring + 1) ** 2
-    return hill / hill.square().sum().sqrt().clamp_min(_TINY)
+        hill[rows, columns] += 1 / (ring + 1) ** (4 if norm == "l1" else 2)
+    return hill / _size(hill, norm).clamp_min(_TINY)
+
+
+def _size(window: Tensor, norm: Norm) -> Tensor:
+    return window.abs().sum() if norm == "l1" else window.square().sum().sqrt()
 
 
 def _turned(shape: Tensor, count: int, generator: torch.Generator | None) -> Tensor:
