@@ -17,9 +17,6 @@ from grfd.attacks.threat import Batch, Norm, finished, rows_of
 from grfd.errors import UserError
 from grfd.types import Images, Labels, Logits, PerExample
 
-_IMPROVE: dict[Norm, Improve] = {"linf": improve, "l2": improve, "l1": improve_l1}
-"""Norm → one run."""
-
 
 def apgd_ce(
     model: Model,

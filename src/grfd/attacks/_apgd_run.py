@@ -20,10 +20,6 @@ GradientAt = Callable[[Images, Labels, Labels], tuple[Images, PerExample, PerExa
 """(iterates, labels, targets) -> (gradient, value, lead)."""
 
 
-Improve = Callable[[Images, PerExample, GradientAt, Batch, Labels, "Course"], None]
-"""(result, best leads, gradient_at, batch, targets, course): one run, which changes the first two in place."""
-
-
 class Course(NamedTuple):
     """The settings of a run: its length, the iterate that is kept, and the random stream of its starting points."""
 

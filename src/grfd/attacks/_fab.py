@@ -215,8 +215,6 @@ def onto_hyperplane(
     can. For L1, pixels move one after the other (`_greedy_move`).
     """
     weight = normal.flatten(1).abs()
-    if norm == "l1":
-        return _in_order_of_weight(points, normal, offset, bounds)
     flat = points.flatten(1)
     excess = (normal * points).flatten(1).sum(1) - offset
     direction = -normal.flatten(1).sign() * excess.sign()[:, None]

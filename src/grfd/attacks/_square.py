@@ -57,24 +57,7 @@ def square(
     in_range(n_queries=(n_queries, COUNT), samples=(samples, COUNT), p_init=(p_init, POSITIVE_SHARE))
     with attacking(model, images, labels, eps, bounds, norm) as (model, batch):
         clean = mean_lead(model, batch.images, batch.labels, samples)
-        rows = remaining(clean, active_set)
-        # The search starts at −∞, so that its first points, the stripes, need not be better than the clean image.
-        result, leads = batch.images.clone(), torch.full_like(clean, -torch.inf)
-        part, current, best = rows_of(batch, rows), result[rows], leads[rows]
-        for query in range(n_queries):
-            if len(rows) == 0:
-                break
-            progress = query / (n_queries if rescale else 10_000)
-            tried = (_try if norm == "linf" else _try_windows)(query == 0, progress, p_init, current, part, generator)
-            tried_leads = mean_lead(model, tried, part.labels, samples)
-            better = tried_leads > best
-            current, best = torch.where(per_image(better), tried, current), torch.where(better, tried_leads, best)
-            # Rows are gathered again only when some example was fooled.
-            standing = remaining(best, active_set)
-            if len(standing) < len(rows) or query == n_queries - 1:
-                result[rows], leads[rows] = current, best
-                rows, current, best = rows[standing], current[standing], best[standing]
-                part = rows_of(batch, rows)
+        _, result, leads = deque(square_rounds(model, batch, clean, settings), maxlen=1).pop()
         return finished(torch.where(per_image(leads > clean), result, batch.images), batch)
 
 
@@ -105,7 +88,7 @@ def square_rounds(
         if len(rows) == 0:
             break
         progress = query / (settings.queries if settings.rescale else 10_000)
-        propose = _try if batch.norm == "linf" else _try_l2
+        propose = _try if batch.norm == "linf" else _try_windows
         tried = propose(query == 0, progress, settings.p_init, current, part, settings.generator)
         tried_leads = mean_lead(model, tried, part.labels, settings.samples)
         better = tried_leads > best

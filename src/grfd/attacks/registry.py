@@ -89,13 +89,13 @@ ALL_ATTACKS: dict[str, AttackEntry] = {
         fgsm, "FGSM",
         grey={"eps": 26 / 255},
         colour={"eps": 8 / 255},
-        transfer=_ALL_QUERIES, torchattacks=_LITERAL, passes=3, table_1=True, norms=_ALL,
+        transfer=_ALL_QUERIES, torchattacks=_LITERAL, passes=3, table_1=True, norms=_BOTH,
     ),
     "pgd": AttackEntry(
         pgd, "PGD",
         grey={"eps": 18 / 255, "step_size": 8 / 255, "steps": 100},
         colour={"eps": 1 / 255, "step_size": 1 / 255, "steps": 200},
-        transfer=_ALL_STEPS, torchattacks=_LITERAL_LAST, passes=300, table_1=True, norms=_ALL,
+        transfer=_ALL_STEPS, torchattacks=_LITERAL_LAST, passes=300, table_1=True, norms=_BOTH,
     ),
     "aa": AttackEntry(
         autoattack, "AA",
@@ -107,7 +107,7 @@ ALL_ATTACKS: dict[str, AttackEntry] = {
         eotpgd, "EOTPGD",
         grey={"eps": 18 / 255, "step_size": 8 / 255, "steps": 100},
         colour={"eps": 4 / 255, "step_size": 2 / 255, "steps": 10},
-        transfer=_ALL_STEPS, torchattacks=_LITERAL_LAST, passes=300, table_1=True, norms=_ALL,
+        transfer=_ALL_STEPS, torchattacks=_LITERAL_LAST, passes=300, table_1=True, norms=_BOTH,
         narrow_title="EOT-\nPGD",
     ),
     "vmifgsm": AttackEntry(

@@ -123,8 +123,6 @@ def steepest(gradient: Images, norm: Norm) -> Images:
         return sparse_signs(gradient, torch.full_like(gradient[:, 0, 0, 0], _SPARSE_SHARE))
     if norm == "linf":
         return gradient.sign()
-    if norm == "l1":
-        return sparse_signs(gradient, gradient.new_full((len(gradient),), SLIDE_SHARE))
     # Divided by its largest entry first, because the squares of a tiny gradient underflow.
     scaled = gradient / per_image(length(gradient, "linf").clamp_min(torch.finfo(gradient.dtype).tiny))
     return scaled / per_image(length(scaled, "l2").clamp_min(1))
