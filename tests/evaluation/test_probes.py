@@ -277,3 +277,13 @@ def test_counted_gradients_do_not_leak_to_the_next_model(
     name = "gradients at inference"
     assert name in probe(Wrapped(honest["standard"], _adapts), name)
     assert name not in probe(honest["standard"], name)
+
+
+def test_two_stages_of_normalisation_are_still_named_if_logits_are_scaled(
+    honest: dict[str, nn.Module], probe: Callable[..., dict[str, str]]
+) -> None:
+    """The scale of the logits hides no second normalisation, and is none itself."""
+    name = "inputs of another scale"
+    committed = grfd.load_defense(Path(__file__).parents[2] / "results/mnist-lenet5")
+    for factor in (0.01, 100.0):
+        assert name not in probe(Wrapped(committed, lambda model, images, factor=factor: factor * model(images)), name)

@@ -24,7 +24,7 @@ ALL_WEIGHTS = 150_000_000
 """Bytes of all weights in results/ beyond which a line of warning is printed."""
 
 _SMALL_FILES = (".json", ".jsonl", ".npz")
-_LEFT_OUT_FOLDERS = ("checkpoints", "stale-records")
+_LEFT_OUT_FOLDERS = ("checkpoints", "kept-images", "stale-records")
 _REBUILT = ("robust.safetensors", "examples.npz", "gallery.npz")
 """Files that a command makes again from the weights."""
 

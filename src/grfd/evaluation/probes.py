@@ -26,7 +26,7 @@ from grfd.evaluation.probes_of_jumps import (
     unfinished_optimisation,
 )
 from grfd.seeds import generator
-from grfd.types import Images, Labels
+from grfd.types import Images, Labels, Logits
 
 Finding = tuple[bool, str]
 """Whether the probe raises a flag, and what it measured."""
@@ -49,6 +49,9 @@ REDUCED = 0.8
 """A second normalisation costs little accuracy, but the cross-entropy is lowest at the scale of the training. If it
 falls below this share when a normalisation is undone, and the accuracy stays, there was one too many. For a LeNet5
 without this mistake, undoing a normalisation raises the cross-entropy several times."""
+AT_TRAINING = 1.5
+"""At the scale of the training, no other factor on the logits reduces the cross-entropy much. Where it does, the logits
+are too large for another reason than a second normalisation."""
 MANY = 1_000
 """Images for the probe of the inputs' scale."""
 FEW, QUERIES = 100, 300
@@ -184,7 +187,9 @@ def input_scale(case: Case, model: nn.Module, images: Images, labels: Labels) ->
     best = max(scales, key=lambda name: right[name])
     if _at_chance((logits_of["plain"].argmax(1) == labels).sum().item(), len(labels), logits_of["plain"].shape[1]):
         return False, "not tested: clean accuracy is at chance"
-    if right[TWICE] >= right["plain"] - AS_ACCURATE and cross_entropy[TWICE] < REDUCED * cross_entropy["plain"]:
+    reduced = cross_entropy[TWICE] < REDUCED * cross_entropy["plain"]
+    trained = cross_entropy[TWICE] < AT_TRAINING * _lowest_cross_entropy(logits_of[TWICE], labels)
+    if right[TWICE] >= right["plain"] - AS_ACCURATE and reduced and trained:
         detail = (
             f"the cross-entropy is {cross_entropy['plain']:.2f} on [0, 1], but {cross_entropy[TWICE]:.2f} on inputs "
         )
@@ -192,6 +197,12 @@ def input_scale(case: Case, model: nn.Module, images: Images, labels: Labels) ->
     if right[best] > right["plain"] + BETTER_SCALE:
         return True, f"{right['plain']:.1%} right on [0, 1], but {right[best]:.1%} on inputs {best}: wrap the model so"
     return False, f"{right['plain']:.1%} right on [0, 1], at most {right[best]:.1%} on other scales"
+
+
+def _lowest_cross_entropy(logits: Logits, labels: Labels) -> float:
+    """The lowest cross-entropy over factors on the logits, from 1/100 to 100 times the judge's."""
+    factors = scale.scale_of(logits) * torch.logspace(-2, 2, 41, device=logits.device)
+    return min(nn.functional.cross_entropy(factor * logits, labels).item() for factor in factors)
 
 
 def robust_at_half(case: Case, model: nn.Module, images: Images, labels: Labels) -> Finding:

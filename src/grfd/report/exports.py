@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from grfd import runs
+from grfd.attacks.budgets import Ball
 from grfd.attacks.registry import entry_of
 from grfd.errors import UserError
 from grfd.evaluation.case import Task, task_at
@@ -112,22 +113,25 @@ def robustbench_entry(folder: Path, results: Results, model: str) -> dict[str, A
     clean = next(each for each in rows if (each.model, each.attack, each.norm, each.eps)
                  == (model, "none", row.norm, row.eps))  # fmt: skip
     run = runs.load(folder)
-    budget = _budget(folder, model, row.norm, row.eps)
+    root = Task("", "", "", None if row.norm is None else Ball(row.norm, row.eps or 0.0)).root  # type: ignore[arg-type]
+    record = read_records(folder, model, root)[model, "whitebox", ROBUSTBENCH]
+    flagged = any(check.flagged for check in results.checks if check.model == model)
     return {
-        "link": "", "name": model, "authors": "", "additional_data": False, "number_forward_passes": 1,
-        "dataset": run.config.data, "venue": "", "architecture": run.config.model, "eps": _as_fraction(budget),
-        "clean_acc": f"{100 * clean.accuracy:.2f}", "reported": f"{100 * row.accuracy:.2f}",
-        "autoattack_acc": f"{100 * row.accuracy:.2f}", "unreliable": any(
-            check.flagged for check in results.checks if check.model == model),
+        "link": "",
+        "name": model,
+        "authors": "",
+        "additional_data": False,
+        "number_forward_passes": int(record.settings.get("votes", 1)),
+        "dataset": run.config.data,
+        "venue": "",
+        "architecture": run.config.model,
+        "eps": _as_fraction(float(record.settings["attack"]["eps"])),
+        "clean_acc": f"{100 * clean.accuracy:.2f}",
+        "reported": f"{100 * row.accuracy:.2f}",
+        "autoattack_acc": f"{100 * row.accuracy:.2f}",
+        "unreliable": flagged,
         "footnote": f"Measured with grfd on the first {row.examples:,} test images.",
-    }  # fmt: skip
-
-
-def _budget(folder: Path, model: str, norm: str | None, eps: float | None) -> float:
-    if eps is not None:
-        return eps
-    record = read_records(folder, model)[model, "whitebox", ROBUSTBENCH]
-    return float(record.settings["attack"]["eps"])
+    }
 
 
 def _as_fraction(eps: float) -> str:
