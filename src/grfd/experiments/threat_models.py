@@ -69,7 +69,7 @@ _FEWER = replace(PRESETS["cifar10-small"], train_examples=20_000)
 
 _SCALES = {
     "quick": ThreatScale(PRESETS["quick"], {"linf": (0.0, 0.1), "l2": (0.0, 1.0)}, 20, 50, _QUICK),
-    "short": ThreatScale(PRESETS["quick"], _GREY, 500, 1000, _SHORT),
+    "short": ThreatScale(PRESETS["quick"], _GREY, 200, 1000, _SHORT),
     "cifar10-small": ThreatScale(_FEWER, _COLOUR, 200, 500, _SMALL),
 }
 SCALES = tuple(_SCALES)
