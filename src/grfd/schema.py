@@ -163,7 +163,9 @@ def value(name: str, hint: Any, given: object) -> Any:
         return _adapter(hint).validate_python(_plain(given))
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        raise UserError(f"{_place(name, first)} must be {_expected(hint, first)}, got {quoted(given)}") from None
+        place = _place(name, first)
+        wrong = given if place == name else first["input"]  # one element of a list: only that is shown
+        raise UserError(f"{place} must be {_expected(hint, first)}, got {quoted(wrong)}") from None
 
 
 def quoted(given: object) -> str:

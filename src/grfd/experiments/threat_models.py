@@ -24,7 +24,7 @@ from grfd.defenses import DEFENSES, is_fitted
 from grfd.evaluation.case import Task
 from grfd.evaluation.corrupted import corruption_rows
 from grfd.evaluation.distances import distances
-from grfd.evaluation.numbers import model_titles
+from grfd.evaluation.numbers import column_titles, model_titles
 from grfd.evaluation.request import Request
 from grfd.evaluation.results import Row
 from grfd.evaluation.spread import with_interval_text
@@ -39,12 +39,14 @@ from grfd.report.threat_tables import corruption_tables, threat_tables
 FOLDER = "threat-models"
 
 _DEFENSES = ("standard", "bit-depth", "grfd", "pgd-at", "trades", "grfd-robust")
-_CURVE_ATTACKS = {"linf": ("pgd", "apgd_t"), "l2": ("pgd", "apgd_t")}
-"""Norm → the attacks of its curve, under `adaptive`, which adds other losses and Square to PGD in L∞ and L2."""
+_CURVE_ATTACKS = {"linf": ("pgd", "apgd_t"), "l2": ("pgd", "apgd_t"), "l1": ("apgd_ce", "apgd_t")}
+"""Norm → the attacks of its curve, under `adaptive`, which adds other losses and Square to PGD."""
 _DISTANCE_ATTACKS = ("ddn", "fmn")
 """The minimal-norm attacks, in L2."""
-_GREY = {"linf": (0.0, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3), "l2": (0.0, 0.5, 1.0, 1.5, 2.0, 3.0)}
-_COLOUR = {"linf": tuple(each / 255 for each in (0, 1, 2, 4, 8, 16)), "l2": (0.0, 0.1, 0.25, 0.5, 1.0, 2.0)}
+_GREY = {"linf": (0.0, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3), "l2": (0.0, 0.5, 1.0, 1.5, 2.0, 3.0),
+         "l1": (0.0, 2.0, 5.0, 10.0, 15.0, 20.0)}  # fmt: skip
+_COLOUR = {"linf": tuple(each / 255 for each in (0, 1, 2, 4, 8, 16)), "l2": (0.0, 0.1, 0.25, 0.5, 1.0, 2.0),
+           "l1": (0.0, 1.0, 3.0, 6.0, 12.0, 24.0)}  # fmt: skip
 
 
 _Recipes = dict[str, dict[str, Any]]
@@ -175,20 +177,19 @@ def _scale_section(scale: str, folders: Sequence[Path]) -> list[str]:
     examples = max(row.examples for row in rows[0])
     name = "MNIST" if config["data"] == "mnist" else "CIFAR-10, at a small scale"
     options = f"--scale {scale}" if scale == "short" else "--dataset cifar10 --scale small"
-    attacks = " and ".join(attack.upper().replace("_", "-") for attack in _CURVE_ATTACKS["linf"])
     seeds = f"{len(folders)} seeds" if len(folders) > 1 else "one seed"
     parts = [
         f"### On {name}",
         f"`grfd reproduce threat-models {options}`: {config['model']}, stage I for {config['epochs']} epochs, "
         f"{examples:,} test images, {seeds}. A cell is the share of images that are right under `adaptive` at this ε "
-        f"and at each smaller one, in per cent, in the worst case of {attacks}.",
+        "and at each smaller one, in per cent, in the worst case of all attacks of the table.",
     ]
     for norm in _GREY:
         sheet = _curve_sheet(rows, norm)
         if sheet.rows:
             prefix = "threat-models" if scale == "short" else "threat-models-cifar10"
             parts += [
-                f"{NORM_TITLES[norm]}:",
+                f"{NORM_TITLES[norm]}, {' and '.join(column_titles()[attack] for attack in _CURVE_ATTACKS[norm])}:",
                 markdown(sheet),
                 f"![Accuracy over ε in {NORM_TITLES[norm]}]({prefix}-{norm}.png)",
             ]
