@@ -123,6 +123,12 @@ class Normalised(nn.Module):
         return self.network((images - 0.13) / 0.31)
 
 
+def _jumps_where_bright(model: nn.Module, images: Tensor) -> Tensor:
+    """Rounds the logits of images above a certain brightness, which is a fourth of them."""
+    light = images.flatten(1).mean(1)[:, None]
+    return torch.where(light > 0.16, model(images).round() + 1e-4 * model(images), model(images))
+
+
 def _adapts(model: nn.Module, images: Tensor) -> Tensor:
     """Moves the image a little towards its likeliest class before it answers."""
     with torch.enable_grad():
@@ -152,6 +158,7 @@ FAULTS: dict[str, tuple[str, Callable[[nn.Module, Tensor], Tensor]]] = {
     "rounded logits": ("logit jumps", lambda model, images: model(images).round() + 1e-4 * model(images)),
     "a staircase": ("logit jumps", lambda model, images: 4 * (model(images) / 4).floor() + 1e-3 * model(images)),
     "one-hot logits": ("logit jumps", lambda model, x: 5 * one_hot(model(x).argmax(1), 10) + 0.1 * model(x)),
+    "jumps on some images": ("logit jumps", _jumps_where_bright),
     "a sharp softmax": ("logit jumps", lambda model, images: (50 * model(images)).softmax(1)),
     "pixels of 4 bits": ("logit jumps", lambda model, images: model((15 * images).round() / 15 + 1e-5 * images)),
     "pixels of 1 bit": ("logit jumps", lambda model, images: model((images > 0.5).float() + 1e-5 * images)),
