@@ -7,7 +7,10 @@ import torch
 from torch import Tensor, nn
 
 from grfd.attacks import hopskipjump, simba, square
+from grfd.attacks._hopskipjump import HopSkipJumpSettings, hopskipjump_rounds
+from grfd.attacks._simba import SimbaSettings, simba_directions, simba_rounds
 from grfd.attacks.budgets import Ball
+from grfd.attacks.inputs import attacking
 from grfd.errors import UserError
 from grfd.evaluation.queries import SEARCHES, Search, success_over_queries
 
@@ -97,18 +100,29 @@ def test_an_image_without_a_start_stays_as_it_is(images: Tensor) -> None:
     assert torch.equal(made, images)
 
 
-def test_simba_moves_one_pixel_at_a_time(weight: Tensor, images: Tensor) -> None:
-    model = Linear(weight)
+def test_simba_moves_one_pixel_at_a_time_and_pays_for_each_sign(weight: Tensor, images: Tensor) -> None:
+    model = Linear(torch.stack([weight[0], -weight[0]]))
     labels = model(images).argmax(1)
-    made = simba(model, images, labels, eps=10.0, n_queries=2 * 10 + 1, step=0.05, active_set=False,
+    made = simba(model, images, labels, eps=10.0, n_queries=21, step=0.05, active_set=False,
                  generator=torch.Generator().manual_seed(0))  # fmt: skip
     change = (made - images).flatten(1)
+    downhill = weight[0].sign() * (2 * labels[:, None] - 1)
     moved = change.abs() > 1e-6
-    assert torch.allclose(change[moved].abs(), torch.tensor(0.05), atol=1e-6)
-    assert (moved.sum(1) == 10).all()  # a linear model always gains one way or the other
-    logits = model(images), model(made)
-    before, after = (each.gather(1, labels[:, None]).squeeze(1) - each.logsumexp(1) for each in logits)
-    assert (after < before).all()
+    torch.testing.assert_close(change, 0.05 * downhill * moved, atol=1e-6, rtol=0)
+    # +step is tried first: it costs one query where it helps, and −step costs two
+    costs = torch.where(downhill > 0, 1, 2).mul(moved).sum(1)
+    assert ((costs == 20) | (costs == 19)).all() and (costs == 20).any()
+
+
+def test_simba_asks_nothing_outside_the_ball(weight: Tensor, images: Tensor) -> None:
+    model = Linear(torch.stack([weight[0], -weight[0]]))
+    labels = model(images).argmax(1)
+    model.count = 0
+    made = simba(model, images, labels, eps=0.11, n_queries=5000, step=0.1, active_set=False,
+                 generator=torch.Generator().manual_seed(0))  # fmt: skip
+    assert ((made - images).flatten(1).abs() > 1e-6).sum(1).eq(1).all()
+    # the clean image, the first direction, and the way back along that one in the next turn
+    assert model.count <= 5 * len(images)
 
 
 @pytest.mark.parametrize("basis", ["pixel", "dct"])
@@ -124,8 +138,6 @@ def test_simba_stays_in_the_ball_and_within_its_queries(weight: Tensor, images: 
 
 
 def test_the_cosine_basis_is_orthonormal(images: Tensor) -> None:
-    from grfd.attacks._simba import simba_directions
-
     colours = images.repeat(1, 3, 1, 1)
     for share, count in ((0.5, 3 * 9), (1.0, 3 * 36)):
         waves = simba_directions(colours, "dct", share)
@@ -154,3 +166,61 @@ def test_success_grows_with_the_queries_and_ends_at_that_of_the_attack(
 def test_an_attack_by_gradients_counts_no_queries(weight: Tensor, images: Tensor) -> None:
     with pytest.raises(UserError, match="'pgd' counts no queries: expected one of square, simba, hopskipjump"):
         success_over_queries(Linear(weight), images, torch.zeros(20).long(), Search("pgd", Ball("l2", 1.0), 5), (5,))
+
+
+@pytest.mark.parametrize("attack", ["simba", "hopskipjump"])
+def test_the_queries_of_the_curve_are_the_images_classified(weight: Tensor, images: Tensor, attack: str) -> None:
+    model = Linear(weight).eval()
+    labels = model(images).argmax(1)
+    eps = nearest(images, weight, labels, 2).median().item() * 1.2
+    model.count = 0
+    stream = torch.Generator().manual_seed(0)
+    with attacking(model, images, labels, eps, (0.0, 1.0), "l2") as (checked, batch):
+        rounds = 0
+        for spent, *_ in SEARCH_ROUNDS[attack](checked, batch, stream):
+            assert spent.sum() == model.count and spent.max() <= 700
+            rounds += 1
+    assert rounds > 3 and len(spent.unique()) > 1
+
+
+SEARCH_ROUNDS = {
+    "simba": lambda model, batch, stream: simba_rounds(
+        model, batch, SimbaSettings(700, 0.05, simba_directions(batch.images, "dct", 1.0), True, (0.0, 1.0), stream)
+    ),
+    "hopskipjump": lambda model, batch, stream: hopskipjump_rounds(
+        model, batch, HopSkipJumpSettings(700, 100, True, (0.0, 1.0), stream)
+    ),
+}
+
+
+def test_a_start_within_epsilon_counts_in_the_curve(weight: Tensor, images: Tensor) -> None:
+    model = Linear(weight).eval()
+    labels = model(images).argmax(1)
+    search = Search("hopskipjump", Ball("l2", 10.0), 40, torch.Generator().manual_seed(0))
+    curve = success_over_queries(model, images, labels, search, (1, 2, 40))
+    assert curve[0] == 0 < curve[1] < curve[2] == 1  # noise of the second query fools some
+
+
+def test_every_round_of_hopskipjump_ends_at_the_boundary(weight: Tensor, images: Tensor) -> None:
+    model = Linear(weight)
+    labels = model(images).argmax(1)
+    steps = math.ceil(math.log2(36**1.5))
+    # start ≤ 36, two searches for the boundary, 100 draws and 12 halvings pay for exactly one round
+    one_round = 36 + 2 * steps + 100 + 12
+    distances = []
+    for queries in (36 + steps, one_round):
+        made = hopskipjump(model, images, labels, eps=math.inf, n_queries=queries,
+                           generator=torch.Generator().manual_seed(0))  # fmt: skip
+        distances.append(torch.linalg.vector_norm((made - images).flatten(1), dim=1))
+        nearer = images + 0.98 * (made - images)
+        assert (model(nearer).argmax(1) == labels).all()
+    assert (distances[1] < distances[0] * 0.99).float().mean() > 0.9
+
+
+def test_other_norms_are_refused(weight: Tensor, images: Tensor) -> None:
+    model, labels = Linear(weight), torch.zeros(20).long()
+    with pytest.raises(UserError, match="norm='l1'; expected 'linf' or 'l2'"):
+        hopskipjump(model, images, labels, eps=1.0, norm="l1")
+    for attack, norm in (("simba", "linf"), ("hopskipjump", "l1")):
+        with pytest.raises(UserError, match=f"{attack} in a ball of norm='{norm}'; expected"):
+            success_over_queries(model, images, labels, Search(attack, Ball(norm, 0.5), 5), (5,))

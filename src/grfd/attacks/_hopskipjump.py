@@ -14,6 +14,7 @@ from grfd.attacks.inputs import Model, check_stretch, searching
 from grfd.attacks.ranges import COUNT, in_range
 from grfd.attacks.shortest import Shortest, before_search, keep_shorter, shortest_within
 from grfd.attacks.threat import Batch, Norm, Rows, length, normal, per_image, rows_of, uniform
+from grfd.errors import UserError
 from grfd.types import Images, Labels, PerExample
 
 _STARTS = 25
@@ -35,10 +36,14 @@ class HopSkipJumpSettings(NamedTuple):
 
 
 class _Walk(NamedTuple):
-    """The examples that are still searched: their rows, adversarial images at the boundary, and queries so far."""
+    """The examples that are still searched: their rows, adversarial images, and queries so far.
+
+    `distance`: that from the clean image before the last search for the boundary.
+    """
 
     rows: Rows
     edge: Images
+    distance: PerExample
     spent: Tensor
 
 
@@ -59,10 +64,10 @@ def hopskipjump(
     """The nearest misclassified image: from one far away along the decision boundary towards the clean image.
 
     images [batch, channel, height, width] in `bounds`; labels [batch]; ε in pixels of [0, 1] in `norm`, "l2" or "linf".
-    In each round, a binary search between the clean image and the nearest adversarial one so far finds the boundary
-    (algorithm 1), the answers to random steps around it estimate its normal (eq. 9, 12), and a step along the normal,
-    halved until it is adversarial, begins the next round. If the nearest image found is farther than ε, the clean image
-    is returned. With ε = ∞ the nearest is always returned.
+    A binary search between the clean image and an adversarial one finds the boundary (algorithm 1). In each round, the
+    answers to random steps around it estimate its normal (eq. 9, 12), a step along the normal is halved until it is
+    adversarial, and a binary search returns to the boundary. If the nearest image found is farther than ε, the clean
+    image is returned. With ε = ∞ the nearest is always returned.
 
     - `n_queries`: images that are classified for each example, the clean one and the search for a start included.
     - `draws`: random steps of the first round; round t has √t times as many.
@@ -71,8 +76,10 @@ def hopskipjump(
     - `active_set`: an example is finished with its first success within ε.
     - `stretch`: the perturbation is scaled to the length ε, for images that are given to another model.
 
-    Raises UserError for a wrong shape, range, ε or count.
+    Raises UserError for a wrong shape, range, ε, norm or count.
     """
+    if norm not in ("linf", "l2"):
+        raise UserError(f"{norm=}; expected 'linf' or 'l2'")
     in_range(n_queries=(n_queries, COUNT), draws=(draws, COUNT))
     check_stretch(eps, stretch)
     settings = HopSkipJumpSettings(n_queries, draws, active_set, bounds, generator)
@@ -83,31 +90,46 @@ def hopskipjump(
 
 def hopskipjump_rounds(
     model: CheckedModel, batch: Batch, settings: HopSkipJumpSettings
-) -> Iterator[tuple[int, Shortest]]:
-    """(the most queries of an example so far, the nearest adversarial images so far) after each round."""
+) -> Iterator[tuple[Tensor, Shortest]]:
+    """(queries of each example so far, the nearest adversarial images so far) after each arrival at the boundary.
+
+    Both are updated in place. The first two are those before the search and with the starts.
+    """
     shortest, rows = before_search(model, batch)
-    yield 1, shortest
+    spent = torch.ones_like(batch.labels)
+    yield spent, shortest
     walk = _started(model, batch, rows, settings)
-    keep_shorter(shortest, walk.rows, walk.edge, _true(walk), _lengths(walk.edge, batch, walk.rows))
-    tolerance = _tolerance(batch)
-    steps = math.ceil(math.log2(1 / tolerance))
-    number = 1
+    keep_shorter(shortest, walk.rows, walk.edge, _true(walk), walk.distance)
+    spent[walk.rows] = walk.spent
+    yield spent, shortest
+    steps = math.ceil(math.log2(1 / _tolerance(batch)))
+    walk = _still(walk, walk.spent + steps <= settings.queries, shortest, batch, settings)
+    number = 0
     while len(walk.rows):
-        draws = round(settings.draws * number**0.5)
-        needed = steps + draws + _HALVINGS
-        walk = _still(walk, walk.spent + needed <= settings.queries, shortest, batch, settings)
-        if len(walk.rows) == 0:
-            break
-        part = rows_of(batch, walk.rows)
-        before = _lengths(walk.edge, batch, walk.rows)
-        edge = _to_boundary(model, part, walk.edge, steps)
-        spent = walk.spent + steps
+        # Every round ends at the boundary, so that no query of its last step is wasted.
+        edge = _to_boundary(model, rows_of(batch, walk.rows), walk.edge, steps)
+        walk = walk._replace(edge=edge, spent=walk.spent + steps)
         keep_shorter(shortest, walk.rows, edge, _true(walk), _lengths(edge, batch, walk.rows))
-        normal_there = _estimated_normal(model, part, edge, _radius(before, tolerance, part), (draws, settings))
-        edge, halvings = _stepped(model, part, edge, normal_there, number, settings.bounds)
-        walk = _Walk(walk.rows, edge, spent + draws + halvings)
+        spent[walk.rows] = walk.spent
+        yield spent, shortest
         number += 1
-        yield int(walk.spent.max()), shortest
+        draws = round(settings.draws * number**0.5)
+        affordable = walk.spent + draws + _HALVINGS + steps <= settings.queries
+        walk = _still(walk, affordable, shortest, batch, settings)
+        if len(walk.rows):
+            walk = _along_normal(model, batch, walk, (draws, number), settings)
+
+
+def _along_normal(
+    model: CheckedModel, batch: Batch, walk: _Walk, turn: tuple[int, int], settings: HopSkipJumpSettings
+) -> _Walk:
+    """A step along the normal that is estimated from random steps. `turn`: their number, and that of the round."""
+    draws, number = turn
+    part = rows_of(batch, walk.rows)
+    radius = _radius(walk.distance, _tolerance(batch), part)
+    direction = _estimated_normal(model, part, walk.edge, radius, (draws, settings))
+    edge, halvings = _stepped(model, part, walk.edge, direction, number, settings.bounds)
+    return _Walk(walk.rows, edge, _lengths(edge, batch, walk.rows), walk.spent + draws + halvings)
 
 
 def _true(walk: _Walk) -> Tensor:
@@ -162,7 +184,7 @@ def _started(model: CheckedModel, batch: Batch, rows: Rows, settings: HopSkipJum
         spent[row] += len(candidates)
         if fooled.any():
             start[row], found[row] = batch.images[candidates[fooled.nonzero()[0, 0]]], True
-    return _Walk(rows[found], start[found], spent[found])
+    return _Walk(rows[found], start[found], _lengths(start[found], batch, rows[found]), spent[found])
 
 
 def _to_boundary(model: CheckedModel, batch: Batch, far: Images, steps: int) -> Images:
@@ -174,7 +196,8 @@ def _to_boundary(model: CheckedModel, batch: Batch, far: Images, steps: int) -> 
         middle = (low + high) / 2
         fooled = mean_lead(model, _between(batch, change, middle, reach), batch.labels) >= 0
         low, high = torch.where(fooled, low, middle), torch.where(fooled, middle, high)
-    return _between(batch, change, high, reach)
+    # Rounding could carry the far end itself across the boundary.
+    return torch.where(per_image(high == 1), far, _between(batch, change, high, reach))
 
 
 def _between(batch: Batch, change: Images, share: PerExample, reach: PerExample) -> Images:

@@ -8,12 +8,12 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from grfd.attacks.active_set import remaining
+from grfd.attacks.active_set import keep_better, remaining
 from grfd.attacks.checked_model import CheckedModel
 from grfd.attacks.gradients import mean_lead
 from grfd.attacks.inputs import Model, attacking
 from grfd.attacks.ranges import COUNT, POSITIVE, POSITIVE_SHARE, in_range
-from grfd.attacks.threat import Batch, finished, length, per_image, uniform
+from grfd.attacks.threat import Batch, Rows, finished, length, uniform
 from grfd.errors import UserError
 from grfd.types import Images, Labels, PerExample
 
@@ -48,13 +48,15 @@ def simba(
     """x + step·q, or x − step·q, for the directions q of a basis in random order, kept where the margin falls.
 
     images [batch, channel, height, width] in `bounds`; labels [batch]; ε bounds the Euclidean length of the change, in
-    pixels of [0, 1]: what would exceed it is not kept. The model's score is its margin, which falls exactly where the
-    probability of the label does.
+    pixels of [0, 1]: what would exceed it is not tried. The score is the margin between the label and the likeliest
+    other class. The paper's is the label's probability, which rounds to 1 where a model is certain.
 
-    - `n_queries`: images that are classified for each example, the clean one included.
+    - `n_queries`: images that are classified for each example, the clean one included. A direction whose first sign
+      succeeds costs one query, and an image outside the ball none.
     - `step`: the length of a step, in pixels (the paper's 0.2).
     - `basis`: "pixel", one pixel of one channel, or "dct", a cosine wave; of each side the share `frequencies` of the
-      lowest ones. Every example has an order of its own; after the last direction it begins again.
+      lowest ones. Every example has an order of its own; after the last direction it begins again,
+      until a turn of all directions brings no step.
     - `active_set`: an example leaves at its first success.
 
     Raises UserError for a wrong shape, range, ε or count, and for an unknown basis.
@@ -71,34 +73,38 @@ def simba(
 
 def simba_rounds(
     model: CheckedModel, batch: Batch, settings: SimbaSettings
-) -> Iterator[tuple[int, Images, PerExample]]:
-    """(the most queries of an example so far, images, their leads) after each direction."""
+) -> Iterator[tuple[Tensor, Images, PerExample]]:
+    """(queries of each example so far, images, their leads) after each direction. All are updated in place."""
     result, leads = batch.images.clone(), mean_lead(model, batch.images, batch.labels)
     rows = remaining(leads, settings.active_set)
-    spent = 1
+    spent, idle = torch.ones_like(batch.labels), torch.zeros_like(batch.labels)
+    rows = rows[spent[rows] < settings.queries]
     yield spent, result, leads
     order = _orders(len(batch.images), len(settings.directions), batch.images, settings.generator)
     turn = 0
-    while len(rows) and spent + 2 <= settings.queries:
+    while len(rows):
         direction = settings.directions[order[rows, turn % order.shape[1]]].view(len(rows), *batch.images.shape[1:])
-        better = torch.zeros_like(rows, dtype=torch.bool)
+        kept = torch.zeros_like(rows, dtype=torch.bool)
         for sign in (1.0, -1.0):
-            waiting = (~better).nonzero().squeeze(1)
-            if len(waiting) == 0:
-                break
-            here = rows[waiting]
-            tried = (result[here] + sign * settings.step * direction[waiting]).clamp(*settings.bounds)
+            tried = (result[rows] + sign * settings.step * direction).clamp(*settings.bounds)
+            waiting = (_worth(tried, result, rows, batch) & ~kept & (spent[rows] < settings.queries)).nonzero()[:, 0]
+            here, tried = rows[waiting], tried[waiting]
             found = mean_lead(model, tried, batch.labels[here])
-            inside = length(tried - batch.images[here], "l2") <= batch.eps
-            take = (found > leads[here]) & inside
-            result[here] = torch.where(per_image(take), tried, result[here])
-            leads[here] = torch.where(take, found, leads[here])
-            better[waiting] = take
-        spent += 2
+            spent[here] += 1
+            kept[waiting] = found > leads[here]
+            keep_better(result, leads, here, tried, found)
         turn += 1
-        if settings.active_set:
-            rows = rows[leads[rows] < 0]
+        # After a turn of all directions without a step, the next turn would try the same images again.
+        idle[rows] = torch.where(kept, 0, idle[rows] + 1)
+        going = (spent[rows] < settings.queries) & (idle[rows] < order.shape[1])
+        rows = rows[going & (leads[rows] < 0)] if settings.active_set else rows[going]
         yield spent, result, leads
+
+
+def _worth(tried: Images, result: Images, rows: Rows, batch: Batch) -> Tensor:
+    """Which candidates are worth a query: those inside the ball that the box leaves a change."""
+    inside = length(tried - batch.images[rows], "l2") <= batch.eps
+    return inside & (tried != result[rows]).flatten(1).any(1)
 
 
 def _orders(count: int, directions: int, like: Images, generator: torch.Generator | None) -> Tensor:

@@ -30,8 +30,8 @@ class Search(NamedTuple):
     generator: torch.Generator | None = None
 
 
-_Rounds = Iterator[tuple[int, Tensor]]
-"""(queries of an image so far, whether each image is fooled within ε)."""
+_Rounds = Iterator[tuple[int | Tensor, Tensor]]
+"""(queries so far, of each image or of all alike; whether each image is fooled within ε)."""
 
 
 def success_over_queries(
@@ -51,7 +51,8 @@ def success_over_queries(
         wrong = mean_lead(checked, batch.images, batch.labels) >= 0
         needed[wrong.cpu()] = 0
         for spent, fooled in SEARCHES[search.attack](checked, batch, search):
-            needed = torch.where(fooled.cpu() & needed.isinf(), float(spent), needed)
+            first = fooled.cpu() & needed.isinf()
+            needed = torch.where(first, torch.as_tensor(spent, dtype=needed.dtype, device="cpu"), needed)
     return [float((needed <= count).float().mean()) for count in counts]
 
 
@@ -63,6 +64,8 @@ def _square(model: CheckedModel, batch: Batch, search: Search) -> _Rounds:
 
 
 def _simba(model: CheckedModel, batch: Batch, search: Search) -> _Rounds:
+    if batch.norm != "l2":
+        raise UserError(f"simba in a ball of norm={batch.norm!r}; expected 'l2', the length that it bounds")
     directions = simba_directions(batch.images, "pixel", 1.0)
     settings = SimbaSettings(search.queries, 0.2, directions, True, _BOX, search.generator)
     for spent, _, leads in simba_rounds(model, batch, settings):
@@ -70,6 +73,8 @@ def _simba(model: CheckedModel, batch: Batch, search: Search) -> _Rounds:
 
 
 def _hopskipjump(model: CheckedModel, batch: Batch, search: Search) -> _Rounds:
+    if batch.norm not in ("linf", "l2"):
+        raise UserError(f"hopskipjump in a ball of norm={batch.norm!r}; expected 'linf' or 'l2'")
     settings = HopSkipJumpSettings(search.queries, 100, True, _BOX, search.generator)
     for spent, shortest in hopskipjump_rounds(model, batch, settings):
         yield spent, shortest.lengths <= batch.eps
@@ -80,4 +85,4 @@ SEARCHES: dict[str, Callable[[CheckedModel, Batch, Search], _Rounds]] = {
     "simba": _simba,
     "hopskipjump": _hopskipjump,
 }
-"""Attack → its rounds. HopSkipJump's queries are those of the example that has spent most."""
+"""Attack → its rounds. Square does not count the query of the clean image, the others do."""
