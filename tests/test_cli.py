@@ -119,7 +119,7 @@ def test_show_prints_the_table_and_its_protocols(evaluated: Path) -> None:
 
 def test_show_json_is_the_contract(evaluated: Path) -> None:
     found = json.loads(run("show", evaluated, "--json").stdout)
-    assert set(found) == {"rows", "checks", "distances"}
+    assert set(found) == {"rows", "checks", "distances", "corruptions"}
     fields = {"model", "protocol", "attack", "examples", "accuracy", "low", "high"}
     fields |= {"norm", "eps", "target", "success", "rounded"}
     assert all(set(row) == fields for row in found["rows"])
@@ -432,7 +432,7 @@ def test_json_stands_alone_whatever_a_model_prints(tmp_path: Path) -> None:
     done = grfd_command(tmp_path, "evaluate", "--model", "talkative:Network", "--out", "judged", *asked)
     said, beside = done.communicate()
     assert done.returncode == 0, beside.decode()
-    assert json.loads(said).keys() == {"rows", "checks", "distances"}
+    assert json.loads(said).keys() == {"rows", "checks", "distances", "corruptions"}
     for word in ("imported", "made", "called", "from a program", "ended"):
         assert word in beside.decode()
 

@@ -126,11 +126,22 @@ ROWS: dict[str, dict[str, list[tuple[str, str]]]] = {
             ("--model torch.nn:Identity --out new --data folder --data-dir nowhere", "nowhere"),
         ],
         "eps": [
-            ("run --eps 0.5", "--eps does not apply to grfd evaluate RUN"),
-            ("--model m:f --out new --eps nan", "--eps must be a finite number, got nan"),
-            ("--model m:f --out new --eps 0", "--eps must be at least"),
-            ("--model m:f --out new --eps 1.5", "--eps must be at most 1, got 1.5"),
+            ("run --eps 0.1 0.1", "--eps: 0.1 is named twice"),
+            ("--model m:f --out new --eps nan", "--eps[0] must be a finite number, got nan"),
+            ("--model m:f --out new --eps 0.1 -0.2", "--eps[1] must be at least 0, got -0.2"),
+            ("--model m:f --out new --eps much", "--eps cannot be read: 'much'"),
+            ("--model m:f --out new --eps 1.5", "more than the range of a pixel"),
         ],
+        "norm": [
+            ("run --norm l3", "--norm"),
+            ("run --norm l2 --attacks vmifgsm", "attack vmifgsm does not support L2, but L∞. These do: fgsm"),
+        ],
+        "target": [
+            ("run --target cat", "target 'cat': expected the number of a class"),
+            ("run --target -1", "expected the number of a class"),
+        ],
+        "keep_images": [("run --keep-images yes", "yes"), ("nowhere --keep-images", "nowhere holds no run")],
+        "corruptions": [("run --corruptions yes", "yes"), ("nowhere --corruptions", "nowhere holds no run")],
         "out": [
             ("run --out new", "--out does not apply to grfd evaluate RUN"),
             ("--model m:f", "expected --out FOLDER"),
@@ -147,7 +158,6 @@ ROWS: dict[str, dict[str, list[tuple[str, str]]]] = {
             ("run --config table.toml", "table.toml: examples is {'first': 1}: expected text, a number, or a list"),
             ("run --config trust.toml", "trust.toml: unknown option 'trust'"),
             ("run --config dashes.toml", "dashes.toml: out is '--trust': no value begins with a dash"),
-            ("run --config eps.toml", "--eps does not apply to grfd evaluate RUN"),
             ("--config eps.toml", "expected a run folder, or --model"),
         ],
         "trust": [
@@ -164,6 +174,11 @@ ROWS: dict[str, dict[str, list[tuple[str, str]]]] = {
             ("run run", "Unrecognized options: run"),
             ("broken", "broken/config.json"),
         ],
+        "csv": [("run --csv new.csv", "contains no results yet"), ("run --csv", "--csv")],
+        "parquet": [("run --parquet new.parquet", "contains no results yet"), ("run --parquet", "--parquet")],
+        "robustbench": [("run --robustbench new.json", "--robustbench FILE and --model NAME belong together")],
+        "model": [("run --model grfd", "--robustbench FILE and --model NAME belong together")],
+        "tensorboard": [("run --tensorboard logs", "contains no results yet"), ("run --tensorboard", "--tensorboard")],
         "json": [("nowhere --json", "nowhere holds no run"), ("run --jsn", "did you mean --json?")],
     },
     "disentangle": {

@@ -13,15 +13,18 @@ from torch import Tensor, nn
 from grfd.attacks import ALL_ATTACKS
 
 Attacker = Callable[..., Tensor]
-NORM_ATTACKS = [(name, norm) for name, entry in ALL_ATTACKS.items() for norm in ("l2", "l1") if norm in entry.norms]
+BLACK_BOX = ("hopskipjump", "simba")
+"""They need thousands of queries; test_black_box.py holds them to the same promises."""
+MANY = {name: entry for name, entry in ALL_ATTACKS.items() if name not in BLACK_BOX}
+NORM_ATTACKS = [(name, norm) for name, entry in MANY.items() for norm in ("l2", "l1") if norm in entry.norms]
 """Attacks, and the norms other than L∞ in which they can be bounded."""
-every_attack = pytest.mark.parametrize("name", ALL_ATTACKS)
+every_attack = pytest.mark.parametrize("name", MANY)
 drawing = pytest.mark.parametrize(
-    "name", [n for n, entry in ALL_ATTACKS.items() if n not in ("fgsm", "bim", "mifgsm") and not entry.minimal]
+    "name", [n for n, entry in MANY.items() if n not in ("fgsm", "bim", "mifgsm") and not entry.minimal]
 )
 in_expectation = pytest.mark.parametrize(
     "name",
-    [n for n, entry in ALL_ATTACKS.items() if n not in ("pixle", "aa", "aa_torchattacks") and not entry.minimal],
+    [n for n, entry in MANY.items() if n not in ("pixle", "aa", "aa_torchattacks") and not entry.minimal],
 )
 Strong = dict[str, dict[str, Any]]
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 import grfd
 from grfd.defenses.squeeze_detector import Detector
 from grfd.evaluation.attacker import Attempt, Excused, attacked_model, predictions, predictions_under_attack
-from grfd.evaluation.protocols import craft
+from grfd.evaluation.crafting import LabelledImages, craft
 
 BUDGET = {"eps": 0.11, "step_size": 0.03, "steps": 20}
 
@@ -55,7 +55,7 @@ def test_an_attacker_who_knows_the_detector_evades_it(fitted: Path, digits: grfd
     detector.threshold = detector.score(images).median().item()
 
     def kept(source: nn.Module) -> float:
-        made = craft(source, images, labels, Attempt("pgd", BUDGET, torch.Generator().manual_seed(0)))
+        made = craft(source, LabelledImages(images, labels), Attempt("pgd", BUDGET, torch.Generator().manual_seed(0)))
         assert (made.images - images).abs().amax() <= BUDGET["eps"] + 1e-6
         return (predictions_under_attack(detector, made.images, labels) == labels).float().mean().item()
 

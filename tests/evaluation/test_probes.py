@@ -124,9 +124,9 @@ class Normalised(nn.Module):
 
 
 def _jumps_where_bright(model: nn.Module, images: Tensor) -> Tensor:
-    """Rounds the logits of images above a certain brightness, which is a fourth of them."""
+    """Rounds the logits of images above a certain brightness, which is about half of them."""
     light = images.flatten(1).mean(1)[:, None]
-    return torch.where(light > 0.16, model(images).round() + 1e-4 * model(images), model(images))
+    return torch.where(light > 0.12, model(images).round() + 1e-4 * model(images), model(images))
 
 
 def _adapts(model: nn.Module, images: Tensor) -> Tensor:

@@ -25,7 +25,8 @@ class SimbaSettings(NamedTuple):
 
     queries: int
     step: float
-    directions: Tensor
+    directions: Tensor | None
+    """The orthonormal directions [number, pixels]; None: one pixel of one channel each, which need no memory."""
     active_set: bool
     bounds: tuple[float, float]
     generator: torch.Generator | None
@@ -65,7 +66,7 @@ def simba(
     if basis not in _BASES:
         raise UserError(f"{basis=}; expected one of {', '.join(_BASES)}")
     with attacking(model, images, labels, eps, bounds, "l2") as (model, batch):
-        directions = simba_directions(batch.images, basis, frequencies)
+        directions = None if basis == "pixel" else cosine_directions(batch.images, frequencies)
         settings = SimbaSettings(n_queries, step, directions, active_set, bounds, generator)
         _, result, _ = deque(simba_rounds(model, batch, settings), maxlen=1).pop()
         return finished(result, batch)
@@ -80,10 +81,11 @@ def simba_rounds(
     spent, idle = torch.ones_like(batch.labels), torch.zeros_like(batch.labels)
     rows = rows[spent[rows] < settings.queries]
     yield spent, result, leads
-    order = _orders(len(batch.images), len(settings.directions), batch.images, settings.generator)
+    number = batch.images[0].numel() if settings.directions is None else len(settings.directions)
+    order = _orders(len(batch.images), number, batch.images, settings.generator)
     turn = 0
     while len(rows):
-        direction = settings.directions[order[rows, turn % order.shape[1]]].view(len(rows), *batch.images.shape[1:])
+        direction = _chosen(settings.directions, order[rows, turn % order.shape[1]], batch.images[rows])
         kept = torch.zeros_like(rows, dtype=torch.bool)
         for sign in (1.0, -1.0):
             tried = (result[rows] + sign * settings.step * direction).clamp(*settings.bounds)
@@ -107,16 +109,21 @@ def _worth(tried: Images, result: Images, rows: Rows, batch: Batch) -> Tensor:
     return inside & (tried != result[rows]).flatten(1).any(1)
 
 
+def _chosen(directions: Tensor | None, index: Tensor, images: Images) -> Images:
+    """The direction of each example, in the shape of its image."""
+    if directions is not None:
+        return directions[index].view_as(images)
+    return torch.zeros_like(images).flatten(1).scatter(1, index[:, None], 1.0).view_as(images)
+
+
 def _orders(count: int, directions: int, like: Images, generator: torch.Generator | None) -> Tensor:
     """A random order of the directions for each example: [count, directions]."""
     return uniform(like, (count, directions), 0.0, 1.0, generator).argsort(1)
 
 
-def simba_directions(images: Images, basis: str, frequencies: float) -> Tensor:
-    """The orthonormal directions [number, pixels]."""
+def cosine_directions(images: Images, frequencies: float) -> Tensor:
+    """Cosine waves of each channel, orthonormal: [number, pixels]."""
     channels, height, width = images.shape[1:]
-    if basis == "pixel":
-        return torch.eye(channels * height * width, dtype=images.dtype, device=images.device)
     rows, columns = (_cosines(side, max(round(frequencies * side), 1), images) for side in (height, width))
     waves = torch.einsum("ah,bw->abhw", rows, columns).flatten(0, 1)
     planes = torch.eye(channels, dtype=images.dtype, device=images.device)

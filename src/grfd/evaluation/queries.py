@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from grfd.attacks._hopskipjump import HopSkipJumpSettings, hopskipjump_rounds
-from grfd.attacks._simba import SimbaSettings, simba_directions, simba_rounds
+from grfd.attacks._simba import SimbaSettings, simba_rounds
 from grfd.attacks._square import SquareSettings, square_rounds
 from grfd.attacks.budgets import Ball
 from grfd.attacks.checked_model import CheckedModel
@@ -66,8 +66,7 @@ def _square(model: CheckedModel, batch: Batch, search: Search) -> _Rounds:
 def _simba(model: CheckedModel, batch: Batch, search: Search) -> _Rounds:
     if batch.norm != "l2":
         raise UserError(f"simba in a ball of norm={batch.norm!r}; expected 'l2', the length that it bounds")
-    directions = simba_directions(batch.images, "pixel", 1.0)
-    settings = SimbaSettings(search.queries, 0.2, directions, True, _BOX, search.generator)
+    settings = SimbaSettings(search.queries, 0.2, None, True, _BOX, search.generator)
     for spent, _, leads in simba_rounds(model, batch, settings):
         yield spent, leads >= 0
 
