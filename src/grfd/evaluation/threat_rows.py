@@ -14,11 +14,13 @@ from grfd.evaluation.results import Row
 def threat_rows(folder: Path) -> list[Row]:
     """The accuracies of a run folder under all chosen threat models, by norm, target and ε."""
     roots = sorted((task_at(root, "", "", "") for root in roots_of(folder) if root != RECORDS), key=_order)
+    shortest = _shortest(folder, roots)
     lines: list[Row] = []
     smaller: dict[tuple[str | None, str | None], Groups] = {}
     for task in roots:
         ball, kind = task.ball, (task.ball.norm if task.ball else None, task.target)
-        groups = _monotone(groups_of(folder, task.root), smaller.get(kind, {}))
+        cut = _cut(groups_of(folder, task.root), shortest, kind)
+        groups = _monotone(cut, smaller.get(kind, {}))
         if ball is not None and not np.isfinite(ball.eps):
             continue
         smaller[kind] = groups
@@ -29,6 +31,29 @@ def threat_rows(folder: Path) -> list[Row]:
                     replace(row, norm=kind[0], eps=ball.eps if ball else None, target=task.target, success=success)
                 )
     return lines
+
+
+_Kind = tuple[str | None, str | None]
+"""Norm and target: the curve to which a threat model belongs."""
+
+
+def _shortest(folder: Path, roots: list[Task]) -> dict[tuple[_Kind, tuple[str, str]], int]:
+    """For each line of each curve the number of images that all its records have."""
+    counts: dict[tuple[_Kind, tuple[str, str]], int] = {}
+    for task in roots:
+        kind = (task.ball.norm if task.ball else None, task.target)
+        for key, group in groups_of(folder, task.root).items():
+            count = min(map(len, group.values()))
+            counts[kind, key] = min(count, counts.get((kind, key), count))
+    return counts
+
+
+def _cut(groups: Groups, shortest: dict[tuple[_Kind, tuple[str, str]], int], kind: _Kind) -> Groups:
+    """The records of the images that all records of a line have, since a curve is of the same images throughout."""
+    return {
+        key: {name: record.rows(0, shortest[kind, key]) for name, record in group.items()}
+        for key, group in groups.items()
+    }
 
 
 def _order(task: Task) -> tuple[str, str, float]:
