@@ -38,7 +38,7 @@ def draw_curves(rows: Sequence[Row], folder: Path, prefix: str = "curve") -> lis
 
 def _drawn(curves: dict[str, list[Row]], norm: str, path: Path) -> list[Path]:
     with styled():
-        figure = new_figure(COLUMN, 2.6)
+        figure = new_figure(COLUMN, 3.0)
         axis = figure.subplots()
         for model, line in curves.items():
             eps = [row.eps or 0.0 for row in line]
@@ -51,5 +51,5 @@ def _drawn(curves: dict[str, list[Row]], norm: str, path: Path) -> list[Path]:
         axis.set_ylabel("accuracy in the worst case, per cent")
         axis.set_ylim(0, 101)
         axis.set_xlim(0, None)
-        axis.legend()
+        figure.legend(loc="outside upper center", ncols=2)  # the lines fill the axis
         return saved(figure, path)
