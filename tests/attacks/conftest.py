@@ -52,7 +52,9 @@ STRONG = {
     "pixle": {"eps": 1.0},
     "advgan": {"steps": 200, "learning_rate": 0.003},
     "hmcam": {"steps": 20, "step_size": 1.0},
+    "hopskipjump": {"eps": 1.5, "n_queries": 1000},
     "rfgsm": {"steps": 4},
+    "simba": {"eps": 1.5, "n_queries": 300},
     "square": {"n_queries": 300},
 }
 """What it takes to fool most of the victim's images where `SMALL` at ε = 0.1 does not."""

@@ -142,7 +142,7 @@ def _lengths(images: Images, batch: Batch, rows: Rows) -> PerExample:
 
 def _tolerance(batch: Batch) -> float:
     """θ of the binary search: d^(−3/2) in L2 and d^(−2) in L∞, for d pixels."""
-    pixels = batch.images[0].numel()
+    pixels = math.prod(batch.images.shape[1:])
     return float(pixels**-1.5 if batch.norm == "l2" else pixels**-2.0)
 
 

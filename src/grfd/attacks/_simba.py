@@ -30,6 +30,7 @@ class SimbaSettings(NamedTuple):
     active_set: bool
     bounds: tuple[float, float]
     generator: torch.Generator | None
+    samples: int = 1
 
 
 def simba(
@@ -42,6 +43,7 @@ def simba(
     step: float = 0.2,
     basis: str = "pixel",
     frequencies: float = 0.5,
+    samples: int = 1,
     active_set: bool = True,
     bounds: tuple[float, float] = (0.0, 1.0),
     generator: torch.Generator | None = None,
@@ -58,16 +60,18 @@ def simba(
     - `basis`: "pixel", one pixel of one channel, or "dct", a cosine wave; of each side the share `frequencies` of the
       lowest ones. Every example has an order of its own; after the last direction it begins again,
       until a turn of all directions brings no step.
+    - `samples`: answers of a random model over which each query is averaged; `n_queries` counts averages.
     - `active_set`: an example leaves at its first success.
 
     Raises UserError for a wrong shape, range, ε or count, and for an unknown basis.
     """
-    in_range(n_queries=(n_queries, COUNT), step=(step, POSITIVE), frequencies=(frequencies, POSITIVE_SHARE))
+    in_range(n_queries=(n_queries, COUNT), samples=(samples, COUNT))
+    in_range(step=(step, POSITIVE), frequencies=(frequencies, POSITIVE_SHARE))
     if basis not in _BASES:
         raise UserError(f"{basis=}; expected one of {', '.join(_BASES)}")
     with attacking(model, images, labels, eps, bounds, "l2") as (model, batch):
         directions = None if basis == "pixel" else cosine_directions(batch.images, frequencies)
-        settings = SimbaSettings(n_queries, step, directions, active_set, bounds, generator)
+        settings = SimbaSettings(n_queries, step, directions, active_set, bounds, generator, samples)
         _, result, _ = deque(simba_rounds(model, batch, settings), maxlen=1).pop()
         return finished(result, batch)
 
@@ -76,12 +80,12 @@ def simba_rounds(
     model: CheckedModel, batch: Batch, settings: SimbaSettings
 ) -> Iterator[tuple[Tensor, Images, PerExample]]:
     """(queries of each example so far, images, their leads) after each direction. All are updated in place."""
-    result, leads = batch.images.clone(), mean_lead(model, batch.images, batch.labels)
+    result, leads = batch.images.clone(), mean_lead(model, batch.images, batch.labels, settings.samples)
     rows = remaining(leads, settings.active_set)
     spent, idle = torch.ones_like(batch.labels), torch.zeros_like(batch.labels)
     rows = rows[spent[rows] < settings.queries]
     yield spent, result, leads
-    number = batch.images[0].numel() if settings.directions is None else len(settings.directions)
+    number = math.prod(batch.images.shape[1:]) if settings.directions is None else len(settings.directions)
     order = _orders(len(batch.images), number, batch.images, settings.generator)
     turn = 0
     while len(rows):
@@ -91,7 +95,7 @@ def simba_rounds(
             tried = (result[rows] + sign * settings.step * direction).clamp(*settings.bounds)
             waiting = (_worth(tried, result, rows, batch) & ~kept & (spent[rows] < settings.queries)).nonzero()[:, 0]
             here, tried = rows[waiting], tried[waiting]
-            found = mean_lead(model, tried, batch.labels[here])
+            found = mean_lead(model, tried, batch.labels[here], settings.samples)
             spent[here] += 1
             kept[waiting] = found > leads[here]
             keep_better(result, leads, here, tried, found)
