@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from grfd.evaluation.intervals import accuracy_interval
+from grfd.evaluation.intervals import accuracy_interval, wilson
 from grfd.evaluation.results import Row
 
 Grid = dict[tuple[str, str], dict[str, Row]]
@@ -51,6 +51,19 @@ def with_interval_text(columns: Sequence[np.ndarray]) -> str:
         return "–"
     low, high = accuracy_interval(columns)
     return f"{spread([100 * float(each.mean()) for each in columns])} [{100 * low:.0f}, {100 * high:.0f}]"
+
+
+def mean_of_shares_text(shares: Sequence[float], images: int) -> str:
+    """Per cent: the mean of accuracies in [0, 1] on the same images, then a 95 % interval over images.
+
+    It is Wilson's, as for one accuracy. The mean of several answers to an image varies at most as much as one answer,
+    so that the interval is at least as wide as it must be. A dash stands for no numbers.
+    """
+    if not shares:
+        return "–"
+    mean = statistics.mean(shares)
+    low, high = wilson(mean * images, images)
+    return f"{100 * mean:.1f} [{100 * low:.0f}, {100 * high:.0f}]"
 
 
 def spread(numbers: Sequence[float], digits: int = 1) -> str:

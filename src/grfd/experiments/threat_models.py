@@ -26,8 +26,8 @@ from grfd.evaluation.corrupted import corruption_rows
 from grfd.evaluation.distances import distances
 from grfd.evaluation.numbers import column_titles, model_titles
 from grfd.evaluation.request import Request
-from grfd.evaluation.results import Row
-from grfd.evaluation.spread import with_interval_text
+from grfd.evaluation.results import CorruptionRow, Row
+from grfd.evaluation.spread import mean_of_shares_text, with_interval_text
 from grfd.evaluation.stored import read_results
 from grfd.evaluation.threat_rows import threat_rows
 from grfd.experiments.cells import Cell
@@ -235,21 +235,23 @@ def _corruption_part(folders: Sequence[Path]) -> list[str]:
     models = [name for name in model_titles() if any(row.model == name for row in rows)]
     corruptions = list(dict.fromkeys(row.corruption for row in rows))
     lines = [
-        [name.replace("_", " "), *(_mean_text([row.accuracy for row in rows
-                                               if (row.model, row.corruption) == (model, name)]) for model in models)]
+        [
+            name.replace("_", " "),
+            *(_mean_text([row for row in rows if row.corruption == name], model) for model in models),
+        ]
         for name in corruptions
-    ]  # fmt: skip
-    overall = [_mean_text([row.accuracy for row in rows if row.model == model]) for model in models]
+    ]
+    overall = [_mean_text(rows, model) for model in models]
     text = (
-        "Without an attacker: accuracy under common corruptions, the mean over five severities, on "
-        f"{rows[0].examples:,} images, first seed:"
+        "Without an attacker: accuracy under common corruptions, the mean over five severities with its 95 % "
+        f"interval, on {rows[0].examples:,} images, first seed:"
     )
     header = ["corruption", *(model_titles()[model] for model in models)]
     return [text, markdown(Sheet(header, [*lines, ["**mean**", *overall]]))]
 
 
-def _mean_text(values: Sequence[float]) -> str:
-    return f"{100 * sum(values) / len(values):.1f}"
+def _mean_text(rows: Sequence[CorruptionRow], model: str) -> str:
+    return mean_of_shares_text([row.accuracy for row in rows if row.model == model], rows[0].examples)
 
 
 def draw(results: Path, docs: Path) -> list[Path]:

@@ -9,6 +9,7 @@ from grfd.attacks.budgets import NORM_TITLES, Ball
 from grfd.data.corruptions import SEVERITIES
 from grfd.evaluation.numbers import columns, grid, model_titles, narrow_titles
 from grfd.evaluation.results import CorruptionRow, Distance, Row
+from grfd.evaluation.spread import mean_of_shares_text
 from grfd.report.table import results_table, with_interval
 
 
@@ -101,21 +102,17 @@ def corruption_tables(rows: Sequence[CorruptionRow]) -> list[Table]:
     models = list(dict.fromkeys(row.model for row in rows))
     if not models:
         return []
-    title = f"Accuracy in per cent under common corruptions, {rows[0].examples:,} images"
+    title = f"Accuracy in per cent under common corruptions, {rows[0].examples:,} images, with 95 % intervals"
     table = _table(title, ["corruption"], [model_titles().get(model, model) for model in models])
     names = dict.fromkeys(row.corruption for row in rows)
     lines = {name.replace("_", " "): [row for row in rows if row.corruption == name] for name in names}
     of_severity = {f"severity {each}": [row for row in rows if row.severity == each] for each in SEVERITIES}
     for kind in (lines, of_severity, {"mean": list(rows)}):
         for label, mine in kind.items():
-            means = [_mean([row.accuracy for row in mine if row.model == model]) for model in models]
-            table.add_row(label, *map(_per_cent, means))
+            shares = [[row.accuracy for row in mine if row.model == model] for model in models]
+            table.add_row(label, *(mean_of_shares_text(each, rows[0].examples) for each in shares))
         table.add_section()
     return [table]
-
-
-def _mean(values: list[float]) -> float | None:
-    return sum(values) / len(values) if values else None
 
 
 def _table(title: str, words: list[str], numbers: list[str]) -> Table:
