@@ -57,6 +57,10 @@ PARITY_BUDGETS: dict[str, Budget] = {
     **{name: Budget(0, steps=100) for name in ("apgd_ce l2", "apgd_t l2", "cw l2")},
     "fab_t l2": Budget(0, steps=20),
     "square l2": Budget(0, queries=1500),
+    **{name: Budget(0, steps=100) for name in ("apgd_ce l1", "apgd_t l1")},
+    "fab_t l1": Budget(0, steps=20),
+    "square l1": Budget(0, queries=1500),
+    "aa l1": Budget(0, queries=500),
 }
 """The attacks that are compared with every library that has them. APGD takes the original's 100 steps, because its
 checkpoints are rounded differently at other numbers of steps."""
@@ -105,15 +109,15 @@ class _Match:
 
 def budget_for(attack: str, victim: Victim, budgets: dict[str, Budget]) -> Budget:
     """The budget with the victim's ε. For Pixle, which has no ε, it is 1."""
-    norm = "l2" if attack.endswith(" l2") else "linf"
-    eps = 1.0 if attack == "pixle" else victim.eps_l2 if norm == "l2" else victim.eps
+    norm = attack.rpartition(" ")[2] if attack.endswith((" l2", " l1")) else "linf"
+    eps = 1.0 if attack == "pixle" else {"linf": victim.eps, "l2": victim.eps_l2, "l1": victim.eps_l1}[norm]
     return replace(budgets[attack], eps=eps, step_size=eps * 8 / 18, norm=norm)
 
 
 def still_right(model: nn.Module, adversarial: Images, victim: Victim, budget: Budget) -> np.ndarray:
     """Whether each example is right after the attack. Perturbations longer than the budget allows are not counted."""
     change = (adversarial - victim.test.images).flatten(1)
-    size = change.abs().amax(1) if budget.norm == "linf" else change.norm(dim=1)
+    size = change.norm(p={"linf": torch.inf, "l2": 2, "l1": 1}[budget.norm], dim=1)
     with torch.no_grad():
         right = model(adversarial).argmax(1) == victim.test.labels
         clean = model(victim.test.images).argmax(1) == victim.test.labels

@@ -24,7 +24,7 @@ THIS_LIBRARY = "grfd"
 
 @dataclass(frozen=True)
 class Budget:
-    """What both sides may use. `eps` is in pixels of [0, 1], or for `norm` "l2" a Euclidean length."""
+    """What both sides may use. `eps` is in pixels of [0, 1], measured in `norm`: "linf", "l2" or "l1"."""
 
     eps: float
     step_size: float = 0.0
@@ -42,7 +42,7 @@ _Keywords = Callable[[Budget], dict[str, Any]]
 
 
 def _norm(budget: Budget) -> str:
-    return {"linf": "Linf", "l2": "L2"}[budget.norm]
+    return {"linf": "Linf", "l2": "L2", "l1": "L1"}[budget.norm]
 
 
 def _steps(budget: Budget) -> dict[str, Any]:
@@ -86,6 +86,9 @@ def _torchattacks(name: str, model: nn.Module, images: Images, labels: Labels, b
     return getattr(torchattacks, kind)(model, **keywords(budget))(images, labels)
 
 
+TARGETS = {"linf": 9, "l2": 9, "l1": 5}
+"""Norm → the number of target classes in AutoAttack's targeted attacks (arXiv 2003.01690; for L1 arXiv 2103.01208)."""
+
 _PYAUTOATTACK_NAMES = {
     "apgd_ce": "apgd-ce",
     "apgd_dlr": "apgd-dlr",
@@ -107,7 +110,9 @@ def _pyautoattack(name: str, model: nn.Module, images: Images, labels: Labels, b
         part.n_restarts = 1
         part.n_iter = budget.steps
     for part in (attack.fab, attack.apgd_targeted):
-        part.n_target_classes = min(9, budget.classes - 1)
+        part.n_target_classes = min(TARGETS[budget.norm], budget.classes - 1)
+    for part in (attack.apgd, attack.apgd_targeted):
+        part.use_largereps = budget.norm == "l1"
     attack.square.n_queries = budget.queries
     return attack.run_standard_evaluation(images, labels, batch_size=len(images))[0]
 
@@ -166,21 +171,21 @@ def _all(run: Callable[..., Images], names: list[str]) -> dict[str, ForeignAttac
     return {name: partial(run, name) for name in names}
 
 
-_BOTH_NORMS = ("apgd_ce", "apgd_dlr", "apgd_t", "fab_t", "square", "aa")
+_ALL_NORMS = ("apgd_ce", "apgd_dlr", "apgd_t", "fab_t", "square", "aa")
 
 
-def _in_l2(attacks: dict[str, ForeignAttack]) -> dict[str, ForeignAttack]:
-    """The same attacks, also under the names of their L2 versions. The budget determines the norm."""
-    return attacks | {f"{name} l2": attacks[name] for name in _BOTH_NORMS if name in attacks}
+def _also_in(norm: str, attacks: dict[str, ForeignAttack]) -> dict[str, ForeignAttack]:
+    """The same attacks, also under the names of their versions in that norm. The budget determines the norm."""
+    return attacks | {f"{name} {norm}": attacks[name] for name in _ALL_NORMS if name in attacks}
 
 
 LIBRARIES: dict[str, dict[str, ForeignAttack]] = {
-    "torchattacks": _in_l2(_all(_torchattacks, list(_TORCHATTACKS_CLASSES))),
-    "pyautoattack": _in_l2(_all(_pyautoattack, list(_PYAUTOATTACK_NAMES))),
+    "torchattacks": _also_in("l2", _all(_torchattacks, list(_TORCHATTACKS_CLASSES))),
+    "pyautoattack": _also_in("l1", _also_in("l2", _all(_pyautoattack, list(_PYAUTOATTACK_NAMES)))),
     "art": _all(_art, ["fgsm", "pgd", "square", "cw l2"]),
     "foolbox": _all(_foolbox, ["fgsm", "pgd", "pgd l2", "cw l2"]),
 }
-"""Library → our name of an attack (with " l2" appended where it is not in L∞) → the library's attack.
+"""Library → our name of an attack (with " l2" or " l1" appended where it is not in L∞) → the library's attack.
 
 ART's "AutoAttack" is left out, because it is a different attack under the same name.
 """

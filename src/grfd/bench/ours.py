@@ -6,7 +6,7 @@ from typing import Any
 from torch import nn
 
 from grfd.attacks import ALL_ATTACKS
-from grfd.bench.libraries import Budget
+from grfd.bench.libraries import TARGETS, Budget
 from grfd.seeds import generator
 from grfd.types import Images, Labels
 
@@ -28,10 +28,11 @@ OUR_KEYWORDS: dict[str, Callable[[Budget], dict[str, Any]]] = {
 
 
 def run_ours(attack: str, model: nn.Module, images: Images, labels: Labels, budget: Budget) -> Images:
-    """Runs our attack (with " l2" appended to its name where it is not in L∞) with a budget."""
-    name = attack.removesuffix(" l2")
+    """Runs our attack (with " l2" or " l1" appended to its name where it is not in L∞) with a budget."""
+    name = attack.removesuffix(" l2").removesuffix(" l1")
     entry = ALL_ATTACKS[name]
-    norm = {"norm": budget.norm} if "l2" in entry.norms else {}
+    norm: dict[str, Any] = {"norm": budget.norm} if "l2" in entry.norms else {}
+    norm |= {"targets": TARGETS["l1"]} if attack in ("apgd_t l1", "fab_t l1") else {}
     keywords = OUR_KEYWORDS[name](budget) | norm
     stream = generator(budget.seed, "bench", attack)
     return entry.function(model, images, labels, eps=budget.eps, **keywords, generator=stream)

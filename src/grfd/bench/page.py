@@ -162,5 +162,5 @@ def _weaker(rows: list[dict[str, Any]]) -> str:
 
 
 def _name(attack: str) -> str:
-    plain = attack.removesuffix(" l2")
-    return column_titles().get(plain, plain) + (" in L2" if plain != attack and plain != "cw" else "")
+    plain, norm = attack.removesuffix(" l2").removesuffix(" l1"), attack[-2:].upper()
+    return column_titles().get(plain, plain) + (f" in {norm}" if plain != attack and plain != "cw" else "")

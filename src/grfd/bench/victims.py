@@ -31,6 +31,7 @@ class Victim:
     test: Split
     eps: float
     eps_l2: float
+    eps_l1: float
 
 
 def coloured(images: Images) -> Images:
@@ -71,19 +72,20 @@ def _residual(images: Images, labels: Labels) -> nn.Module:
 
 
 class _Recipe(NamedTuple):
-    """How a victim is trained, its architecture, how MNIST's images are shaped for it, and ε in L∞ and in L2."""
+    """How a victim is trained, its architecture, how MNIST's images are shaped for it, and ε in L∞, in L2 and in L1."""
 
     train: Callable[[Images, Labels], nn.Module]
     architecture: Callable[[], nn.Module]
     shape: Callable[[Images], Images]
     eps: float
     eps_l2: float
+    eps_l1: float
 
 
 VICTIM_RECIPES: dict[str, _Recipe] = {
-    "lenet5": _Recipe(_standard, LeNet5, lambda images: images, 18 / 255, 1.0),
-    "lenet5 adversarially trained": _Recipe(_robust, LeNet5, lambda images: images, 18 / 255, 1.0),
-    "residual net": _Recipe(_residual, SmallResNet, coloured, 6 / 255, 0.5),
+    "lenet5": _Recipe(_standard, LeNet5, lambda images: images, 18 / 255, 1.0, 5.0),
+    "lenet5 adversarially trained": _Recipe(_robust, LeNet5, lambda images: images, 18 / 255, 1.0, 7.0),
+    "residual net": _Recipe(_residual, SmallResNet, coloured, 6 / 255, 0.5, 5.0),
 }
 
 
@@ -105,5 +107,5 @@ def load_victims(folder: Path, names: tuple[str, ...], examples: int, seed: int 
         network = recipe.architecture().eval()
         load_weights(network, file)
         split = Split(recipe.shape(as_images(test.images)), test.labels)
-        victims[name] = Victim(network, split, recipe.eps, recipe.eps_l2)
+        victims[name] = Victim(network, split, recipe.eps, recipe.eps_l2, recipe.eps_l1)
     return victims
