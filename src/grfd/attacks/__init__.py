@@ -6,6 +6,7 @@ mode, so call `model.eval()` first: in training mode, batch norm would learn fro
 NaN counts as wrong.
 """
 
+from grfd.attacks._a3 import a3
 from grfd.attacks._advgan import advgan
 from grfd.attacks._apgd import apgd_ce, apgd_dlr, apgd_t
 from grfd.attacks._autoattack import aa_torchattacks, autoattack
@@ -33,6 +34,7 @@ __all__ = [
     "TABLE_1_ATTACKS",
     "Attack",
     "AttackEntry",
+    "a3",
     "aa_torchattacks",
     "advgan",
     "apgd_ce",

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
+from grfd.attacks._a3 import a3
 from grfd.attacks._advgan import advgan
 from grfd.attacks._apgd import apgd_ce, apgd_dlr, apgd_t
 from grfd.attacks._autoattack import aa_torchattacks, autoattack
@@ -123,6 +124,18 @@ ALL_ATTACKS: dict[str, AttackEntry] = {
         colour={"eps": 4 / 255},
         transfer={"as_returned": True}, norms=_BOTH,
     ),
+    "a3": AttackEntry(
+        a3, "A3",
+        grey={"eps": 20 / 255},
+        colour={"eps": 4 / 255},
+        transfer=_ALL_QUERIES, passes=450, norms=_BOTH,
+    ),
+    "quick": AttackEntry(
+        a3, "A3, quick",
+        grey={"eps": 20 / 255, "version": "quick"},
+        colour={"eps": 4 / 255, "version": "quick"},
+        transfer=_ALL_QUERIES, passes=100, norms=_BOTH,
+    ),
     "apgd_ce": AttackEntry(apgd_ce, "APGD-CE", _EPS_GREY, _EPS_COLOUR, _ALL_STEPS, norms=_ALL),
     "apgd_dlr": AttackEntry(apgd_dlr, "APGD-DLR", _EPS_GREY, _EPS_COLOUR, _ALL_STEPS, norms=_ALL),
     "apgd_t": AttackEntry(apgd_t, "APGD-T", _EPS_GREY, _EPS_COLOUR, _ALL_STEPS, norms=_ALL),
@@ -158,7 +171,7 @@ ALL_ATTACKS: dict[str, AttackEntry] = {
     ),
 }  # fmt: skip
 """Name → entry, in the order of columns: the paper's five in the order of its tables (`aa` is the standard AutoAttack),
-then AutoAttack as TorchAttacks has it, AutoAttack's parts, the attacks of the paper's section 2.1, and further attacks
+then AutoAttack as TorchAttacks has it, A3, AutoAttack's parts, the attacks of section 2.1, and further attacks
 that search for the smallest perturbation."""
 
 TABLE_1_ATTACKS = tuple(name for name, entry in ALL_ATTACKS.items() if entry.table_1)
