@@ -7,14 +7,11 @@ Commands: `grfd bench attacks --save results/attack_speed.json`, and `grfd bench
 results/attack_parity.json`. `grfd page` writes docs/attacks.md from both files.
 """
 
-import json
 import statistics
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, replace
-from importlib.metadata import version
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -22,13 +19,13 @@ from rich import box
 from rich.table import Table
 from torch import nn
 
-from grfd.bench.libraries import LIBRARIES, LIBRARY_PACKAGES, THIS_LIBRARY, Budget, installed, run_foreign
+from grfd.bench.libraries import LIBRARIES, THIS_LIBRARY, Budget, installed, run_foreign
 from grfd.bench.ours import run_ours
+from grfd.bench.saved import read_rows, write_rows
 from grfd.bench.victims import VICTIM_RECIPES, Victim, load_victims
 from grfd.errors import UserError
 from grfd.memory import keep_freed_memory
 from grfd.progress import progress
-from grfd.runs import provenance, write_json
 from grfd.types import Images
 
 _TOO_SLOW = {("torchattacks", "pixle"), ("art", "cw l2")}
@@ -132,7 +129,7 @@ def compare(comparison: Comparison, folder: Path, save: Path | None = None) -> l
     slow down some of them more than others.
     """
     keep_freed_memory()
-    saved = _read(save, comparison.examples) if save else []
+    saved = read_rows(save, comparison.examples, Measured) if save else []
     victims = load_victims(folder, comparison.models, comparison.examples)
     attacks = comparison.attacks or tuple(comparison.budgets)
     matches = [_Match(model, name, tuple(_libraries(name))) for model in comparison.models for name in attacks]
@@ -150,7 +147,7 @@ def compare(comparison: Comparison, folder: Path, save: Path | None = None) -> l
             if save:
                 others = [line for line in saved if line not in known]
                 saved = [*others, *(line for line in measured if line not in others)]
-                write_json(save, _record(saved, comparison.examples))
+                write_rows(save, saved, comparison.examples)
     return measured
 
 
@@ -179,27 +176,6 @@ def _measure(
         )
         for name in match.libraries
     ]
-
-
-def _record(measured: list[Measured], examples: int) -> dict[str, Any]:
-    """The content of results/attack_speed.json and results/attack_parity.json."""
-    libraries = {name: version(LIBRARY_PACKAGES[name]) for name in installed()}
-    about = {"examples": examples, "seed": 0, "libraries": libraries}
-    return {"rows": [asdict(line) for line in measured], **about, **provenance()}
-
-
-def _read(save: Path, examples: int) -> list[Measured]:
-    """The rows of a file. Raises `UserError` if they are from another machine, other versions or other examples."""
-    if not save.exists():
-        return []
-    record, now = json.loads(save.read_text()), _record([], examples)
-    for name in ("examples", "libraries", "versions", "machine"):
-        if record.get(name) != now[name]:
-            raise UserError(f"{save} was measured with {name} {record.get(name)}, now {now[name]}: choose another file")
-    try:
-        return [Measured(**row) for row in record["rows"]]
-    except TypeError as error:
-        raise UserError(f"{save} contains rows of another kind of benchmark: choose another file") from error
 
 
 def _libraries(attack: str) -> Iterator[str]:

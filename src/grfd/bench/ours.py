@@ -23,6 +23,8 @@ OUR_KEYWORDS: dict[str, Callable[[Budget], dict[str, Any]]] = {
     "aa_torchattacks": lambda b: {},
     "cw": lambda b: {"steps": b.steps},
     "pixle": lambda b: {},
+    "a3": lambda b: {},
+    "quick": lambda b: {"version": "quick"},
 }
 """Attack → its keywords under a budget."""
 
