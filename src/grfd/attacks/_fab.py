@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from grfd.attacks.checked_model import CheckedModel, logits_of
-from grfd.attacks.gradients import likeliest_wrong, mean_lead
+from grfd.attacks.gradients import likeliest_wrong, mean_lead, slope
 from grfd.attacks.inputs import Model, check_stretch, searching
 from grfd.attacks.ranges import AT_LEAST_1, COUNT, POSITIVE_SHARE, SHARE, in_range
 from grfd.attacks.threat import DUAL_ORDER, Batch, Norm, finished, length, per_image, random_point, rows_of, stretched
@@ -249,12 +249,13 @@ def _greedy_move(weight: Tensor, room: Tensor, excess: Tensor) -> Tensor:
 
 def _towards(model: CheckedModel, iterates: Images, labels: Labels, targets: Labels) -> tuple[PerExample, Images]:
     """z_t − z_y and its gradient."""
-    with torch.enable_grad():
-        inputs = iterates.detach().requires_grad_()
-        logits = logits_of(model, inputs)
-        difference = (logits.gather(1, targets[:, None]) - logits.gather(1, labels[:, None])).squeeze(1)
-        (gradient,) = torch.autograd.grad(difference.sum() + 0 * inputs.sum(), inputs)
-    return _finite(difference), gradient.nan_to_num(nan=0.0, posinf=0.0, neginf=0.0)
+
+    def difference(logits: Logits, labels: Labels) -> tuple[PerExample, PerExample]:
+        values = (logits.gather(1, targets[:, None]) - logits.gather(1, labels[:, None])).squeeze(1)
+        return values, torch.zeros_like(values)
+
+    found = slope(model, iterates[None], labels, difference)
+    return _finite(found.values[0]), found.gradient[0]
 
 
 def _nearest(

@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from grfd.attacks.row_parallel import forward_in_parts, rows_are_independent
 from grfd.errors import UserError
 from grfd.types import Images, Logits
 
@@ -23,6 +24,8 @@ class CheckedModel:
         self.model = model
         self.dtype = dtype
         self.largest = largest
+        self.in_parts = rows_are_independent(model)
+        """Whether parts of a batch are computed at the same time on a CPU."""
 
     def __call__(self, images: Images) -> Logits:
         copy = images.to(self.dtype) if images.dtype != self.dtype else images.clone()
@@ -53,7 +56,9 @@ def check_logits(answer: object, count: int) -> None:
 
 
 def logits_of(model: CheckedModel, images: Images) -> Logits:
-    """The model's logits. On a CPU, they are computed in passes of `_IMAGES_PER_PASS` images."""
+    """The model's logits. On a CPU, they are computed in parts: row-parallel, or of `_IMAGES_PER_PASS` images."""
+    if model.in_parts and images.device.type == "cpu" and not torch.is_grad_enabled() and len(images):
+        return forward_in_parts(model, images)
     if images.device.type != "cpu" or len(images) <= _IMAGES_PER_PASS:
         return model(images)
     return torch.cat([model(part) for part in images.split(_IMAGES_PER_PASS)])

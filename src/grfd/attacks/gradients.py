@@ -9,6 +9,7 @@ from torch import Tensor
 
 from grfd.attacks.checked_model import CheckedModel, logits_of
 from grfd.attacks.losses import lead
+from grfd.attacks.row_parallel import gradient_in_parts
 from grfd.attacks.threat import Batch
 from grfd.types import Images, Labels, Logits, PerExample
 
@@ -36,12 +37,9 @@ def slope(model: CheckedModel, points: Points, labels: Labels, climb: Climb) -> 
     """
     samples = points.shape[0]
     repeated = labels.repeat(samples)
-    with torch.enable_grad():
-        inputs = points.flatten(0, 1).detach().requires_grad_()
-        logits = logits_of(model, inputs)
-        values, log_scale = climb(logits, repeated)
-        # With a zero added, the sum has a graph even where the model cuts it.
-        (gradient,) = torch.autograd.grad(values.sum() + 0 * inputs.sum(), inputs)
+    inputs = points.flatten(0, 1).detach()
+    differentiate = _in_parts if model.in_parts and inputs.device.type == "cpu" and len(inputs) else _at_once
+    gradient, logits, values, log_scale = differentiate(model, inputs, repeated, climb)
     gradient = gradient.nan_to_num(nan=0.0, posinf=0.0, neginf=0.0)
     shape = (samples, len(labels))
     log_scale = log_scale.detach().nan_to_num(nan=-torch.inf)
@@ -51,6 +49,31 @@ def slope(model: CheckedModel, points: Points, labels: Labels, climb: Climb) -> 
         values.detach().nan_to_num(nan=-torch.inf).unflatten(0, shape),
         lead(logits.detach(), repeated).unflatten(0, shape),
     )
+
+
+_Differentiated = tuple[Images, Logits, PerExample, PerExample]
+"""(gradient, logits, values, log_scale), all without a graph that leads to the images."""
+
+
+def _at_once(model: CheckedModel, inputs: Images, labels: Labels, climb: Climb) -> _Differentiated:
+    with torch.enable_grad():
+        inputs = inputs.requires_grad_()
+        logits = logits_of(model, inputs)
+        values, log_scale = climb(logits, labels)
+        # With a zero added, the sum has a graph even where the model cuts it.
+        (gradient,) = torch.autograd.grad(values.sum() + 0 * inputs.sum(), inputs)
+    return gradient, logits, values, log_scale
+
+
+def _in_parts(model: CheckedModel, inputs: Images, labels: Labels, climb: Climb) -> _Differentiated:
+    found: list[tuple[PerExample, PerExample]] = []
+
+    def loss_of(logits: Logits) -> PerExample:
+        found.append(climb(logits, labels))
+        return found[-1][0]
+
+    gradient, logits = gradient_in_parts(model, inputs, loss_of)
+    return gradient, logits, *found[-1]
 
 
 def total(gradient: Points, log_scale: PerSample) -> tuple[Images, PerExample]:

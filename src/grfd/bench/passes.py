@@ -7,6 +7,7 @@ time, on images and models on which A3 was not developed.
 Command: `grfd bench passes --save results/attack_passes.json`. `grfd page` writes docs/attacks.md from the file.
 """
 
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -87,16 +88,19 @@ class Metered(nn.Module):
         self.model = model
         self.forward_passes = 0
         self.backward_passes = 0
+        self._lock = threading.Lock()  # row-parallel passes count at the same time
 
     def forward(self, images: Images) -> Logits:
-        self.forward_passes += len(images)
+        with self._lock:
+            self.forward_passes += len(images)
         logits: Logits = self.model(images)
         if logits.requires_grad:
             logits.register_hook(self._count)
         return logits
 
     def _count(self, gradient: torch.Tensor) -> None:
-        self.backward_passes += len(gradient)
+        with self._lock:
+            self.backward_passes += len(gradient)
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ Every forward pass of the judge goes through `answer`.
 """
 
 import math
+import threading
 from collections.abc import Callable
 from typing import Any, NamedTuple, TypeVar
 
@@ -122,9 +123,11 @@ class Counted(nn.Module):
         super().__init__()
         self.model = model
         self.count = 0
+        self._lock = threading.Lock()  # row-parallel passes count at the same time
 
     def forward(self, images: Images) -> Logits:
-        self.count += len(images)
+        with self._lock:
+            self.count += len(images)
         return answer(self.model, images)
 
 
