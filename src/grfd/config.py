@@ -15,7 +15,9 @@ class Config(schema.Settings):
     ε is a weight of eq. 6 here, not the size of a perturbation.
     """
 
-    LATER: ClassVar[frozenset[str]] = frozenset({"autoencoder", "augmentation", "passes", "classifier_learning_rate"})
+    LATER: ClassVar[frozenset[str]] = frozenset(
+        {"autoencoder", "augmentation", "passes", "classifier_learning_rate", "robust_part"}
+    )
 
     data: Text = "mnist"
     """Data set: mnist, cifar10, cifar100, or folder (your own images, in one folder for each class)."""
@@ -27,6 +29,8 @@ class Config(schema.Settings):
     """Network of the target model and of the RSM: a registered name, timm/NAME, or your own package.module:factory."""
     autoencoder: Literal["auto", "lenet", "residual"] = "auto"
     """Network of the LVCVAE: convolutions as in LeNet5, residual blocks as in CD-VAE, or auto (residual for colour)."""
+    robust_part: Literal["residual", "reconstruction"] = "residual"
+    """x_r, on which the target model is trained: the residual x − G(x), as published, or the reconstruction G(x)."""
     latent: Size = 256
     """Number d of latent dimensions of the LVCVAE."""
 

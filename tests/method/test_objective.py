@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from grfd.config import Config
 from grfd.data import from_tensors
 from grfd.errors import UserError
-from grfd.method.lvcvae import lenet_lvcvae, redundant_part, robust_part
+from grfd.method.lvcvae import lenet_lvcvae, reconstruction, robust_part
 from grfd.method.objective import StageOne, alpha_at
 from grfd.method.residual import Residual
 from grfd.method.stages import build_generator
@@ -133,23 +133,23 @@ def test_every_alternative_changes_the_loss_and_trains(batch: tuple[Tensor, Tens
 
 def test_parts_add_up_to_the_image(batch: tuple[Tensor, Tensor]) -> None:
     generator = lenet_lvcvae(1, 10, 28, 28, latent=8).eval()
-    unneeded, rest = redundant_part(generator, batch[0]), robust_part(generator, batch[0])
+    unneeded, rest = reconstruction(generator, batch[0]), robust_part(generator, batch[0])
     torch.testing.assert_close(unneeded + rest, batch[0])
     assert unneeded.min() >= 0 and unneeded.max() <= 1 and rest.min() >= -1 and rest.max() <= 1
 
 
 def test_sampled_latents_differ_and_the_mean_does_not(batch: tuple[Tensor, Tensor]) -> None:
     generator = lenet_lvcvae(1, 10, 28, 28, latent=8).eval()
-    assert torch.equal(redundant_part(generator, batch[0]), redundant_part(generator, batch[0]))
+    assert torch.equal(reconstruction(generator, batch[0]), reconstruction(generator, batch[0]))
     assert not torch.equal(
-        redundant_part(generator, batch[0], sampled=True), redundant_part(generator, batch[0], sampled=True)
+        reconstruction(generator, batch[0], sampled=True), reconstruction(generator, batch[0], sampled=True)
     )
 
 
 @pytest.mark.parametrize(("channels", "height", "width"), [(1, 28, 28), (3, 32, 32), (1, 12, 16)])
 def test_lvcvae_gives_back_the_image_s_shape(channels: int, height: int, width: int) -> None:
     images = torch.rand(2, channels, height, width)
-    assert redundant_part(lenet_lvcvae(channels, 5, height, width), images).shape == images.shape
+    assert reconstruction(lenet_lvcvae(channels, 5, height, width), images).shape == images.shape
 
 
 @pytest.mark.parametrize(("channels", "family"), [(1, "LeNet"), (3, "residual")])
@@ -157,7 +157,7 @@ def test_grey_and_colour_images_have_networks_of_their_own(channels: int, family
     images = torch.rand(4, channels, 16, 16)
     data = from_tensors(images, torch.arange(4) % 2, images, torch.arange(4) % 2)
     generator = build_generator(Config(latent=8), data).eval()
-    unneeded = redundant_part(generator, images)
+    unneeded = reconstruction(generator, images)
     assert unneeded.shape == images.shape and unneeded.min() >= 0 and unneeded.max() <= 1
     assert generator.rectify(generator.encode(images)[0]).shape == (4, 2)
     assert any(isinstance(layer, Residual) for layer in generator.modules()) == (family == "residual")

@@ -12,7 +12,6 @@ from grfd.defenses.grfd import GRFD
 from grfd.evaluation.attacker import Attempt, may_reject, predictions, seen_of, without_randomness
 from grfd.evaluation.case import CONTROL, SOURCE, Case
 from grfd.evaluation.crafting import LabelledImages, craft, for_transfer
-from grfd.method.lvcvae import redundant_part
 from grfd.report.figures import figure_3, gallery
 from grfd.seeds import generator, seeded
 from grfd.types import Images, Labels
@@ -47,10 +46,11 @@ def write_examples(case: Case) -> None:
             without_randomness(case.models[source]), LabelledImages(images, wanted), attempt
         ).images
     with torch.no_grad():
+        redundant, robust = defense.deterministic().parts(images)
         arrays = {
             "images": images,
-            "redundant": redundant_part(defense.generator, images),
-            "robust": defense.deterministic().residual(images),
+            "redundant": redundant,
+            "robust": robust,
             **adversarial,
             "adversarial_robust": defense.deterministic().residual(adversarial["adversarial"]),
             "labels": wanted,

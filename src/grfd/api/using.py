@@ -12,7 +12,7 @@ from grfd.data.image_file import read_pixels
 from grfd.data.record import Data, Split, as_images
 from grfd.defenses import grfd as grfd_defense
 from grfd.errors import UserError
-from grfd.method.lvcvae import redundant_part
+from grfd.method.lvcvae import divided, reconstruction
 from grfd.method.stages import load_generator
 from grfd.seeds import left_as_found
 
@@ -52,9 +52,10 @@ def disentangle(source: Source, split: str, out: Path | str, data: Data | None =
     chosen: Split = getattr(loaded, split)
     network = load_generator(run, loaded)
     with torch.no_grad():
-        parts = [redundant_part(network, as_images(part)) for part in chosen.images.split(1000)]
-    images, x_u = as_images(chosen.images), torch.cat(parts)
-    arrays = {"images": images, "redundant": x_u, "robust": images - x_u, "labels": chosen.labels}
+        parts = [reconstruction(network, as_images(part)) for part in chosen.images.split(1000)]
+    images = as_images(chosen.images)
+    redundant, robust = divided(images, torch.cat(parts), run.config.robust_part)
+    arrays = {"images": images, "redundant": redundant, "robust": robust, "labels": chosen.labels}
     write_npz(path, {name: value.numpy() for name, value in arrays.items()})
     return path
 

@@ -1,4 +1,6 @@
-"""GRFD as published (Li et al. 2025), x ↦ F(x − G(x)): the target model F classifies the robust part of the image.
+"""GRFD (Li et al. 2025), x ↦ F(x_r): the target model F classifies the robust part of the image.
+
+As published, x_r is x − G(x). With `robust_part = "reconstruction"` in the run's configuration, it is G(x).
 
 GRFD: Robust Feature Disentanglement based on a generative adversarial network. `grfd.method` says where its equations
 are.
@@ -11,12 +13,12 @@ from torch import nn
 
 from grfd.config import Config
 from grfd.data.record import Data
-from grfd.method.lvcvae import LVCVAE, robust_part
+from grfd.method.lvcvae import LVCVAE, RobustPart, divided, reconstruction, sample
 from grfd.method.stages import check_generator, load_generator, stage_one, stage_three, stage_two
 from grfd.schema import Settings
 from grfd.training.classification import load_classifier
 from grfd.training.job import Job
-from grfd.types import Features, Images, Logits
+from grfd.types import Features, Images, Latents, Logits
 
 NAME = "grfd"
 TITLE = "GRFD"
@@ -38,25 +40,58 @@ class GRFD(nn.Module):
     G, in expectation over z where z is random. Every part has a useful gradient, so there is no surrogate.
     """
 
-    def __init__(self, generator: LVCVAE, target: nn.Module, *, sampled: bool = False) -> None:
+    def __init__(
+        self, generator: LVCVAE, target: nn.Module, *, sampled: bool = False, kind: RobustPart = "residual"
+    ) -> None:
         super().__init__()
         self.generator = generator
         self.target = target
         self.stochastic = sampled
+        self.kind = kind
+
+    def parts(self, images: Images) -> tuple[Features, Features]:
+        """(x_u, x_r), the redundant and the robust part."""
+        return divided(images, reconstruction(self.generator, images, sampled=self.stochastic), self.kind)
 
     def residual(self, images: Images) -> Features:
         """x_r, on which the protocol `residual` attacks the target model."""
-        return robust_part(self.generator, images, sampled=self.stochastic)
+        return self.parts(images)[1]
 
     def seen(self, images: Images) -> Features:
         return self.residual(images)
 
     def deterministic(self) -> "GRFD":
         """The same defense with z = μ."""
-        return GRFD(self.generator, self.target).train(self.training)
+        return GRFD(self.generator, self.target, kind=self.kind).train(self.training)
 
     def forward(self, images: Images) -> Logits:
         return self.target(self.residual(images))
+
+
+@dataclass
+class DefensePass:
+    """The results of one pass of the defense: the objective needs more than the logits."""
+
+    logits: Logits
+    reconstructed: Features
+    robust: Features
+    mean: Latents
+    log_variance: Latents
+    latents: Latents
+
+    def halves(self) -> "tuple[DefensePass, DefensePass]":
+        """The results for the first and for the second half of the batch."""
+        first, second = zip(*(value.chunk(2) for value in vars(self).values()), strict=True)
+        return DefensePass(*first), DefensePass(*second)
+
+
+def through(defense: GRFD, images: Images) -> DefensePass:
+    """One pass of F(x_r)."""
+    mean, log_variance = defense.generator.encode(images)
+    latents = sample(mean, log_variance) if defense.stochastic else mean
+    reconstructed = defense.generator.decode(latents)
+    _, robust = divided(images, reconstructed, defense.kind)
+    return DefensePass(defense.target(robust), reconstructed, robust, mean, log_variance, latents)
 
 
 def check(recipe: Recipe, data: Data, config: Config) -> None:
@@ -73,6 +108,6 @@ def fit(job: Job, recipe: Recipe | None = None) -> None:
 
 def load(job: Job) -> GRFD:
     """The trained defense, in eval mode."""
-    sampled = job.run.config.latent_at_inference == "sampled"
-    target = load_classifier(job, "target")
-    return GRFD(load_generator(job.run, job.data), target, sampled=sampled).eval()
+    config = job.run.config
+    sampled, kind = config.latent_at_inference == "sampled", config.robust_part
+    return GRFD(load_generator(job.run, job.data), load_classifier(job, "target"), sampled=sampled, kind=kind).eval()

@@ -19,7 +19,7 @@ from grfd.attacks import pgd
 from grfd.config import Config
 from grfd.data.record import Data
 from grfd.defenses import recipes
-from grfd.defenses.grfd import GRFD
+from grfd.defenses.grfd import GRFD, through
 from grfd.defenses.trades import divergence
 from grfd.method.losses import (
     classification_loss,
@@ -29,14 +29,13 @@ from grfd.method.losses import (
     kl_divergence,
     reconstruction_loss,
 )
-from grfd.method.lvcvae import sample
 from grfd.method.stages import build_generator, check_generator, load_generator, stage_one
 from grfd.runs import load_weights
 from grfd.schema import Count, Decay, Pixels, Rate, Settings, Steps, Weight
 from grfd.training.classification import in_eval_mode, load_classifier, train_under
 from grfd.training.job import Job
 from grfd.training.loop import Terms
-from grfd.types import Features, Images, Labels, Latents, Logits, PerExample
+from grfd.types import Features, Images, Labels, PerExample
 
 NAME = "grfd-robust"
 TITLE = "GRFD, robust"
@@ -88,30 +87,6 @@ class Recipe(Settings):
     """Decay per step of a moving average of the weights, which is deployed. With 0, the last weights are deployed."""
 
 
-@dataclass
-class DefensePass:
-    """The results of one pass of the defense: the objective needs more than the logits."""
-
-    logits: Logits
-    redundant: Features
-    mean: Latents
-    log_variance: Latents
-    latents: Latents
-
-    def halves(self) -> "tuple[DefensePass, DefensePass]":
-        """The results for the first and for the second half of the batch."""
-        first, second = zip(*(value.chunk(2) for value in vars(self).values()), strict=True)
-        return DefensePass(*first), DefensePass(*second)
-
-
-def through(defense: GRFD, images: Images) -> DefensePass:
-    """One pass of F(x − G(x))."""
-    mean, log_variance = defense.generator.encode(images)
-    latents = sample(mean, log_variance) if defense.stochastic else mean
-    redundant = defense.generator.decode(latents)
-    return DefensePass(defense.target(images - redundant), redundant, mean, log_variance, latents)
-
-
 class RobustTraining(nn.Module):
     """The weighted sum of the recipe's terms, one value per example. Expensive terms with weight 0 are not computed."""
 
@@ -132,16 +107,16 @@ class RobustTraining(nn.Module):
             attacked, clean = through(self.defense, torch.cat([adversarial, images])).halves()
             terms["natural"] = F.cross_entropy(clean.logits, labels, reduction="none")
             terms["consistency"] = divergence(clean.logits, attacked.logits)
-            terms["invariance"] = reconstruction_loss(attacked.redundant, clean.redundant)
+            terms["invariance"] = reconstruction_loss(attacked.reconstructed, clean.reconstructed)
         else:
             attacked = through(self.defense, adversarial)
         terms["adversarial"] = F.cross_entropy(attacked.logits, labels, reduction="none")
-        terms["reconstruction"] = reconstruction_loss(attacked.redundant, adversarial)
+        terms["reconstruction"] = reconstruction_loss(attacked.reconstructed, adversarial)
         size = images.shape[1] * attacked.mean.shape[1]
         terms["divergence"] = kl_divergence(attacked.mean, attacked.log_variance) / size
         terms["rectification"] = classification_loss(self.defense.generator.rectify(attacked.latents), labels)
         if recipe.robustness:
-            terms["robustness"] = self._robustness(adversarial - attacked.redundant, labels)
+            terms["robustness"] = self._robustness(attacked.robust, labels)
         total = sum(
             (getattr(recipe, name) * value for name, value in terms.items()), torch.zeros(len(images)).to(images)
         )
@@ -155,7 +130,8 @@ class RobustTraining(nn.Module):
 
 
 def _build(job: Job, *, sampled: bool) -> GRFD:
-    return GRFD(build_generator(job.run.config, job.data), job.architecture(), sampled=sampled)
+    config = job.run.config
+    return GRFD(build_generator(config, job.data), job.architecture(), sampled=sampled, kind=config.robust_part)
 
 
 def check(recipe: Recipe, data: Data, config: Config) -> None:

@@ -172,7 +172,8 @@ def load_deployed(path: Path, what: Literal["target", "rsm"] = "target") -> nn.M
     job = open_job(path)
     if what == "target":
         return grfd_defense.load(job)
-    return grfd_defense.GRFD(load_generator(job.run, job.data), load_classifier(job, "rsm")).eval()
+    generator, rsm = load_generator(job.run, job.data), load_classifier(job, "rsm")
+    return grfd_defense.GRFD(generator, rsm, kind=job.run.config.robust_part).eval()
 
 
 def load_standard_models(path: Path) -> dict[str, nn.Module]:

@@ -5,7 +5,7 @@ in the paper                                            in `grfd.method`, file: 
 ======================================================  ==============================================================
 eq. 1, an adversarial example x + δ                     not here: made by `grfd.attacks`
 section 3.2, the networks q_φ, p_θ and f_ψ of LVCVAE    lvcvae: `LVCVAE`, `lenet_lvcvae`, `residual_lvcvae`
-x_u = G(x); x_r = x − x_u                               lvcvae: `redundant_part`; `robust_part`
+x_u = G(x); x_r = x − x_u                               lvcvae: `reconstruction`; `divided`, `robust_part`
 eq. 2, L_rc, the reconstruction                         losses: `reconstruction_loss`
 eq. 2, L_kl, the divergence                             losses: `kl_divergence`
 eq. 2, L_rf, the rectification                          losses: `classification_loss` of f_ψ(z)

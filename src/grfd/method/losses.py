@@ -20,9 +20,11 @@ _Classifier = Callable[[Features], Logits]
 Differentiated = Literal["margin", "cross_entropy"]
 
 
-def reconstruction_loss(redundant: Features, images: Images, *, over: Literal["mean", "sum"] = "mean") -> PerExample:
-    """L_rc of eq. 2: the squared error of x_u, its mean over pixels or its sum. The paper does not say which."""
-    squares = (redundant - images).square().flatten(1)
+def reconstruction_loss(
+    reconstructed: Features, images: Images, *, over: Literal["mean", "sum"] = "mean"
+) -> PerExample:
+    """L_rc of eq. 2: the squared error of G(x), its mean over pixels or its sum. The paper does not say which."""
+    squares = (reconstructed - images).square().flatten(1)
     return squares.mean(1) if over == "mean" else squares.sum(1)
 
 

@@ -4,6 +4,8 @@ LVCVAE: Latent Variable Constrained Variational Auto-Encoder, a β-VAE whose lat
 classifies, so that they cluster by class.
 """
 
+from typing import Literal
+
 import torch
 from torch import nn
 
@@ -11,6 +13,9 @@ from grfd.method.residual import MAPS, residual_decoder, residual_encoder
 from grfd.models.lenet import lenet_feature_size, lenet_features
 from grfd.seeds import normal_like
 from grfd.types import Features, Images, Latents, Logits
+
+RobustPart = Literal["residual", "reconstruction"]
+"""What the target model receives: x − G(x), as published, or G(x)."""
 
 
 class LVCVAE(nn.Module):
@@ -96,14 +101,23 @@ def sample(mean: Latents, log_variance: Latents) -> Latents:
     return mean + torch.exp(0.5 * log_variance) * normal_like(mean)
 
 
-def redundant_part(generator: LVCVAE, images: Images, *, sampled: bool = False) -> Features:
-    """x_u = G(x), in [0, 1]; z is μ, or drawn from N(μ, σ²) where `sampled` is true."""
+def reconstruction(generator: LVCVAE, images: Images, *, sampled: bool = False) -> Features:
+    """G(x), in [0, 1]; z is μ, or drawn from N(μ, σ²) where `sampled` is true."""
     if sampled:
         return generator.decode(sample(*generator.encode(images)))
     # log σ² is not needed
     return generator.decode(generator.mean(generator.encoder(images)))
 
 
-def robust_part(generator: LVCVAE, images: Images, *, sampled: bool = False) -> Features:
-    """x_r = x − G(x), in [−1, 1]; `sampled` as in `redundant_part`."""
-    return images - redundant_part(generator, images, sampled=sampled)
+def divided(images: Images, reconstructed: Features, kind: RobustPart) -> tuple[Features, Features]:
+    """(x_u, x_r), the redundant and the robust part, whose sum is x.
+
+    "residual", as published: x_u = G(x) in [0, 1] and x_r = x − G(x) in [−1, 1]. "reconstruction": the parts exchanged.
+    """
+    residual = images - reconstructed
+    return (reconstructed, residual) if kind == "residual" else (residual, reconstructed)
+
+
+def robust_part(generator: LVCVAE, images: Images, *, sampled: bool = False, kind: RobustPart = "residual") -> Features:
+    """x_r, as `divided` defines it; `sampled` as in `reconstruction`."""
+    return divided(images, reconstruction(generator, images, sampled=sampled), kind)[1]

@@ -18,7 +18,7 @@ from grfd.method.losses import (
     reconstruction_loss,
     sign_gradient_perturbation,
 )
-from grfd.method.lvcvae import LVCVAE, sample
+from grfd.method.lvcvae import LVCVAE, divided, sample
 from grfd.training.loop import Terms
 from grfd.types import Features, Images, Labels, PerExample
 
@@ -67,15 +67,16 @@ class StageOne(nn.Module):
         config, generator = self.config, self.generator
         mean, log_variance = generator.encode(images)
         latents = sample(mean, log_variance)
-        redundant = generator.decode(latents)
+        reconstructed = generator.decode(latents)
+        _, robust = divided(images, reconstructed, config.robust_part)
         divergence = kl_divergence(mean, log_variance)
         if config.kl == "per_dimension":
             divergence = divergence / (images.shape[1] * config.latent)
         terms = {
-            "rc": reconstruction_loss(redundant, images, over=config.reconstruction),
+            "rc": reconstruction_loss(reconstructed, images, over=config.reconstruction),
             "kl": divergence,
             "rf": classification_loss(generator.rectify(latents), labels),
-            **self.feature_robustness_metric(images - redundant, labels),
+            **self.feature_robustness_metric(robust, labels),
         }
         return {"loss": loss_all(terms, config, alpha_at(progress, config.alpha)), **terms}
 

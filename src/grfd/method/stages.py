@@ -1,7 +1,7 @@
 """Algorithm 1. Stage I trains LVCVAE and RSM, stage II writes R_D, and stage III trains the target model on R_D.
 
 LVCVAE: Latent Variable Constrained Variational Auto-Encoder, the generator. RSM: Robust Supervisory Model. R_D: the
-robust parts x_r = x − G(x) of the training images, with their labels.
+robust parts x_r of the training images, with their labels. As published, x_r is x − G(x) (`Config.robust_part`).
 """
 
 from collections.abc import Callable
@@ -71,11 +71,11 @@ def stage_one(job: Job) -> None:
 
 
 def robust_dataset(run: Run, generator: LVCVAE, split: Split, draw: int = 0) -> Tensor:
-    """Lines 15–19: x_r of every image, float32 in [−1, 1]. z is drawn from N(μ, σ²); each `draw` has its own stream."""
+    """Lines 15–19: x_r of every image, float32. z is drawn from N(μ, σ²); each `draw` has its own stream."""
     device = next(generator.parameters()).device
     with seeded(run.config.seed, "stage-two", draw), torch.no_grad():
         parts = [
-            robust_part(generator, as_images(part.to(device)), sampled=True).cpu()
+            robust_part(generator, as_images(part.to(device)), sampled=True, kind=run.config.robust_part).cpu()
             for part in split.images.split(_IMAGES_AT_ONCE)
         ]
     return torch.cat(parts)
