@@ -7,9 +7,9 @@ from torch import Tensor, nn
 from grfd.config import Config
 from grfd.data import from_tensors
 from grfd.errors import UserError
-from grfd.method.lvcvae import lenet_lvcvae, reconstruction, robust_part
+from grfd.method.lvcvae import lenet_lvcvae, reconstruction, residual_lvcvae, robust_part
 from grfd.method.objective import StageOne, alpha_at
-from grfd.method.residual import Residual
+from grfd.method.residual import Residual, feature_shape
 from grfd.method.stages import build_generator
 from grfd.models.lenet import LeNet5
 
@@ -163,8 +163,26 @@ def test_grey_and_colour_images_have_networks_of_their_own(channels: int, family
     assert any(isinstance(layer, Residual) for layer in generator.modules()) == (family == "residual")
 
 
-def test_the_residual_network_refuses_sides_that_cannot_be_halved_twice() -> None:
-    images = torch.rand(4, 3, 18, 18)
+@pytest.mark.parametrize(("height", "width"), [(18, 18), (33, 30), (96, 96), (100, 64), (224, 224), (4, 4)])
+def test_the_residual_network_takes_any_size(height: int, width: int) -> None:
+    images = torch.rand(2, 3, height, width)
+    generator = residual_lvcvae(3, 4, height, width, latent=8).train()
+    generated = generator.decode(generator.encode(images)[0])
+    assert generated.shape == images.shape and generated.min() >= 0 and generated.max() <= 1
+    assert max(feature_shape(height, width)[1:]) <= 8
+    generated.sum().backward()
+    assert all(weight.grad is not None for name, weight in generator.named_parameters()
+               if "log_variance" not in name and "rectification" not in name)  # fmt: skip
+
+
+def test_the_residual_network_has_a_bounded_number_of_weights() -> None:
+    """At 32×32 it stays what it was for the committed weights, and a photograph needs at most 30 million."""
+    count = {side: sum(w.numel() for w in residual_lvcvae(3, 10, side, side, 256).parameters()) for side in (32, 224)}
+    assert count[32] == 1_637_706 and count[224] <= 30_000_000
+
+
+def test_the_residual_network_refuses_sides_that_are_too_short_for_its_stride() -> None:
+    images = torch.rand(4, 3, 200, 10)
     data = from_tensors(images, torch.arange(4) % 2, images, torch.arange(4) % 2)
-    with pytest.raises(UserError, match="multiples of 4, got 18×18"):
+    with pytest.raises(UserError, match="sides of at least 17 pixels here, got 200×10"):
         build_generator(Config(), data)

@@ -10,6 +10,7 @@ stay in [0, 1].
 Adaptive attack: end to end through G, in expectation over z where z is random.
 """
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,7 +25,7 @@ from grfd.data.record import Data
 from grfd.defenses import recipes
 from grfd.method.losses import kl_divergence, reconstruction_loss
 from grfd.method.lvcvae import lenet_lvcvae, sample
-from grfd.method.residual import MAPS, residual_decoder, residual_encoder
+from grfd.method.residual import feature_shape, residual_decoder, residual_encoder
 from grfd.runs import load_weights, write_tensors
 from grfd.schema import Count, Pixels, Rate, Settings, Size, Steps, Thirds, Weight
 from grfd.seeds import seeded
@@ -88,12 +89,12 @@ class Recipe(Settings):
 
 
 class ConvVAE(nn.Module):
-    """The authors' VAE for colour images, whose sides are multiples of 4. It ends with a batch norm."""
+    """The authors' VAE for colour images, deeper for larger ones. It ends with a batch norm."""
 
     def __init__(self, channels: int, height: int, width: int, latent: int) -> None:
         super().__init__()
-        features = MAPS * (height // 4) * (width // 4)
-        self.encoder = residual_encoder(channels)
+        features = math.prod(feature_shape(height, width))
+        self.encoder = residual_encoder(channels, height, width)
         self.mean = nn.Linear(features, latent)
         self.log_variance = nn.Linear(features, latent)
         self.decoder = nn.Sequential(

@@ -103,7 +103,7 @@ class FreeTraining(nn.Module):
         if recipe.noise:
             images = (images + recipe.noise * (2 * torch.rand_like(images) - 1)).clamp(0, 1)
         if recipe.penalty == "none" or not recipe.penalty_weight:
-            passed, penalty = through(self.defense, images), {}
+            passed, penalty = through(self.defense, images), Terms()
         else:
             passed, penalty = self._penalised(images, labels)
         terms = penalty | {"classification": classification_loss(passed.logits, labels)}

@@ -4,12 +4,13 @@ LVCVAE: Latent Variable Constrained Variational Auto-Encoder, a β-VAE whose lat
 classifies, so that they cluster by class.
 """
 
+import math
 from typing import Literal
 
 import torch
 from torch import nn
 
-from grfd.method.residual import MAPS, residual_decoder, residual_encoder
+from grfd.method.residual import feature_shape, residual_decoder, residual_encoder
 from grfd.models.lenet import lenet_feature_size, lenet_features
 from grfd.seeds import normal_like
 from grfd.types import Features, Images, Latents, Logits
@@ -81,14 +82,13 @@ def lenet_lvcvae(channels: int, classes: int, height: int, width: int, latent: i
 def residual_lvcvae(channels: int, classes: int, height: int, width: int, latent: int = 2024) -> LVCVAE:
     """The LVCVAE for colour images: the network of CD-VAE (Yang et al. 2021), whose schedule the paper follows too.
 
-    Two 4×4 convolutions of stride 2 with batch norm, two residual blocks, linear layers for μ and log σ², and a decoder
-    that mirrors them and ends in a sigmoid. Raises `ValueError` where a side is not a multiple of 4.
+    Two 4×4 convolutions of stride 2 with batch norm (more for images larger than 32×32), two residual blocks, linear
+    layers for μ and log σ², and a decoder that mirrors them and ends in a sigmoid. At 224×224 pixels, with 256 latent
+    dimensions, it has 13.7 million weights. Raises `ValueError` for a side that is too short for the last stride.
     """
-    if height % 4 or width % 4:
-        raise ValueError(f"the residual LVCVAE takes images whose sides are multiples of 4, got {height}×{width}")
-    features = MAPS * (height // 4) * (width // 4)
+    features = math.prod(feature_shape(height, width))
     return LVCVAE(
-        residual_encoder(channels),
+        residual_encoder(channels, height, width),
         nn.Linear(features, latent),
         nn.Linear(features, latent),
         nn.Linear(latent, classes),
