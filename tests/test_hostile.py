@@ -30,6 +30,7 @@ SETTINGS: dict[str, tuple[str, str]] = {
     "train-examples": ("0", "train_examples must be at least 1, got 0"),
     "model": ("lenet6", "unknown model 'lenet6'"),
     "autoencoder": ("large", "--autoencoder"),
+    "robust-part": ("both", "--robust-part"),
     "latent": ("1000000000", "latent must be at most 100,000"),
     "epochs": ("-1", "epochs must be at least 1, got -1"),
     "classifier-epochs": ("1.5", "--classifier-epochs must be a whole number, got '1.5'"),
@@ -197,8 +198,21 @@ ROWS: dict[str, dict[str, list[tuple[str, str]]]] = {
             ("'[red]' x.png", "[red] holds no run"),
         ],
         "images": [("run", "no image given"), ("run ''", "empty")],
+        "defense": [("run x.png --defense magic", "unknown defense 'magic'"), ("run x.png --defense trades", "trades")],
         "trust": [("run x.png --trust=1", "--trust takes no value")],
         "json": [("run x.png --json --json", "--json is given twice")],
+    },
+    "export": {
+        "run": [("", "STR"), ("nowhere grfd --out new", "nowhere holds no run")],
+        "defense": [
+            ("run --out new", "STR"),
+            ("run magic --out new", "unknown defense 'magic'"),
+            ("run trades --out new", "trades"),
+        ],
+        "out": [("run grfd", "--out"), ("run grfd --out file", "file is a file: expected a folder")],
+        "format": [("run grfd --out new --format h5", "invalid choice 'h5'")],
+        "trust": [("run grfd --out new --trust=1", "--trust takes no value")],
+        "json": [("run grfd --out new --json=yes", "--json takes no value")],
     },
     "data": {"json": [("--json x", "Unrecognized options: x"), ("--jsn", "did you mean --json?")]},
     "bench": {
@@ -207,7 +221,12 @@ ROWS: dict[str, dict[str, list[tuple[str, str]]]] = {
             ("attacks --attacks nope", "unknown attack 'nope'"),
             ("parity --attacks", "--attacks has no value"),
         ],
-        "models": [("attacks --models lenet5 nope", "unknown model 'nope'"), ("attacks --models", "has no value")],
+        "models": [
+            ("attacks --models lenet5 nope", "unknown model 'nope'"),
+            ("passes --models nope", "unknown model 'nope': expected RUN/DEFENSE"),
+            ("passes --models nowhere/grfd", "nowhere holds no run"),
+            ("attacks --models", "has no value"),
+        ],
         "examples": [("attacks --examples 0", "--examples must be at least 1, got 0")],
         "repeats": [
             ("parity --repeats 0", "--repeats must be at least 1, got 0"),
@@ -220,6 +239,7 @@ ROWS: dict[str, dict[str, list[tuple[str, str]]]] = {
             ("transfer --save broken/config.json", "contains no benchmark"),
             ("parity --save foreign", "foreign is a folder"),
         ],
+        "data-dir": [("attacks --data-dir x", "--data-dir does not apply to grfd bench without passes")],
         "json": [("attacks --json --examples -5", "--examples must be at least 1, got -5")],
     },
     "bench train": {

@@ -10,11 +10,12 @@ from grfd.api.fitting import defense_named
 from grfd.api.job import Own, OwnModel, Source, as_path, load_data, open_job, open_run, write_npz
 from grfd.data.image_file import read_pixels
 from grfd.data.record import Data, Split, as_images
-from grfd.defenses import grfd as grfd_defense
+from grfd.defenses import is_stochastic
 from grfd.errors import UserError
+from grfd.evaluation.attacker import answer, votes_of
 from grfd.method.lvcvae import divided, reconstruction
 from grfd.method.stages import load_generator
-from grfd.seeds import left_as_found
+from grfd.seeds import left_as_found, seeded
 
 
 def load_defense(
@@ -65,11 +66,15 @@ def predict(
     source: Source,
     files: Sequence[Path | str] | Path | str,
     *,
+    defense: str = "grfd",
     data: Data | None = None,
     model: OwnModel | None = None,
     trust: bool = False,
 ) -> list[tuple[Path, str, float]]:
-    """For each image file: the file, the class that GRFD predicts, and its probability.
+    """For each image file: the file, the class that a fitted defense predicts, and its probability.
+
+    A random defense answers several times: its class is the majority's, and the probability is the mean. A detector
+    may answer "rejected".
 
     `data`, `model` and `trust`: as in `load_defense`. Raises `UserError` for a file that is not an image of the run's
     size.
@@ -80,17 +85,26 @@ def predict(
         raise UserError(f"expected paths of image files: {error}") from error
     if not paths:
         raise UserError("no image given: expected at least one PNG or JPEG file")
+    module = defense_named(defense)
     job = open_job(source, Own(data, model, trust))
-    defense = grfd_defense.load(job)
+    deployed = module.load(job)
     shape = tuple(job.data.train.images.shape[1:])
     images = torch.stack([read_image(file, shape) for file in paths])
-    with torch.no_grad():
-        probabilities = defense(images).softmax(1)
-    best = probabilities.max(1)
+    with seeded(job.run.config.seed, "predict"):
+        chosen, probabilities = _answered(deployed, images)
+    names = [*job.data.classes, "rejected"]
     return [
-        (file, job.data.classes[int(index)], float(value))
-        for file, index, value in zip(paths, best.indices, best.values, strict=True)
+        (file, names[int(index)], float(row[index]))
+        for file, index, row in zip(paths, chosen, probabilities, strict=True)
     ]
+
+
+@torch.no_grad()
+def _answered(deployed: nn.Module, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """The predicted class of each image, and its probabilities, the mean over the answers of a random defense."""
+    count = votes_of(deployed) if is_stochastic(deployed) else 1
+    answers = torch.stack([answer(deployed, images) for _ in range(count)])
+    return answers.argmax(2).mode(0).values, answers.softmax(2).mean(0)
 
 
 def read_image(file: Path, shape: tuple[int, ...]) -> torch.Tensor:

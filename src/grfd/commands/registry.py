@@ -8,7 +8,7 @@ from grfd.commands.completion import completion_command
 from grfd.commands.data import data_command
 from grfd.commands.demo import demo_command
 from grfd.commands.keep import keep_command
-from grfd.commands.use import disentangle_command, predict_command
+from grfd.commands.use import disentangle_command, export_command, predict_command
 
 COMMANDS: dict[str, Callable[..., None]] = {
     "demo": demo_command,
@@ -16,6 +16,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "show": evaluate.show_command,
     "disentangle": disentangle_command,
     "predict": predict_command,
+    "export": export_command,
     "data": data_command,
     "bench": bench.bench_command,
     "bench train": bench.bench_train_command,
