@@ -28,7 +28,7 @@ def square(
     eps: float,
     n_queries: int = 5000,
     p_init: float = 0.8,
-    rescale: bool = True,
+    rescale: bool | None = None,
     samples: int = 1,
     active_set: bool = True,
     bounds: tuple[float, float] = (0.0, 1.0),
@@ -48,12 +48,14 @@ def square(
       many samples help. On a small network with noise, 300 queries left 78 % at 1 sample, 63 % at 8 and 25 % at 64.
     - `p_init`: the share of pixels that the first squares cover.
     - `rescale`: whether the schedule of p, which is for 10,000 queries, is rescaled to `n_queries` (`resc_schedule` of
-      the original, where AutoAttack has False).
+      the original, where AutoAttack has False). None: it is, except in L1, where large windows succeed more often. With
+      600 queries in L1, a LeNet5 kept 79 % under the original schedule, and 89 % under the rescaled one.
     - `active_set`: an example leaves at its first success. Pass False for a random model (see `pgd`).
 
     Raises UserError for a wrong shape, range, ε or count.
     """
-    settings = SquareSettings(n_queries, p_init, rescale, samples, active_set, generator)
+    rescaled = norm != "l1" if rescale is None else rescale
+    settings = SquareSettings(n_queries, p_init, rescaled, samples, active_set, generator)
     in_range(n_queries=(n_queries, COUNT), samples=(samples, COUNT), p_init=(p_init, POSITIVE_SHARE))
     with attacking(model, images, labels, eps, bounds, norm) as (model, batch):
         clean = mean_lead(model, batch.images, batch.labels, samples)

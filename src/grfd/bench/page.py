@@ -13,15 +13,17 @@ from grfd.report.sheets import Sheet, markdown
 
 _HEAD = """# Our attacks compared with other libraries
 
-*This page is written by `grfd page` from `results/attack_speed.json`, `results/attack_parity.json` and
-`results/attack_transfer.json`. A test writes it again and fails if the result differs. Do not edit it.*
+*This page is written by `grfd page` from `results/attack_speed.json`, `results/attack_parity.json`,
+`results/attack_parity_l1.json` and `results/attack_transfer.json`. A test writes it again and fails if the result
+differs. Do not edit it.*
 
 All libraries attack the same models and images with the same budget. They run in turn, in one process, without a GPU.
 "Robust" is the robust accuracy: the share of images, in per cent, that are classified right after the attack.
 Perturbations longer than the budget allows are not counted. Seconds are medians.
 
-The models are an undefended LeNet5 and an adversarially trained LeNet5 on MNIST (ε is 18/255 in L∞ and 1.0 in L2), and
-a small residual network on MNIST in CIFAR's shape, 3×32×32 (ε is 6/255 in L∞ and 0.5 in L2)."""
+The models are an undefended LeNet5 and an adversarially trained LeNet5 on MNIST (ε is 18/255 in L∞ and 1.0 in L2; in
+L1 it is 5 for the former and 7 for the latter), and a small residual network on MNIST in CIFAR's shape, 3×32×32 (ε is
+6/255 in L∞ and 0.5 in L2)."""
 
 
 def write_attacks_page(results: Path, out: Path) -> None:
@@ -32,7 +34,8 @@ def write_attacks_page(results: Path, out: Path) -> None:
 def attacks_page(results: Path) -> str:
     """The text of the page. Raises `UserError` if there are no records."""
     parts = [_HEAD]
-    speed, parity, transfer = (_read(results / f"attack_{name}.json") for name in ("speed", "parity", "transfer"))
+    names = ("speed", "parity", "parity_l1", "transfer")
+    speed, parity, in_l1, transfer = (_read(results / f"attack_{name}.json") for name in names)
     if speed is None and parity is None and transfer is None:
         raise UserError(
             f"{results} contains no attack_speed.json, attack_parity.json or attack_transfer.json: "
@@ -42,6 +45,8 @@ def attacks_page(results: Path) -> str:
         parts += ["## Speed", _about(speed), _speed(speed["rows"])]
     if parity:
         parts += ["## Strength", _about(parity), _parity(parity["rows"]), _weaker(parity["rows"])]
+    if in_l1:
+        parts += ["## Strength in L1", _about(in_l1), _parity(in_l1["rows"]), _weaker(in_l1["rows"])]
     if transfer:
         parts += [
             "## Transfer",
