@@ -53,8 +53,7 @@ def text(parts: list) -> str:
 def tiny() -> Iterator[None]:
     """The scale "quick" in seconds. Finalists meet PGD, too."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(contenders.CONTENDER_SCALES, "quick", TINY)
-        patch.setattr(robust, "ATTACKS_OF_FINALISTS", ("fgsm", "pgd"))
+        patch.setitem(contenders.CONTENDER_SCALES, "quick", replace(TINY, of_finalists=("fgsm", "pgd")))
         patch.setattr(checks, "PROBES", dict(list(probes.PROBES.items())[:1]))
         yield
 

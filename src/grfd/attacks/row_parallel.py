@@ -18,8 +18,8 @@ from torch import Tensor, nn
 
 from grfd.types import Images, Logits
 
-Part = TypeVar("Part")
-Done = TypeVar("Done")
+_Part = TypeVar("_Part")
+_Done = TypeVar("_Done")
 
 _LARGEST_PART = 128
 _NUMBERS_IN_A_PART = 64 * 3 * 32 * 32
@@ -50,7 +50,7 @@ def part_size(images: Images) -> int:
     return max(1, min(_LARGEST_PART, _NUMBERS_IN_A_PART // max(images[0].numel(), 1)))
 
 
-def in_threads(work: Callable[[Part], Done], parts: Sequence[Part]) -> list[Done]:
+def in_threads(work: Callable[[_Part], _Done], parts: Sequence[_Part]) -> list[_Done]:
     """`work` of each part, with one PyTorch thread each, and as many at a time as PyTorch has threads here."""
     workers = torch.get_num_threads()
     if workers == 1:

@@ -10,7 +10,7 @@ from grfd.bench.libraries import LIBRARY_PACKAGES, installed
 from grfd.errors import UserError
 from grfd.runs import provenance, write_json
 
-Kind = TypeVar("Kind")
+RowKind = TypeVar("RowKind")
 
 
 def write_rows(save: Path, rows: list[Any], examples: int) -> None:
@@ -18,7 +18,7 @@ def write_rows(save: Path, rows: list[Any], examples: int) -> None:
     write_json(save, _record(rows, examples))
 
 
-def read_rows(save: Path, examples: int, kind: type[Kind]) -> list[Kind]:
+def read_rows(save: Path, examples: int, kind: type[RowKind]) -> list[RowKind]:
     """The rows of a file; none if it is not there.
 
     Raises `UserError` if they are of another kind, or from another machine, other versions or other examples.

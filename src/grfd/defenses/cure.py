@@ -5,6 +5,7 @@ Adaptive attack: any white-box attack, above all AutoAttack.
 """
 
 from dataclasses import dataclass
+from typing import ClassVar, Literal
 
 import torch.nn.functional as F
 from torch import nn
@@ -29,6 +30,13 @@ COLOUR: dict[str, float] = {}
 class Recipe(Settings):
     """Settings of CURE, by default those of the authors."""
 
+    LATER: ClassVar[frozenset[str]] = frozenset({"penalty", "start"})
+
+    penalty: Literal["curvature", "gradient_norm"] = "curvature"
+    """curvature: the distance of the gradients at both points, as the authors have it. gradient_norm: the sum of
+    absolute values of the gradient at the point that is one step away."""
+    start: Literal["standard", "fresh"] = "standard"
+    """Initial weights: those of the standard model, which is fine-tuned, or fresh ones."""
     weight: Weight = 4.0
     """λ of eq. 7, the weight of the curvature."""
     first_step: Deviation = 0.1
@@ -44,7 +52,7 @@ class Recipe(Settings):
 class Curvature(nn.Module):
     """CE + λ·‖∇l(x + z) − ∇l(x)‖ with z = h·sign(∇l)/‖sign(∇l)‖ (eq. 7). As in the authors' code, it is not squared.
 
-    CE: cross-entropy.
+    Or CE + λ·‖∇l(x + z)‖₁. CE: cross-entropy.
     """
 
     def __init__(self, classifier: nn.Module, recipe: Recipe) -> None:
@@ -58,16 +66,19 @@ class Curvature(nn.Module):
         move = sign_gradient_perturbation(self.classifier, images, labels, scale=step, of="cross_entropy")
         logits, here, there = input_gradients(self.classifier, images, move, labels, of="cross_entropy")
         natural = F.cross_entropy(logits, labels, reduction="none")
+        if self.recipe.penalty == "gradient_norm":
+            norm = there.abs().sum(1)
+            return {"loss": natural + self.recipe.weight * norm, "natural": natural, "gradient_norm": norm}
         # 1e-12, because the square root has no derivative at 0, which good classifiers often reach
         curvature = ((there - here).square().sum(1) + 1e-12).sqrt()
         return {"loss": natural + self.recipe.weight * curvature, "natural": natural, "curvature": curvature}
 
 
 def fit(job: Job, recipe: Recipe) -> None:
-    """Fine-tunes the standard model of the run, and writes cure.safetensors."""
+    """Trains from the standard model of the run or from fresh weights, and writes cure.safetensors."""
 
     def start() -> nn.Module:
-        return load_classifier(job, "standard")
+        return load_classifier(job, "standard") if recipe.start == "standard" else job.architecture()
 
     optimisation = recipes.optimisation_of(recipe)
     train_under(job, NAME, lambda model: Curvature(model, recipe), optimisation, start=start)

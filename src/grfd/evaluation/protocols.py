@@ -43,6 +43,7 @@ EXTRA: dict[str, tuple[tuple[str, dict[str, Any]], ...]] = {
         ("pgd", {"step_size": FINE}),
         ("square", {"n_queries": 1000}),
     ),
+    "a3": (("square", {"n_queries": 300}),),
 }
 """Attacks that `adaptive` adds to one of Table 1, with that attack's ε, on the examples that are still classified
 correctly. A step size is a fraction of ε. AutoAttack has its own losses, restarts and gradient-free part."""

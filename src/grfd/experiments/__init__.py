@@ -5,6 +5,8 @@ from grfd.experiments import (
     fig3,
     fig4a,
     fig4b,
+    free,
+    law,
     none_row,
     readings,
     robust,
@@ -27,7 +29,9 @@ EXPERIMENTS: dict[str, Experiment] = {
     "fig4b": fig4b,
     "readings": readings,
     "rsm": rsm,
+    "law": law,
     "robust": robust,
+    "free": free,
     "threat-models": threat_models,
 }
 """Name → experiment, in the order of their sections on docs/reproduction.md."""

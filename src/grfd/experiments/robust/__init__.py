@@ -31,7 +31,6 @@ from grfd.experiments import variants
 from grfd.experiments.cells import Cell
 from grfd.experiments.records import are_complete
 from grfd.experiments.robust.contenders import (
-    ATTACKS_OF_FINALISTS,
     CONTENDER_SCALES,
     Contender,
     ContenderScale,
@@ -50,7 +49,7 @@ from grfd.experiments.robust.page_section import draw, section
 from grfd.method.stages import stage_one
 from grfd.report.sheets import printed, write
 
-__all__ = ["FOLDER", "SCALES", "cells", "draw", "section", "show"]
+__all__ = ["FOLDER", "SCALES", "cells", "cells_of_seed", "draw", "section", "show"]
 
 FOLDER = "robust"
 SCALES = tuple(CONTENDER_SCALES)
@@ -66,10 +65,11 @@ def _seed_folder(out: Path, scale: str, seed: int) -> Path:
 def cells(out: Path, scale: str, seeds: int, data_dir: Path | None = None) -> list[Cell]:
     """The standard models, stage I, and the training and evaluation of each contender, for each seed."""
     chosen = replace(CONTENDER_SCALES[scale], config=replace(CONTENDER_SCALES[scale].config, data_dir=data_dir))
-    return [cell for seed in range(seeds) for cell in _of_seed(_seed_folder(out, scale, seed), chosen, seed)]
+    return [cell for seed in range(seeds) for cell in cells_of_seed(_seed_folder(out, scale, seed), chosen, seed)]
 
 
-def _of_seed(folder: Path, scale: ContenderScale, seed: int) -> list[Cell]:
+def cells_of_seed(folder: Path, scale: ContenderScale, seed: int) -> list[Cell]:
+    """The work of one seed: standard models, stage I where a contender starts from it, trainings and evaluations."""
     config = replace(scale.config, seed=seed)
     first, waiting = folder / _STAGE_ONE, partial(_waiting, folder, scale)
     second = folder / SOURCE / "second-standard.safetensors"
@@ -88,7 +88,7 @@ def _of_seed(folder: Path, scale: ContenderScale, seed: int) -> list[Cell]:
         attack = _judging_cell(folder, scale, config, (name,), scale.attacks)
         todo += [Cell(f"train {name}", done, do), attack]
     if scale.finalists:
-        final = _judging_cell(folder, scale, config, scale.finalists, ATTACKS_OF_FINALISTS)
+        final = _judging_cell(folder, scale, config, scale.finalists, scale.of_finalists)
         todo.append(final)
     return [replace(cell, name=f"seed {seed}: {cell.name}") for cell in todo]
 
@@ -96,7 +96,7 @@ def _of_seed(folder: Path, scale: ContenderScale, seed: int) -> list[Cell]:
 def _waiting(folder: Path, scale: ContenderScale) -> list[str]:
     """The contenders whose records are not complete. Weights are not asked for, since results/ has only records."""
     late = [name for name in scale.contenders if not _is_judged(folder, scale, (name,), scale.attacks)]
-    finals = [name for name in scale.finalists if not _is_judged(folder, scale, (name,), ATTACKS_OF_FINALISTS)]
+    finals = [name for name in scale.finalists if not _is_judged(folder, scale, (name,), scale.of_finalists)]
     return [name for name in scale.contenders if name in late or name in finals]
 
 

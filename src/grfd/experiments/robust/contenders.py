@@ -5,6 +5,7 @@ starts from it. Each contender trains for as many epochs as the budget allows, e
 as its name says.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -35,12 +36,11 @@ class ContenderScale:
     attacks: tuple[str, ...]
     """The attacks on every contender."""
     finalists: tuple[str, ...] = ()
-    """The contenders on which all of `ATTACKS_OF_FINALISTS` are also run. For all contenders it would take hours."""
+    """The contenders on which all of `of_finalists` are also run. For all contenders it would take hours."""
     validation: bool = False
     """Whether training images behind `train_examples` are attacked, so that the test images choose nothing."""
+    of_finalists: tuple[str, ...] = (*TABLE_1_ATTACKS, "apgd_dlr", "mifgsm")
 
-
-ATTACKS_OF_FINALISTS = (*TABLE_1_ATTACKS, "apgd_dlr", "mifgsm")
 
 _GRADIENTS_OF_STAGE_ONE = 5
 """A gradient at x_r and one at x_r + v, the backward passes through both of them, and that of the network itself."""
@@ -51,11 +51,30 @@ def starts_from_stage_one(contender: Contender) -> bool:
     return contender.defense == "grfd" or getattr(recipe, "start", None) == "stage_one"
 
 
+def _of_free(recipe: Any) -> int:
+    """The direction, the gradient at x and near it, and the backward passes through both; then those of L_rb for F."""
+    penalty = {"none": 1, "gradient_norm": 4, "curvature": 4}[recipe.penalty] if recipe.penalty_weight != 0 else 1
+    direction = 1 if penalty > 1 and recipe.direction == "gradient" else 0
+    return penalty + direction + (4 if recipe.robustness else 0)
+
+
+_WITHOUT_ATTACK: dict[str, Callable[[Any], int]] = {
+    "grfd": lambda recipe: 1,
+    "standard": lambda recipe: 1,
+    "bit-depth": lambda recipe: 1,
+    "randomized-smoothing": lambda recipe: 1,
+    "gradient-regularisation": lambda recipe: 4,
+    "cure": lambda recipe: 5,
+    "grfd-free": _of_free,
+}
+"""Defenses that train without attacks → the gradients for each image in an epoch."""
+
+
 def _gradients_an_epoch(contender: Contender) -> int:
     """The gradients for each image in an epoch after stage I: those of the attack and of the training step."""
-    if contender.defense == "grfd":
-        return 1
     recipe = DEFENSES[contender.defense].Recipe(**contender.recipe)
+    if contender.defense in _WITHOUT_ATTACK:
+        return _WITHOUT_ATTACK[contender.defense](recipe)
     both = contender.defense == "trades" or any(
         getattr(recipe, name, 0) for name in ("natural", "consistency", "invariance")
     )
@@ -65,7 +84,7 @@ def _gradients_an_epoch(contender: Contender) -> int:
 def gradients(contender: Contender, config: Config) -> int:
     """The gradients of the whole network that training takes for each image, over all epochs."""
     first = _GRADIENTS_OF_STAGE_ONE * config.epochs if starts_from_stage_one(contender) else 0
-    epochs = config.classifier_epochs if contender.defense == "grfd" else contender.recipe["epochs"]
+    epochs = contender.recipe.get("epochs", config.classifier_epochs)
     return first + epochs * _gradients_an_epoch(contender)
 
 

@@ -152,9 +152,9 @@ def _clean(grids: Sequence[Grid], name: str) -> str:
     return f"{statistics.mean(values(grids, 'adaptive', name, 'none')):.2f} % clean"
 
 
-def paired_sheet(folders: Sequence[Path]) -> Sheet:
-    """The best of ours and each other contender, example by example; then without the attack with the largest ε."""
-    ours, lines = representative(folders, OURS), []
+def paired_sheet(folders: Sequence[Path], group: str = OURS) -> Sheet:
+    """The best of a group and each other contender, example by example; then without the attack with the largest ε."""
+    ours, lines = representative(folders, group), []
     for name in contenders(folders):
         if ours is not None and name != ours:
             pair = compared(folders, ours, name)

@@ -1,0 +1,82 @@
+"""GRFD free: do the paper's losses help a defense that never trains on an adversarial example?
+
+Claim: the paper promises robustness "without requiring any prior knowledge of adversarial attacks" (abstract). As
+published, GRFD fails (`grfd reproduce law` shows why). With the parts exchanged and a penalty on the input gradient, it
+is compared with its control (the same two networks and penalty, without any term of GRFD's), with every baseline that
+trains without adversarial examples, and with PGD-AT (projected gradient descent, adversarial training) and TRADES.
+Cost: `grfd reproduce free --scale short --dry-run` prints the cost of each cell.
+Command: `grfd reproduce free --scale short --seeds 3`; `grfd reproduce free --dataset cifar10 --scale small`.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from rich.table import Table
+
+from grfd.evaluation.numbers import data_titles, rows
+from grfd.evaluation.stored import read_checks
+from grfd.experiments.cells import Cell
+from grfd.experiments.free.contenders import FREE, FREE_SCALES
+from grfd.experiments.records import config_of
+from grfd.experiments.robust import cells_of_seed
+from grfd.experiments.robust.numbers import JUDGED, draw_curve, in_brief, paired_sheet, robust_sheet
+from grfd.report.sheets import markdown, printed, write
+
+FOLDER = "free"
+SCALES = tuple(FREE_SCALES)
+_FIGURES = {"short": "free", "cifar10-small": "free-cifar10"}
+"""Scale of committed records → figure."""
+
+
+def cells(out: Path, scale: str, seeds: int, data_dir: Path | None = None) -> list[Cell]:
+    """The standard models, and the training and evaluation of each contender, for each seed."""
+    chosen = replace(FREE_SCALES[scale], config=replace(FREE_SCALES[scale].config, data_dir=data_dir))
+    return [cell for seed in range(seeds) for cell in cells_of_seed(out / f"{scale}-seed-{seed}", chosen, seed)]
+
+
+def show(out: Path, scale: str, seeds: int) -> list[Table | str]:
+    """The worst cases of all contenders, paired comparisons with GRFD free, and the curve."""
+    folders = [out / f"{scale}-seed-{seed}" / JUDGED for seed in range(seeds)]
+    whole, paired = robust_sheet(folders), paired_sheet(folders, FREE)
+    write(whole, out / "free")
+    write(paired, out / "free-paired")
+    return [printed(in_brief(whole)), printed(in_brief(paired)), f"drawn {draw_curve(folders, out / 'free')[0]}"]
+
+
+def section(results: Path) -> list[str]:
+    """The tables, the comparisons and the curve of each committed data set."""
+    parts = []
+    for scale, figure in _FIGURES.items():
+        if folders := _folders(results, scale):
+            parts += _of_scale(folders, figure)
+    return ["## Without adversarial examples: GRFD free beside its baselines", *parts] if parts else []
+
+
+def draw(results: Path, docs: Path) -> list[Path]:
+    """Clean accuracy against the worst case, beside the page. Returns the files that were written."""
+    return [file for scale, figure in _FIGURES.items() if (folders := _folders(results, scale))
+            for file in draw_curve(folders, docs / figure)]  # fmt: skip
+
+
+def _folders(results: Path, scale: str) -> list[Path]:
+    return sorted((results / FOLDER).glob(f"{scale}-seed-*/{JUDGED}"))
+
+
+def _of_scale(folders: Sequence[Path], figure: str) -> list[str]:
+    config = config_of(folders[0])
+    images = max(row.examples for row in rows(folders[0]))
+    seeds = f"{len(folders)} seeds" if len(folders) > 1 else "one seed"
+    checks = [check for folder in folders for check in read_checks(folder)]
+    flagged = [f"- {check.model}: {check.name}: {check.detail}" for check in checks if check.flagged]
+    return [
+        f"### On {data_titles()[config['data']]}",
+        f"`grfd reproduce free`, {seeds}, {images:,} test images. *Gradients* is the number of gradients of the whole "
+        "network for each image over the whole training. The control is the same two networks with the same penalty, "
+        "without any term of GRFD's. PGD-AT and TRADES train on adversarial examples, and are references.",
+        markdown(robust_sheet(folders)),
+        "A comparison image by image, with the seeds of an image kept together; in brackets the 95 % interval:",
+        markdown(paired_sheet(folders, FREE)),
+        f"![Clean accuracy against the worst case]({figure}.png)",
+        "\n".join([f"Masking checks: {len(checks)} made, {len(flagged)} flagged.", *flagged]),
+    ]
