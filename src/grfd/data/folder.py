@@ -45,7 +45,13 @@ def load_folder(directory: Path | None, how: Preparation | None = None, *, whole
         train_files, test_files = [], train_files + test_files
     test = _split_of(test_files, train_files or test_files, how or Preparation())
     train = _split_of(train_files, train_files, how or Preparation()) if train_files else no_images(test.images)
-    return Data(directory.resolve().name, train, test, tuple(classes), f"image folder {directory}")
+    return Data(
+        directory.resolve().name,
+        train,
+        test,
+        tuple(classes),
+        f"image folder {directory}{', all images' if whole else ''}",
+    )
 
 
 def _splits(directory: Path, whole: bool) -> tuple[list[str], Files, Files]:

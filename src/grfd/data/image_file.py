@@ -47,8 +47,8 @@ _BITS_PER_SAMPLE, _PHOTOMETRIC, _WHITE_IS_ZERO = 258, 262, 0  # tags of TIFF
 def read_pixels(path: Path, channels: int | None = None) -> np.ndarray:
     """The image in a file, uint8 [channels, h, w]. `channels`: 1 or 3, or None for that of the file.
 
-    Raises `BrokenImage`, a `UserError`, for a file that is not regular, not an image of `IMAGE_FORMATS`, damaged, larger
-    than `MOST_PIXELS`, or whose pixels do not have 8 or 16 bits per channel.
+    Raises `BrokenImage`, a `UserError`, for a file that is not regular, not an image of `IMAGE_FORMATS`, damaged, of
+    more than `MOST_PIXELS`, or whose pixels do not have 8 or 16 bits per channel.
     """
     with without_warnings():
         return decoded(path, channels)
