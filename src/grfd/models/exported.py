@@ -1,5 +1,6 @@
 """Exported programs: `FILE.pt2` of torch.export, and TorchScript, `FILE.pt`. They can be judged but not trained."""
 
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -78,7 +79,9 @@ def _fixed_batch(program: Any) -> int | None:
 
 def _torchscript(path: Path) -> nn.Module:
     try:
-        network: nn.Module = torch.jit.load(path, map_location="cpu")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # PyTorch prefers torch.export, but files stay
+            network: nn.Module = torch.jit.load(path, map_location="cpu")
     except Exception as error:  # weights alone, or a damaged archive
         raise UserError(
             f"{path} holds no TorchScript program ({described(error)[:200]}): weights alone are given as --weights, "
