@@ -36,7 +36,7 @@ def architecture(name: str, *, channels: int, classes: int, height: int, width: 
     if ":" in name:
         return factory(name, imported(name))
     if name.startswith(TIMM):
-        return partial(fresh_timm, name, channels, classes)
+        return partial(fresh_timm, name, channels, classes, (height, width))
     if name.startswith(HUGGING_FACE):
         return partial(fresh_hugging_face, name, channels, classes, min(height, width))
     if is_exported(name):

@@ -38,10 +38,14 @@ def open_timm(name: str, weights: Path | None = None) -> OpenedModel:
     return OpenedModel(wrapped, resize, side, channels, _imagenet_names(timm, network))
 
 
-def fresh_timm(name: str, channels: int, classes: int) -> nn.Module:
+def fresh_timm(name: str, channels: int, classes: int, size: tuple[int, int]) -> nn.Module:
     """A network with fresh weights for the images and classes of a run. It can be differentiated twice."""
     timm = _timm(name)
-    network = _created(timm, name, {"in_chans": channels, "num_classes": classes})
+    sizes: dict[str, Any] = {"in_chans": channels, "num_classes": classes}
+    network = _created(timm, name, sizes)
+    made_for = getattr(getattr(network, "patch_embed", None), "img_size", None)
+    if made_for is not None and tuple(made_for) != size:  # a transformer has positions for one size
+        network = _created(timm, name, sizes | {"img_size": size})
     for module in network.modules():
         if hasattr(module, "fused_attn"):  # PyTorch's fused attention has no second derivative
             module.fused_attn = False  # type: ignore[assignment]
@@ -62,7 +66,7 @@ def _timm(name: str) -> Any:
     return timm
 
 
-def _created(timm: Any, name: str, sizes: Mapping[str, int] | None = None, *, pretrained: bool = False) -> nn.Module:
+def _created(timm: Any, name: str, sizes: Mapping[str, Any] | None = None, *, pretrained: bool = False) -> nn.Module:
     try:
         with _quiet():
             network: nn.Module = timm.create_model(name.removeprefix(TIMM), pretrained=pretrained, **(sizes or {}))
