@@ -364,6 +364,9 @@ WHOLE: list[tuple[str, str]] = [
     ("train --out new --config zero.toml", "zero.toml: epochs must be at least 1, got 0"),
     ("train --out new --config code.json", "the model 'helper:make', which is not imported without your consent"),
     ("fit pgd-at --out new --config code.json", "the model 'helper:make', which is not imported without your consent"),
+    ("train --out new --config data.json", "the data 'helper:make', which is not imported without your consent"),
+    ("train --out new --config data.json --model lenet5", "the data 'helper:make', which is not imported without"),
+    ("fit pgd-at --out new --config data.json", "the data 'helper:make', which is not imported without your consent"),
     ("fit pgd-at --out new --config recipe.toml", "recipe.toml: recipe of pgd-at: unknown field 'epoch'"),
     ("train quick --out '[/x]' --epochs 0", "epochs must be at least 1, got 0"),
     ("train quick --out foreign", "foreign"),
@@ -387,6 +390,7 @@ CONFIGS = {
     "dashes.toml": "out = '--trust'",
     "eps.toml": "eps = 0.1",
     "code.json": '{"config": {"model": "helper:make"}}',
+    "data.json": '{"config": {"data": "helper:make"}}',
     "recipe.toml": "[recipe]\nepoch = 3",
 }
 """Files for --config, each with something wrong about it."""
