@@ -14,6 +14,7 @@ from grfd.errors import UserError
 from grfd.models.opened import Normalised, OpenedModel
 from grfd.models.own import described
 from grfd.models.weights import fitting_names, given_weights, load_given
+from grfd.progress import side
 
 TIMM = "timm/"
 
@@ -25,6 +26,7 @@ def open_timm(name: str, weights: Path | None = None) -> OpenedModel:
     """
     timm = _timm(name)
     if weights is None:
+        side.print(f"{name}: looking for its pretrained weights (--weights FILE gives your own)")
         network = _created(timm, name, pretrained=True)
     else:
         fresh = _created(timm, name)
