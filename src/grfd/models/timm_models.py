@@ -35,9 +35,9 @@ def open_timm(name: str, weights: Path | None = None) -> OpenedModel:
     wrapped, settings = _normalised(timm, network)
     if weights is not None:
         load_given(wrapped, weights)
-    channels, side = settings["input_size"][0], settings["input_size"][-1]
-    resize = int(side / settings["crop_pct"])
-    return OpenedModel(wrapped, resize, side, channels, _imagenet_names(timm, network))
+    channels, crop = settings["input_size"][0], settings["input_size"][-1]
+    resize = int(crop / settings["crop_pct"])
+    return OpenedModel(wrapped, resize, crop, channels, _imagenet_names(timm, network))
 
 
 def fresh_timm(name: str, channels: int, classes: int, size: tuple[int, int]) -> nn.Module:
