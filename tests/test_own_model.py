@@ -31,6 +31,10 @@ class Pair(nn.Module):
     def forward(self, x):
         return self.inner(x), x
 
+class Words(nn.Module):
+    def forward(self, x):
+        return "cat"
+
 def adapt(network):
     class Logits(nn.Module):
         def __init__(self):
@@ -122,7 +126,7 @@ class Wide(nn.Module):
         (["--model", "none_such:build", "--out", "o"], "none_such"),
         (["--model", "mine:missing", "--out", "o"], "missing"),
         (["--model", "mine:number", "--out", "o"], "returns a int: expected a torch.nn.Module"),
-        (["--model", "mine:Pair", "--out", "o"], "an adapter can make it so"),
+        (["--model", "mine:Words", "--out", "o"], "an adapter can make it so"),
         (["--model", "mine:adapt", "--out", "o"], "mine:adapt raised TypeError"),
         (["--model", "mine:build", "--weights", "gone.safetensors", "--out", "o"], "gone.safetensors is not there"),
         (["--model", "mine:build", "--sources", "mine:build", "mine:build", "--out", "o"], "named twice"),

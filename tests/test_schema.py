@@ -136,11 +136,12 @@ VALID = st.builds(
     **{
         name: st.from_type(hint)
         for name, hint in schema._hints(Config).items()
-        if name not in ("data", "model", "data_dir", "batch", "passes")
+        if name not in ("data", "model", "data_dir", "weights", "batch", "passes")
     },
     data=st.sampled_from(["mnist", "folder"]),
     model=st.text(st.characters(categories=["L", "N", "P"]), min_size=1, max_size=20),
     data_dir=st.none() | st.sampled_from([Path("ä b/c"), Path("/data"), Path()]),
+    weights=st.none() | st.sampled_from([Path("ä b/w.pt"), Path("/w.safetensors")]),
     batch=st.integers(50, 1_000_000),
     passes=st.integers(1, 50),
 )

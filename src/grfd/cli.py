@@ -45,7 +45,8 @@ def _training(command: str, tokens: list[str]) -> Callable[[], None]:
     if asked.trust and not file:
         reason = "a model that you name yourself is imported without it"
         raise UserError(f"--trust does not apply to grfd {command} without --config: {reason}")
-    return partial(action, asked, Own(trust=asked.trust or _is_named(typed, file)))
+    named, data_named = (_is_named(typed, file, option) for option in ("model", "data"))
+    return partial(action, asked, Own(trust=asked.trust or named, trust_data=asked.trust or data_named))
 
 
 def _fit(tokens: list[str]) -> Callable[[], None]:
@@ -71,8 +72,11 @@ def _fit(tokens: list[str]) -> Callable[[], None]:
     recipe: schema.Settings = schema.built(kind, values.pop("recipe", {}), f"{file}: recipe of {name}")
     default = record(**vars(config_with(base, values, file) if file else base), out=tyro.MISSING, recipe=recipe)
     asked = parsed(record, f"grfd fit {name}", changes, description=DEFENSES[name].__doc__, default=default)
-    named = "model" in typed or ("model" in values and _is_named(typed, file))
-    return partial(fit_command, name, asked, asked.recipe, Own(trust=asked.trust or named))
+    named, data_named = (
+        option in typed or (option in values and _is_named(typed, file, option)) for option in ("model", "data")
+    )
+    own = Own(trust=asked.trust or named, trust_data=asked.trust or data_named)
+    return partial(fit_command, name, asked, asked.recipe, own)
 
 
 def _preset_of(tokens: list[str], usage: str) -> tuple[str | None, list[str]]:
@@ -90,9 +94,9 @@ def _values_of(typed: dict[str, list[str]]) -> tuple[Path | None, dict[str, Any]
     return file, read_settings_file(file) if file else {}
 
 
-def _is_named(typed: dict[str, list[str]], file: Path | None) -> bool:
-    """Whether the model was named by the user, and not by a run folder, which may come from somebody else."""
-    return "model" in typed or file is None or not is_of_a_run(file)
+def _is_named(typed: dict[str, list[str]], file: Path | None, option: str) -> bool:
+    """Whether model or data were named by the user, and not by a run folder, which may come from somebody else."""
+    return option in typed or file is None or not is_of_a_run(file)
 
 
 def _config_of(tokens: list[str]) -> Config:

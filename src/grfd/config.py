@@ -16,17 +16,38 @@ class Config(schema.Settings):
     """
 
     LATER: ClassVar[frozenset[str]] = frozenset(
-        {"autoencoder", "augmentation", "passes", "classifier_learning_rate", "robust_part"}
+        {
+            "autoencoder",
+            "augmentation",
+            "passes",
+            "classifier_learning_rate",
+            "resize",
+            "crop",
+            "skip_broken",
+            "weights",
+            "robust_part",
+        }
     )
 
     data: Text = "mnist"
-    """Data set: mnist, cifar10, cifar100, or folder (your own images, in one folder for each class)."""
+    """Data set: mnist, cifar10, cifar100, folder (your own images, in one folder for each class), or your own
+    package.module:factory, which returns a grfd.Data or two PyTorch data sets of (image, label), train and test."""
     data_dir: FilePath | None = None
     """Folder of the data set. MNIST comes with the package. CIFAR is downloaded unless a folder is given."""
+    resize: Size | None = None
+    """Resize each image so that its shorter side has this length in pixels (bicubic, antialiased)."""
+    crop: Size | None = None
+    """Cut a square with sides of this length in pixels out of the centre of each image, after --resize."""
+    skip_broken: bool = False
+    """Leave out image files that cannot be read, and print their number. Without this option, they are an error."""
     train_examples: Examples | None = None
     """Number of training images, counted from the first. All images are used unless it is given."""
     model: Text = "lenet5"
-    """Network of the target model and of the RSM: a registered name, timm/NAME, or your own package.module:factory."""
+    """Network of the target model and of the RSM: a registered name, timm/NAME, hf/DIRECTORY, hf/ORG/NAME, or your own
+    package.module:factory."""
+    weights: FilePath | None = None
+    """Initial weights of these networks, safetensors or .pt. A last layer for other classes starts with fresh weights.
+    All weights are fresh unless a file is given."""
     autoencoder: Literal["auto", "lenet", "residual"] = "auto"
     """Network of the LVCVAE: convolutions as in LeNet5, residual blocks as in CD-VAE, or auto (residual for colour)."""
     robust_part: Literal["residual", "reconstruction"] = "residual"

@@ -152,7 +152,7 @@ def _stored(path: Path) -> dict[str, Any]:
 
 
 def _plain(config: Config) -> dict[str, Any]:
-    return asdict(config) | {"data_dir": str(config.data_dir) if config.data_dir else None}
+    return {name: str(value) if isinstance(value, Path) else value for name, value in asdict(config).items()}
 
 
 def provenance() -> dict[str, Any]:

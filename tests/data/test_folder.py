@@ -157,7 +157,7 @@ def test_test_class_unknown(split: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("missing", "message"), [("test", "test has no class folder"), ("train", "train has no class")]
+    ("missing", "message"), [("test", "test has no class folder"), ("train", "has no training images")]
 )
 def test_one_of_the_two_splits_is_missing(split: Path, missing: str, message: str) -> None:
     (split / missing).rename(split / f"{missing}-old")

@@ -1,6 +1,7 @@
 """Evaluation of the defenses in a run folder, and of any classifier."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,11 @@ from torch import Tensor, nn
 from grfd import data as datasets
 from grfd import processes, runs
 from grfd.api.job import Own, OwnModel, Source, as_names, as_path, named_data, open_job, open_run, own_data
+from grfd.api.own_images import images_to_judge, matched, with_preprocessing
 from grfd.api.own_model import NamedModel, check_own, load_named, named_source
 from grfd.api.pictures import write_figures
 from grfd.config import Config
-from grfd.data.record import Data
+from grfd.data.record import Data, as_images
 from grfd.defenses import DEFENSES, has_residual, is_fitted, standard
 from grfd.errors import UserError
 from grfd.evaluation.case import CONTROL, Case, budgets_for, check_applies, looked_at
@@ -29,6 +31,7 @@ from grfd.evaluation.results import Results
 from grfd.evaluation.stored import read_results
 from grfd.evaluation.threat_rows import threat_rows
 from grfd.models.checks import as_module, check_folder_name
+from grfd.models.opened import with_plain_logits
 from grfd.models.state import left_as_they_were
 from grfd.report.curves import draw_curves
 from grfd.runs import Run
@@ -98,10 +101,11 @@ def evaluate_run(run: Run, request: Request, defenses: Iterable[str], own: Own) 
         if own.model is not None or ":" in run.config.model:
             check_own(models["standard"], job.data, device, f"model {run.config.model!r}")
         budgets = budgets_for(job.data.test.images.shape[1])
-        case = Case(run.path, models, job.data.test, budgets, run.config.seed, device)
+        data = images_to_judge(job.data, run.path, models, request.examples, skip_broken=False)
+        case = Case(run.path, models, data.test, budgets, run.config.seed, device)
         check_applies(case, request.protocols)
         case = looked_at(case)
-        results = _judge(run, case, request, job.data.source)
+        results = _judge(run, case, request, {"images": data.source})
         if processes.is_main():
             write_figures(case)
     return results
@@ -139,12 +143,7 @@ def evaluate_model(  # noqa: PLR0913  as `evaluate`
     if "model" in (sources or {}):
         raise UserError("a source cannot be named 'model': that is the model that is judged")
     models = {**(sources or {}), "model": model}
-    wanted = as_names(protocols, "protocols")
-    if set(wanted) >= {"transfer", "whitebox", "adaptive"}:
-        # the default, or all of them: leave out those that do not apply
-        residual = any(has_residual(each) for each in models.values())
-        inapplicable = (set() if sources else {"transfer"}) | (set() if residual else {"residual"})
-        wanted = [name for name in wanted if name not in inapplicable]
+    wanted = _applicable(as_names(protocols, "protocols"), models, sources or {})
     asked: dict[str, Any] = {"norm": norm, "eps": eps, "target": target, "keep_images": keep_images}
     request = _request(wanted, attacks, examples=examples, corruptions=corruptions, **asked)
     return evaluate_models(models, as_path(out, "out"), request, data, tuple(sources or ()), config)
@@ -163,33 +162,72 @@ def evaluate_models(
     `sources`: the names of those on which `transfer` makes its examples. A model named second-standard is judged under
     `transfer` only. Other arguments, result and errors are those of `evaluate_model`.
     """
+    return _judged_models(models, out, request, data, Judging(sources, config))
+
+
+@dataclass(frozen=True)
+class Judging:
+    """The sources of transfer, the configuration to record, and further facts for evaluation.json."""
+
+    sources: tuple[str, ...] = ()
+    config: Config | None = None
+    about: Mapping[str, Any] = field(default_factory=dict)
+
+
+def _judged_models(
+    models: Mapping[str, OwnClassifier], out: Path, request: Request, data: Data | str, how: Judging
+) -> Results:
     for name in models:
         check_folder_name(name)
     modules = {name: as_module(each, name) for name, each in models.items()}
     with left_as_found(), left_as_they_were(*modules.values()):
-        loaded = datasets.load(data) if isinstance(data, str) else own_data(data)
+        loaded = datasets.load(data) if isinstance(data, str) else own_data(data, judged=True)
         kinds = sorted({type(each).__qualname__ for each in modules.values()})
-        settings = config or Config(data=loaded.name, model=" + ".join(kinds))
+        settings = how.config or Config(data=loaded.name, model=" + ".join(kinds))
+        loaded = images_to_judge(loaded, out, models, request.examples, skip_broken=settings.skip_broken)
+        modules = {name: with_plain_logits(each, as_images(loaded.test.images[:1])) for name, each in modules.items()}
         with runs.locked(out):
             device = torch.device("cpu") if settings.device == "cpu" else best_device()
             for name, each in modules.items():
                 check_own(each, loaded, device, name)
             budgets = budgets_for(loaded.test.images.shape[1])
-            case = Case(out, modules, loaded.test, budgets, settings.seed, device, sources)
+            case = Case(out, modules, loaded.test, budgets, settings.seed, device, how.sources)
             check_applies(case, request.protocols)
             run = runs.create(out, settings)
-            return _judge(run, looked_at(case), request, loaded.source)
+            return _judge(run, looked_at(case), request, {"images": loaded.source, **how.about})
 
 
-def evaluate_named(model: NamedModel, sources: tuple[str, ...], out: Path, request: Request, config: Config) -> Results:
-    """`evaluate_model` for a model named on the command line. `sources`: texts as `named_source` reads them."""
-    network = load_named(model)
+def evaluate_named(
+    model: NamedModel, sources: tuple[str, ...], out: Path, request: Request, config: Config, *, whole: bool = False
+) -> Results:
+    """Judges a model named on the command line. `sources`: texts as `named_source` reads them.
+
+    `whole`: the images of all splits are judged, not only the test images.
+    """
+    victim = load_named(model)
     others: dict[str, OwnClassifier] = {}
     for source in map(named_source, sources):
         if source.name in others:
             raise UserError(f"source {source.name} is named twice: give each set of weights a factory of its own")
-        others[source.name] = load_named(source)
-    return evaluate_model(network, out, named_data(config), sources=others, config=config, **vars(request))
+        others[source.name] = load_named(source).network
+    config = with_preprocessing(config, victim)
+    data = named_data(config, trust=True, whole=whole, channels=victim.channels)
+    data = images_to_judge(data, out, [*others, "model"], request.examples, skip_broken=config.skip_broken)
+    victim, data, found = matched(victim, data)
+    models: dict[str, OwnClassifier] = {**others, "model": victim.network}
+    request = replace(request, protocols=tuple(_applicable(request.protocols, models, others)))
+    about = {"classes": found, "split": "all" if whole else None}
+    about = {name: value for name, value in about.items() if value}
+    return _judged_models(models, out, request, data, Judging(tuple(others), config, about))
+
+
+def _applicable(wanted: Sequence[str], models: Mapping[str, object], sources: Mapping[str, object]) -> list[str]:
+    """The protocols without those that do not apply, if the default or all of them are asked for."""
+    if not set(wanted) >= {"transfer", "whitebox", "adaptive"}:
+        return list(wanted)
+    residual = any(has_residual(each) for each in models.values())
+    inapplicable = (set() if sources else {"transfer"}) | (set() if residual else {"residual"})
+    return [name for name in wanted if name not in inapplicable]
 
 
 def results(source: Source) -> Results:
@@ -215,8 +253,8 @@ def _request(protocols: object, attacks: object, **others: Any) -> Request:
     return Request(*names, **(others | {"eps": eps, "target": target}))
 
 
-def _judge(run: Run, case: Case, request: Request, images: str) -> Results:
-    """Attacks and checks the models. Writes results.json, and evaluation.json with request, images and versions."""
+def _judge(run: Run, case: Case, request: Request, facts: Mapping[str, Any]) -> Results:
+    """Attacks and checks the models. Writes results.json, and evaluation.json with request, facts and versions."""
     earlier = read_results(run.path).checks if run.has("results.json") else ()
     attack_all(case, request)
     if request.corruptions:
@@ -226,7 +264,7 @@ def _judge(run: Run, case: Case, request: Request, images: str) -> Results:
     lines = (*rows(run.path), *threat_rows(run.path))
     outcome = Results(lines, tuple(checks), tuple(distances(run.path)), tuple(corruption_rows(run.path)))
     about = {name: value for name, value in vars(request).items() if value not in (None, (), False)}
-    about |= {"images": images}
+    about |= facts
     about["weights"] = {name: known["weights"] for name, known in case.identities.items()}
     runs.write_json(run.file("evaluation.json"), about | runs.provenance())
     runs.write_json(run.file("results.json"), outcome.to_json())

@@ -3,18 +3,24 @@
 from pathlib import Path
 from typing import Any
 
+from torch import nn
+
 from grfd import processes, runs, schema
 from grfd.api.job import AS_NAMED, Own, OwnModel, as_path, build_architecture, named_data
 from grfd.config import Config, changed, checked_config
 from grfd.config import preset as preset_config
+from grfd.data.reading import for_training
 from grfd.data.record import Data, as_images
 from grfd.defenses import DEFENSES, DefenseModule, recipes, standard
 from grfd.defenses import grfd as grfd_defense
 from grfd.errors import UserError
 from grfd.method.stages import check_generator
 from grfd.models import Architecture
+from grfd.models.hugging_face import HUGGING_FACE
 from grfd.models.own import importable_name
+from grfd.models.timm_models import TIMM
 from grfd.models.trial import Trial, check_answer, check_trainable, smallest_batch
+from grfd.models.weights import load_given
 from grfd.runs import Run
 from grfd.seeds import left_as_found
 from grfd.training.classification import images_for, split_for
@@ -108,11 +114,31 @@ def prepare(out: Path, config: Config, own: Own = AS_NAMED) -> Job:
 
 def examined(config: Config, own: Own = AS_NAMED) -> tuple[Data, Architecture]:
     """The data and the target model of a configuration, after all checks. Nothing is written."""
-    data = named_data(checked_config(config), own.data)
+    data = named_data(checked_config(config), own.data, trust=own.data_is_trusted)
+    if not len(data.train):
+        raise UserError(f"{data.source} has no training images: expected train/ and test/, or class folders")
     architecture = build_architecture(config, data, own.model, trust=own.trust)
-    check_fit(config, data, architecture, own=own.model is not None or ":" in config.model)
+    if config.weights is not None:
+        architecture = _started_from(config.weights, architecture)
+    check_fit(config, data, architecture, own=_is_of_others(config.model) or own.model is not None)
     check_passes(config, split_for(config, data), architecture)
-    return data, architecture
+    return for_training(data, config.train_examples, skip_broken=config.skip_broken), architecture
+
+
+def _is_of_others(model: str) -> bool:
+    """Whether a network is not of this package, so that a training step is tried."""
+    return ":" in model or model.startswith((TIMM, HUGGING_FACE))
+
+
+def _started_from(weights: Path, architecture: Architecture) -> Architecture:
+    """An architecture whose networks begin with the weights in a file."""
+
+    def build() -> nn.Module:
+        network = architecture()
+        load_given(network, weights, fresh_head=True)
+        return network
+
+    return build
 
 
 def check_fit(config: Config, data: Data, target: Architecture, *, own: bool = True) -> None:

@@ -11,11 +11,15 @@ from torch import Tensor
 from grfd import data as datasets
 from grfd import runs
 from grfd.config import Config
-from grfd.data.record import Data, Split, checked_data
+from grfd.data import Preparation, reading
+from grfd.data.map_style import data_from
+from grfd.data.record import Data, Split, as_images, checked_data, joined
 from grfd.errors import UserError
 from grfd.models import Architecture, architecture
-from grfd.models.own import factory
+from grfd.models.opened import LogitsOf, with_plain_logits
+from grfd.models.own import built_by, factory, imported
 from grfd.runs import Run
+from grfd.seeds import left_as_found
 from grfd.training.job import Job
 
 Source = Path | str | Run
@@ -31,6 +35,12 @@ class Own:
     model: OwnModel | None = None
     trust: bool = False
     """Whether the user consents to import the code that the configuration names as its model."""
+    trust_data: bool | None = None
+    """The same for the code that it names as its data. None: as `trust`."""
+
+    @property
+    def data_is_trusted(self) -> bool:
+        return self.trust if self.trust_data is None else self.trust_data
 
 
 AS_NAMED = Own()
@@ -40,7 +50,7 @@ AS_NAMED = Own()
 def open_job(source: Source, own: Own = AS_NAMED) -> Job:
     """A run with its data and its target model. Raises `UserError` if one of them cannot be loaded."""
     run = open_run(source)
-    data = load_data(run, own.data)
+    data = load_data(run, own.data, trust=own.data_is_trusted)
     return Job(run, data, build_architecture(run.config, data, own.model, trust=own.trust))
 
 
@@ -49,23 +59,49 @@ def open_run(source: Source) -> Run:
     return source if isinstance(source, Run) else runs.load(as_path(source, "the run folder"))
 
 
-def load_data(run: Run, data: Data | None = None) -> Data:
+def load_data(run: Run, data: Data | None = None, *, trust: bool = False) -> Data:
     """The data set of a run, or `data` if it was trained on tensors. Raises `UserError` if it cannot be loaded."""
-    if data is None and run.config.data not in datasets.DATASETS:
+    if data is None and run.config.data not in datasets.DATASETS and ":" not in run.config.data:
         raise UserError(f"{run.path} was trained on {run.config.data!r}, your own tensors: give them as data=")
-    return named_data(run.config, data)
+    loaded = named_data(run.config, data, trust=trust)
+    if not run.config.skip_broken:
+        return loaded
+    test, count = reading.readable(loaded.test, skip_broken=True)  # training images are not read again
+    return reading.with_left_out(replace(loaded, test=test), count)
 
 
-def named_data(config: Config, data: Data | None = None) -> Data:
-    """The data set that a configuration names, or `data` itself, checked."""
-    return datasets.load(config.data, config.data_dir) if data is None else own_data(data)
+def named_data(
+    config: Config, data: Data | None = None, *, trust: bool = False, whole: bool = False, channels: int | None = None
+) -> Data:
+    """The data set that a configuration names, or `data` itself, checked. Images are decoded on demand.
+
+    `trust`: whether the user consents to import the code that `config` names. `whole`: all images are test images.
+    `channels`: 1 or 3, if the model asks for them.
+    """
+    if data is not None:
+        return own_data(data)
+    how = Preparation(config.resize, config.crop, channels)
+    if ":" not in config.data:
+        return datasets.opened_data(config.data, config.data_dir, how, whole=whole)
+    if not trust:
+        raise UserError(
+            f"the run folder names code, the data {config.data!r}, which is not imported without your consent: if you "
+            "trust that code, add --trust (in Python: trust=True or data=)"
+        )
+    made = built_by(config.data, imported(config.data, "data"))
+    loaded = checked_data(data_from(made, config.data, how), judged=True)
+    loaded = reading.prepared_data(loaded, how) if isinstance(made, Data) and not how.is_nothing else loaded
+    return joined(loaded) if whole else loaded
 
 
-def own_data(data: object) -> Data:
-    """A caller's data, checked. Tensors of `torch.inference_mode` are copied, because they do not allow gradients."""
+def own_data(data: object, *, judged: bool = False) -> Data:
+    """A caller's data, checked. Tensors of `torch.inference_mode` are copied, because they do not allow gradients.
+
+    `judged`: the data may have no training images.
+    """
     if not isinstance(data, Data):
         raise UserError(f"data is a {type(data).__name__}: expected what grfd.from_tensors or grfd.load returns")
-    return checked_data(replace(data, train=_plain(data.train), test=_plain(data.test)))
+    return checked_data(replace(data, train=_plain(data.train), test=_plain(data.test)), judged=judged)
 
 
 def _plain(split: Split) -> Split:
@@ -85,7 +121,7 @@ def build_architecture(
     imported if only a run folder names it, because that folder may come from somebody else. Raises `UserError`.
     """
     if model is not None and not isinstance(model, str):
-        return factory(repr(config.model), model)
+        return _with_plain_logits(factory(repr(config.model), model), data)
     name = config.model if model is None else model
     if ":" in name and model is None and not trust:
         raise UserError(
@@ -94,7 +130,17 @@ def build_architecture(
             "model=)"
         )
     channels, height, width = data.train.images.shape[1:]
-    return architecture(name, channels=channels, classes=len(data.classes), height=height, width=width)
+    make = architecture(name, channels=channels, classes=len(data.classes), height=height, width=width)
+    return _with_plain_logits(make, data) if ":" in name else make
+
+
+def _with_plain_logits(make: Architecture, data: Data) -> Architecture:
+    """A user's architecture, wrapped if its answer is a tuple, a dict or an output of transformers."""
+    images = data.train.images if len(data.train) else data.test.images
+    with left_as_found():
+        network = make()
+        wrapped = with_plain_logits(network, as_images(images[:1])) is not network
+    return (lambda: LogitsOf(make())) if wrapped else make
 
 
 def as_path(value: object, name: str) -> Path:

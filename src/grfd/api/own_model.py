@@ -1,17 +1,18 @@
 """A user's own classifier: imported by name, with weights and an adapter, and checked before it is judged."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 from torch import nn
 
-from grfd import runs
 from grfd.data.record import Data, as_images
 from grfd.errors import UserError
 from grfd.evaluation.attacker import may_reject
 from grfd.models.checks import check_answers, check_declarations, check_numbers
-from grfd.models.own import built_network, factory, imported, own_code_errors_explained
+from grfd.models.opened import OpenedModel, names_of
+from grfd.models.opening import open_model
+from grfd.models.own import built_network, imported, own_code_errors_explained
 from grfd.models.state import is_quantised
 
 
@@ -20,32 +21,29 @@ class NamedModel:
     """A network that is named on the command line."""
 
     name: str
-    """package.module:factory, called without arguments."""
+    """One of `opening.NAMES_OF_MODELS`. A factory is called without arguments."""
     weights: Path | None = None
-    """A safetensors file."""
+    """A safetensors file, or a .pt or .pth file of weights."""
     adapter: str | None = None
     """package.module:function, network → network."""
 
 
 def named_source(text: str) -> NamedModel:
-    """Reads `package.module:factory` or `package.module:factory=weights.safetensors`."""
+    """Reads `package.module:factory`, or another name of a model, or either followed by `=weights.safetensors`."""
     name, _, file = text.partition("=")
     return NamedModel(name, Path(file) if file else None)
 
 
-def load_named(model: NamedModel) -> nn.Module:
-    """The network that the factory makes, with the weights loaded, wrapped by the adapter.
+def load_named(model: NamedModel) -> OpenedModel:
+    """The network that a name stands for, with its weights, wrapped by the adapter, and what it says of itself.
 
-    Raises `UserError` if it cannot be imported or is not an `nn.Module`.
+    Raises `UserError` if it cannot be opened.
     """
-    if ":" not in model.name:
-        raise UserError(f"model {model.name!r}: expected package.module:factory")
-    if model.weights is not None and not model.weights.exists():
-        raise UserError(f"{model.weights} is not there: expected the safetensors file of {model.name}'s weights")
-    network = factory(model.name, imported(model.name))()
-    if model.weights is not None:
-        runs.load_weights(network, model.weights)
-    return built_network(model.adapter, imported(model.adapter), network) if model.adapter is not None else network
+    opened = open_model(model.name, model.weights)
+    if model.adapter is None:
+        return opened
+    network = built_network(model.adapter, imported(model.adapter), opened.network)
+    return replace(opened, network=network, classes=names_of(network) or opened.classes)
 
 
 def check_own(model: nn.Module, data: Data, device: torch.device, name: str) -> None:

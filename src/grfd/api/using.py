@@ -9,6 +9,7 @@ from torch import nn
 from grfd.api.fitting import defense_named
 from grfd.api.job import Own, OwnModel, Source, as_path, load_data, open_job, open_run, write_npz
 from grfd.data.image_file import read_pixels
+from grfd.data.preparing import Preparation, prepared_pixels
 from grfd.data.record import Data, Split, as_images
 from grfd.defenses import is_stochastic
 from grfd.errors import UserError
@@ -54,7 +55,7 @@ def disentangle(source: Source, split: str, out: Path | str, data: Data | None =
     network = load_generator(run, loaded)
     with torch.no_grad():
         parts = [reconstruction(network, as_images(part)) for part in chosen.images.split(1000)]
-    images = as_images(chosen.images)
+    images = as_images(chosen.images[:])
     redundant, robust = divided(images, torch.cat(parts), run.config.robust_part)
     arrays = {"images": images, "redundant": redundant, "robust": robust, "labels": chosen.labels}
     write_npz(path, {name: value.numpy() for name, value in arrays.items()})
@@ -89,7 +90,8 @@ def predict(
     job = open_job(source, Own(data, model, trust))
     deployed = module.load(job)
     shape = tuple(job.data.train.images.shape[1:])
-    images = torch.stack([read_image(file, shape) for file in paths])
+    how = Preparation(job.run.config.resize, job.run.config.crop)
+    images = torch.stack([read_image(file, shape, how) for file in paths])
     with seeded(job.run.config.seed, "predict"):
         chosen, probabilities = _answered(deployed, images)
     names = [*job.data.classes, "rejected"]
@@ -107,12 +109,12 @@ def _answered(deployed: nn.Module, images: torch.Tensor) -> tuple[torch.Tensor, 
     return answers.argmax(2).mode(0).values, answers.softmax(2).mean(0)
 
 
-def read_image(file: Path, shape: tuple[int, ...]) -> torch.Tensor:
-    """An image file as float32 [channel, height, width] in [0, 1]. `shape`: the shape that is expected."""
+def read_image(file: Path, shape: tuple[int, ...], how: Preparation | None = None) -> torch.Tensor:
+    """An image file as float32 [channel, height, width] in [0, 1], resized and cropped. `shape`: the expected shape."""
     channels, height, width = shape
     if channels not in (1, 3):
         raise UserError(f"the run takes images with {channels} channels, but image files have 1 or 3")
-    pixels = read_pixels(file, channels)
+    pixels = prepared_pixels(read_pixels(file, channels), how or Preparation(), str(file))
     if pixels.shape[1:] != (height, width):
         raise UserError(f"{file} is {pixels.shape[1]}×{pixels.shape[2]}: expected {height}×{width} (height × width)")
     return torch.from_numpy(pixels).float() / 255

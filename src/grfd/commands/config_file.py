@@ -15,9 +15,9 @@ LARGEST_CONFIG = 2**20
 """Size limit in bytes."""
 TYPED_ALONE = frozenset({"config", "trust"})
 """Options that no file can set. Consent to import code is given on the command line."""
-IN_EVALUATION = frozenset({"protocols", "attacks", "examples", "eps"})
+IN_EVALUATION = frozenset({"protocols", "attacks", "examples", "eps", "split"})
 """Options that evaluation.json records; none of them imports code."""
-ABOUT_A_RUN = frozenset({"images", "weights", "versions", "git_revision", "machine"})
+ABOUT_A_RUN = frozenset({"images", "classes", "weights", "versions", "git_revision", "machine"})
 """Fields of config.json and evaluation.json that are not settings, but describe the run or the evaluation."""
 
 
@@ -41,10 +41,11 @@ def read_settings_file(file: Path) -> dict[str, Any]:
         raise UserError(f"{file}: expected names with their values, got {schema.quoted(values)}")
     if not is_of_a_run(file):
         return values
+    about = ABOUT_A_RUN if "config" not in values else frozenset()
     settings = values.get("config", values)
     if not isinstance(settings, dict):
         raise UserError(f"{file}: config: expected names with their values, got {schema.quoted(settings)}")
-    return {name: value for name, value in settings.items() if name not in ABOUT_A_RUN}
+    return {name: value for name, value in settings.items() if name not in about}
 
 
 def config_with(base: Config, values: Mapping[str, Any], file: Path) -> Config:

@@ -24,7 +24,7 @@ from grfd.report import exports
 from grfd.report.table import results_table
 from grfd.report.threat_tables import corruption_tables, threat_tables
 from grfd.runs import Run
-from grfd.schema import Examples, Radius
+from grfd.schema import Examples, Radius, Size
 
 RunFolder = tyro.conf.Positional[Path]
 
@@ -33,7 +33,7 @@ MODES: tuple[Mode, ...] = (
     Mode(
         "grfd evaluate RUN",
         lambda asked: asked["run"] is not None and asked["model"] is None,
-        ("weights", "adapter", "sources", "data", "data_dir", "out"),
+        ("weights", "adapter", "sources", "data", "data_dir", "split", "resize", "crop", "skip_broken", "out"),
         "it is for your own model, given as --model",
     ),
     Mode(
@@ -65,6 +65,10 @@ def evaluate_command(
     sources: tuple[str, ...] = (),
     data: str = "mnist",
     data_dir: Path | None = None,
+    split: Literal["test", "all"] = "test",
+    resize: Size | None = None,
+    crop: Size | None = None,
+    skip_broken: bool = False,
     norm: Literal["linf", "l2", "l1"] | None = None,
     eps: tuple[Radius, ...] = (),
     target: str | None = None,
@@ -89,12 +93,20 @@ def evaluate_command(
             gradient-free attack. residual: on x_r, against the target model alone.
         examples: Number of test images to attack, counted from the first.
         defenses: The defenses of the run to attack, in addition to the standard models. The default is all fitted ones.
-        model: package.module:factory of your own classifier. It is called without arguments: images in [0, 1] → logits.
-        weights: A safetensors file with the weights of --model.
+        model: Your classifier: package.module:factory (called without arguments; images in [0, 1] → logits), timm/NAME,
+            hf/DIRECTORY, hf/ORG/NAME, FILE.pt2 (torch.export) or FILE.pt (TorchScript).
+        weights: The weights of --model: a safetensors file, or a .pt or .pth file with a state_dict. Without it, timm/
+            and hf/ use their pretrained weights.
         adapter: package.module:function that wraps --model, for example to normalise images or to select the logits.
         sources: Models for transfer: package.module:factory, or package.module:factory=weights.safetensors.
-        data: Data set for --model: a registered name, or folder (one folder of images for each class).
+        data: Data set for --model: a registered name, folder (one folder of images for each class), or
+            package.module:factory, which returns a grfd.Data or one or two PyTorch data sets of (image, label).
         data_dir: Directory of the data set.
+        split: The images for --model: the test split, or all.
+        resize: Resize each image so that its shorter side has this length in pixels (bicubic, antialiased). timm/ and
+            hf/ models bring their own default.
+        crop: Cut a square with sides of this length in pixels out of the centre of each image, after --resize.
+        skip_broken: Leave out image files that cannot be read, and print their number.
         norm: The norm in which ε bounds every perturbation, instead of Table 1's budgets. Without --eps its usual ε:
             for L2 1.5 on grey images and 0.5 on colour images, for L1 10 and 12.
         eps: One or several values of ε in pixels of [0, 1], in L∞ unless --norm says otherwise. Several give a
@@ -121,8 +133,10 @@ def evaluate_command(
             if out is None:
                 raise UserError("expected --out FOLDER for the records of your model")
             folder = out
-            settings = checked_config(Config(data=data, data_dir=data_dir, model=model))
-            results = evaluating.evaluate_named(NamedModel(model, weights, adapter), sources, out, request, settings)
+            images = {"resize": resize, "crop": crop, "skip_broken": skip_broken}
+            settings = checked_config(Config(data=data, data_dir=data_dir, model=model, **images))  # type: ignore[arg-type]
+            victim, whole = NamedModel(model, weights, adapter), split == "all"
+            results = evaluating.evaluate_named(victim, sources, out, request, settings, whole=whole)
     if json:
         print_json(results.to_json())
     else:

@@ -32,6 +32,11 @@ MOST_PIXELS = 2**26
 MOST_BYTES = 2**29
 """Size in bytes of the largest image file."""
 
+
+class BrokenImage(UserError):
+    """A file that cannot be read as an image. `--skip-broken` leaves such files out."""
+
+
 _GREY_MODES = ("1", "L", "LA")
 _GREY_16_MODES = ("I;16", "I;16L", "I;16B", "I;16N")
 _PALETTE_MODES = ("P", "PA")
@@ -42,8 +47,8 @@ _BITS_PER_SAMPLE, _PHOTOMETRIC, _WHITE_IS_ZERO = 258, 262, 0  # tags of TIFF
 def read_pixels(path: Path, channels: int | None = None) -> np.ndarray:
     """The image in a file, uint8 [channels, h, w]. `channels`: 1 or 3, or None for that of the file.
 
-    Raises `UserError` for a file that is not regular, not an image of `IMAGE_FORMATS`, damaged, larger than
-    `MOST_PIXELS`, or whose pixels do not have 8 or 16 bits per channel.
+    Raises `BrokenImage`, a `UserError`, for a file that is not regular, not an image of `IMAGE_FORMATS`, damaged, of
+    more than `MOST_PIXELS`, or whose pixels do not have 8 or 16 bits per channel.
     """
     with without_warnings():
         return decoded(path, channels)
@@ -51,19 +56,19 @@ def read_pixels(path: Path, channels: int | None = None) -> np.ndarray:
 
 def decoded(path: Path, channels: int | None = None) -> np.ndarray:
     """`read_pixels` for use in threads: the caller enters `without_warnings` once, since threads must not do it."""
-    content = io.BytesIO(read_regular(path, MOST_BYTES))
     try:
+        content = io.BytesIO(read_regular(path, MOST_BYTES))
         with Image.open(content, formats=tuple(IMAGE_FORMATS)) as image:
             _check(path, image)
             return _pixels(image, channels)
-    except UserError:
-        raise
+    except UserError as error:
+        raise BrokenImage(str(error)) from error
     except UnidentifiedImageError as error:
-        raise UserError(f"{path} cannot be read as an image: expected one of {', '.join(IMAGE_FORMATS)}") from error
+        raise BrokenImage(f"{path} cannot be read as an image: expected one of {', '.join(IMAGE_FORMATS)}") from error
     except Image.DecompressionBombError as error:
-        raise UserError(f"{path} has too many pixels; expected at most {MOST_PIXELS:,}") from error
+        raise BrokenImage(f"{path} has too many pixels; expected at most {MOST_PIXELS:,}") from error
     except Exception as error:  # decoders may raise any exception on a damaged file
-        raise UserError(f"{path} cannot be read as an image: {reason(error)}; expected a complete file") from error
+        raise BrokenImage(f"{path} cannot be read as an image: {reason(error)}; expected a complete file") from error
 
 
 @contextmanager

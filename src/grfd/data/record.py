@@ -2,14 +2,21 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from grfd.data.given import as_tensor, described_value
+from grfd.data.on_demand import ImagesOnDemand, joined_images
 from grfd.errors import UserError
 from grfd.types import Images, StoredImages
+
+if TYPE_CHECKING:  # images on demand answer like a tensor wherever the package uses a split
+    Pixels = Tensor
+else:
+    Pixels = Tensor | ImagesOnDemand
 
 _INTEGERS = (
     torch.uint8,
@@ -31,10 +38,11 @@ _ROUNDING = 1e-6
 class Split:
     """Images with their labels.
 
-    `images`: uint8 [n, c, h, w] in 0…255, as stored, or float32 [n, c, h, w] in [0, 1]. `labels`: int64 [n].
+    `images`: uint8 [n, c, h, w] in 0…255, as stored, or float32 [n, c, h, w] in [0, 1]; a tensor, or `ImagesOnDemand`,
+    whose slices are tensors. `labels`: int64 [n].
     """
 
-    images: Tensor
+    images: Pixels
     labels: Tensor
 
     def __len__(self) -> int:
@@ -47,12 +55,16 @@ class Split:
         if n < 1:
             raise UserError(f"cannot take {described_value(n)} examples: expected at least 1")
         count = min(int(n), len(self))
-        return Split(self.images[:count], self.labels[:count])
+        images = self.images.take(count) if isinstance(self.images, ImagesOnDemand) else self.images[:count]
+        return Split(images, self.labels[:count])
 
 
 @dataclass(frozen=True, eq=False)
 class Data:
-    """A dataset. Label i means `classes[i]`; `source` says where the images come from."""
+    """A dataset. Label i means `classes[i]`; `source` says where the images come from.
+
+    A dataset that is only judged may have no training images: then `train` is empty.
+    """
 
     name: str
     train: Split
@@ -66,6 +78,29 @@ def as_images(pixels: StoredImages) -> Images:
     if pixels.dtype == torch.uint8:
         return pixels.to(torch.float32).div_(255)
     return pixels
+
+
+def split_on_demand(images: ImagesOnDemand, labels: Tensor) -> Split:
+    """A split whose images are decoded when they are used."""
+    return Split(images, labels)  # type: ignore[arg-type]
+
+
+def no_images(like: Pixels) -> Split:
+    """An empty split of images of the same shape."""
+    return Split(torch.empty((0, *like.shape[1:]), dtype=torch.uint8), torch.empty(0, dtype=torch.int64))
+
+
+def joined(data: Data) -> Data:
+    """All images of both splits as test images. No training images remain."""
+    first, second = data.train, data.test
+    if not len(first):
+        return data
+    if isinstance(first.images, ImagesOnDemand) and isinstance(second.images, ImagesOnDemand):
+        images = joined_images(first.images, second.images)
+    else:
+        images = torch.cat([first.images[:], second.images[:]])
+    everything = Split(images, torch.cat([first.labels, second.labels]))
+    return replace(data, train=no_images(second.images), test=everything, source=f"{data.source}, all images")
 
 
 def from_tensors(
@@ -119,8 +154,8 @@ def _names(classes: object, name: str) -> tuple[str, ...]:
     return tuple(str(each) for each in classes)
 
 
-def checked_data(data: object) -> Data:
-    """Checks a dataset, and returns it.
+def checked_data(data: object, *, judged: bool = False) -> Data:
+    """Checks a dataset, and returns it. `judged`: it is only judged, and so it needs no training images.
 
     The result is a new record where a tensor had to be copied: inference tensors, tensors with a gradient, and pixels
     that are outside [0, 1] by rounding, at most 1e-6. The caller's own tensors are never changed.
@@ -134,8 +169,11 @@ def checked_data(data: object) -> Data:
         raise UserError(f"data is {described_value(data)}; expected what grfd.from_tensors or grfd.load returns")
     if len(_names(data.classes, data.name)) > MOST_CLASSES:
         raise UserError(f"dataset '{data.name}' has {len(data.classes)} classes; expected at most {MOST_CLASSES}")
+    without_training = judged and isinstance(data.train, Split) and len(data.train.labels) == 0
     train, test = (
-        _checked_split(split, len(data.classes), f"dataset '{data.name}', {split_name}")
+        split
+        if split is data.train and without_training
+        else _checked_split(split, len(data.classes), f"dataset '{data.name}', {split_name}")
         for split_name, split in (("train", data.train), ("test", data.test))
     )
     train_shape, test_shape = tuple(train.images.shape[1:]), tuple(test.images.shape[1:])
@@ -145,7 +183,7 @@ def checked_data(data: object) -> Data:
             " expected the same"
         )
     present = train.labels.unique()
-    if len(present) < 2:
+    if len(present) < 2 and not without_training:
         raise UserError(
             f"dataset '{data.name}', train: all {len(train)} labels are {int(present[0])};"
             " expected at least two classes"
@@ -154,7 +192,12 @@ def checked_data(data: object) -> Data:
 
 
 def _checked_split(split: Split, classes: int, where: str) -> Split:
-    """Checks a split. Returns it, or a new one where a tensor had to be copied."""
+    """Checks a split. Returns it, or a new one where a tensor had to be copied. Images on demand are not decoded."""
+    if isinstance(split.images, ImagesOnDemand):
+        labels = as_tensor(split.labels, f"{where} labels")
+        _check_shapes(split.images, labels, where)
+        _check_labels(labels, classes, where)
+        return split if labels is split.labels else Split(split.images, labels)
     images, labels = as_tensor(split.images, f"{where} images"), as_tensor(split.labels, f"{where} labels")
     _check_shapes(images, labels, where)
     images = _within(images, where)
@@ -162,7 +205,7 @@ def _checked_split(split: Split, classes: int, where: str) -> Split:
     return split if images is split.images and labels is split.labels else Split(images, labels)
 
 
-def _check_shapes(images: Tensor, labels: Tensor, where: str) -> None:
+def _check_shapes(images: Pixels, labels: Tensor, where: str) -> None:
     if images.dtype not in (torch.uint8, torch.float32):
         raise UserError(f"{where} images are {images.dtype}; expected torch.uint8 or torch.float32 in [0, 1]")
     if images.ndim != 4:
@@ -179,7 +222,10 @@ def _check_shapes(images: Tensor, labels: Tensor, where: str) -> None:
     if len(images) != len(labels):
         raise UserError(f"{where}: {len(images)} images but {len(labels)} labels; expected the same number")
     if images.numel() == 0:
-        raise UserError(f"{where} is empty (images have shape {tuple(images.shape)}); expected at least one image")
+        hint = " (no training split? grfd evaluate --model needs none)" if where.endswith("train") else ""
+        raise UserError(
+            f"{where} is empty (images have shape {tuple(images.shape)}); expected at least one image{hint}"
+        )
 
 
 def _within(images: Tensor, where: str) -> Tensor:

@@ -1,6 +1,7 @@
 """Records of other settings, models or images than those of an evaluation: they are moved, never overwritten."""
 
 import itertools
+from collections.abc import Iterable
 from pathlib import Path
 
 from grfd import processes
@@ -47,6 +48,18 @@ def set_stale_aside(case: Case, todo: list[Task]) -> None:
                 moved.parent.mkdir(parents=True, exist_ok=True)
                 file.replace(moved)
     side.print(f"{len(stale)} records belong to other models, images or settings: moved to {aside}")
+
+
+def longest_record(folder: Path, models: Iterable[str]) -> int:
+    """The number of images in the longest record of these models."""
+    names = list(models)
+    there = [
+        record
+        for root in records.roots_of(folder)
+        for name in names
+        for record in records.read_records(folder, name, root).values()
+    ]
+    return max((len(record) for record in there), default=0)
 
 
 def _unused_folder(parent: Path) -> Path:

@@ -29,7 +29,7 @@ def imported(name: str, what: str = "model") -> Callable[..., Any]:
     `what`: the word for it in a message.
     """
     if not _IMPORTABLE.fullmatch(name):
-        kind = "factory" if what == "model" else "function"
+        kind = "factory" if what in ("model", "data") else "function"
         raise UserError(f"{what} {name!r}: expected package.module:{kind}, names that Python can import")
     module_name, _, attribute = name.partition(":")
     with _current_folder_searched(), own_code_errors_explained(f"{what} {name!r}: the import of {module_name}"):
@@ -39,7 +39,7 @@ def imported(name: str, what: str = "model") -> Callable[..., Any]:
             raise UserError(f"{what} {name!r}: {module_name} has no {attribute}")
         target = getattr(target, part)
     if not callable(target):
-        made = "function or class that makes a model" if what == "model" else "function"
+        made = f"function or class that makes a {what}" if what in ("model", "data") else "function"
         raise UserError(f"{what} {name!r}: {attribute} is no {made}")
     return target
 
@@ -55,6 +55,12 @@ def built_network(name: str, make: Callable[..., Any], *arguments: Any) -> nn.Mo
     if not isinstance(network, nn.Module):
         raise UserError(f"{name} returns a {type(network).__name__}: expected a torch.nn.Module")
     return network
+
+
+def built_by(name: str, make: Callable[..., Any]) -> Any:
+    """What a user's function without arguments returns. Raises `UserError` for any exception."""
+    with _current_folder_searched(), own_code_errors_explained(name):
+        return make()
 
 
 def factory(name: str, make: object) -> Callable[[], nn.Module]:

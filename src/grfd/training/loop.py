@@ -20,7 +20,7 @@ from grfd.data.augment import crop_and_flip
 from grfd.data.record import as_images
 from grfd.errors import Diverged
 from grfd.files import is_there
-from grfd.memory import keep_freed_memory
+from grfd.memory import available, keep_freed_memory
 from grfd.progress import progress
 from grfd.runs import Run
 from grfd.seeds import BatchPart, generator, seeded, sharing
@@ -115,20 +115,31 @@ def fit_objective(run: Run, name: str, objective: nn.Module, inputs: Inputs, opt
     if first == epochs:
         return objective.eval()
     current = inputs(first)
-    images, labels = (tensor.to(accelerator.device) for tensor in current)
+    images, labels = (_placed(tensor, accelerator.device) for tensor in current)
     steps = len(batch_sizes(len(labels), run.config.batch))
     with progress(name, epochs * steps, done=first * steps) as advance:
         for epoch in range(first, epochs):
             started = time.perf_counter()
             if epoch > first and (fresh := inputs(epoch))[0] is not current[0]:
                 current = fresh
-                images, labels = (tensor.to(accelerator.device) for tensor in current)
+                images, labels = (_placed(tensor, accelerator.device) for tensor in current)
             means = _epoch(trainer, epoch, images, labels, advance)
             refuse_unbounded(name, trainer.bare, epoch, run.path)
             row = {"stage": name, "epoch": epoch + 1, **means, "seconds": time.perf_counter() - started}
             append_epoch(run.file(METRICS_FILE), row)
             save_checkpoint(trainer.checkpoint, trainer.bare, trainer.optimizer, epoch + 1, trainer.identity())
     return objective.eval()
+
+
+def _placed(values: Tensor, device: torch.device) -> Tensor:
+    """The tensor on the device, unless it would take more than half of its free memory."""
+    free = available(device) if device.type != "cpu" else None
+    return values if free is not None and values.nbytes > free // 2 else values.to(device)
+
+
+def _rows(values: Tensor, index: Tensor) -> Tensor:
+    """Some rows of a tensor, on the device of the index."""
+    return values[index.to(values.device)].to(index.device)
 
 
 def build_trainer(run: Run, name: str, objective: nn.Module, optimisation: Optimisation) -> Trainer:
@@ -200,7 +211,9 @@ def step(
         drawing = nullcontext() if alone else sharing(BatchPart(part.start, len(batch), stream))
         waiting = accelerator.no_sync(trainer.objective) if index + 1 < len(parts) else nullcontext()
         with drawing, waiting, pass_errors_explained(trainer.name, part.stop - part.start):
-            terms_of_passes.append(_pass(trainer, images[batch[part]], labels[batch[part]], done, len(batch)))
+            terms_of_passes.append(
+                _pass(trainer, _rows(images, batch[part]), _rows(labels, batch[part]), done, len(batch))
+            )
     trainer.optimizer.step()
     return {term: torch.cat([terms[term] for terms in terms_of_passes]) for term in terms_of_passes[0]}
 
