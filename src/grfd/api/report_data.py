@@ -21,9 +21,10 @@ from grfd.files import is_folder
 from grfd.report.html.advice import raised_flag
 from grfd.report.html.charts import run_charts
 from grfd.report.html.content import HtmlTable, ReportContent, RunPart
+from grfd.report.html.entries import entries_of, title_of
 from grfd.report.html.page import check_library, rendered
-from grfd.report.html.tables import difference_table, entries_of, leaderboard, run_tables
-from grfd.report.html.verdict import title_of, verdict_of
+from grfd.report.html.tables import difference_table, leaderboard, run_tables
+from grfd.report.html.verdict import verdict_of
 from grfd.seeds import left_as_found
 from grfd.training.metrics import METRICS_FILE, read_epochs
 
@@ -83,7 +84,7 @@ def report_content(reported: Sequence[ReportedRun], own: Own = AS_NAMED) -> Repo
     if len(reported) == 1:
         title, verdict = (
             f"{reported[0].title} on {on}",
-            verdict_of(reported[0].results.rows, reported[0].results.checks),
+            verdict_of(reported[0].results),
         )
     else:
         title, verdict = f"{len(reported)} runs on {on}", _verdict_across(reported)
@@ -98,7 +99,7 @@ def _verdict_across(reported: Sequence[ReportedRun]) -> str:
         return max((entry.worst.accuracy for entry in entries_of("", each.results)), default=0.0)
 
     first = max(reported, key=best)
-    return f"Of {len(reported)} runs, {first.title} leads. {verdict_of(first.results.rows, first.results.checks)}"
+    return f"Of {len(reported)} runs, {first.title} leads. {verdict_of(first.results)}"
 
 
 def _part(reported: ReportedRun) -> RunPart:
@@ -108,7 +109,7 @@ def _part(reported: ReportedRun) -> RunPart:
     about = read_evaluation(run.path) if run.has("evaluation.json") else {}
     return RunPart(
         title=reported.title,
-        verdict=verdict_of(outcome.rows, outcome.checks),
+        verdict=verdict_of(outcome),
         protocols=tuple((name, meaning) for name, meaning in PROTOCOLS.items() if name in used),
         tables=run_tables(outcome),
         flags=tuple(raised_flag(check, title_of(check.model)) for check in flagged),

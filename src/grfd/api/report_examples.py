@@ -16,9 +16,9 @@ from grfd.defenses import is_stochastic
 from grfd.evaluation.numbers import column_titles
 from grfd.progress import progress
 from grfd.report.html.content import ExplorerPart
+from grfd.report.html.entries import title_of
 from grfd.report.html.page import as_script_data
 from grfd.report.html.sprite import change_tiles, data_uri, eight_bits, sheet_columns, sprite_sheet
-from grfd.report.html.verdict import title_of
 
 MOST_EXAMPLES = 1000
 """Examples of a report. Of a larger evaluation so many are taken, at equal distances."""
@@ -53,7 +53,8 @@ def explorer_part(reported: Sequence[ReportedRun], loaded: ReportedModels) -> Ex
     """The explorer of all runs."""
     cases = [case for each in reported for case in each.cases]
     total = max(len(case.record) for case in cases)
-    chosen = evenly(total, min(MOST_EXAMPLES, max(TEXT_BYTES // (EXAMPLE_BYTES * len(cases)), 1)))
+    share = TEXT_BYTES / (EXAMPLE_BYTES * max(sum(len(case.record) for case in cases), 1))
+    chosen = evenly(total, max(min(MOST_EXAMPLES, int(share * total)), 1))
     longest = max((case.record for case in cases), key=len)
     data = _without_pictures(reported, loaded, cases, chosen)
     data["labels"] = longest.columns["label"][chosen].tolist()

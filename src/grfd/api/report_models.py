@@ -18,8 +18,8 @@ from grfd.evaluation.attacker import answer, predictions_under_attack, seen_of, 
 from grfd.evaluation.results import Row
 from grfd.models.state import identity_of
 from grfd.report.html.content import HtmlCell, HtmlTable
+from grfd.report.html.entries import title_of
 from grfd.report.html.tables import shown_cell
-from grfd.report.html.verdict import title_of
 from grfd.seeds import seeded
 from grfd.types import Images
 

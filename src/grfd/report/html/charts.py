@@ -13,13 +13,11 @@ from grfd.evaluation.protocols import COMPARED
 from grfd.evaluation.results import Results, Row
 from grfd.report.curves import curve_rows
 from grfd.report.html.content import HtmlCell, HtmlChart, HtmlTable
-from grfd.report.html.tables import entries_of
-from grfd.report.html.verdict import title_of
+from grfd.report.html.entries import entries_of, title_of
 from grfd.training.metrics import Epoch
 
 COLOURS = 8
 """Colours of the style sheet: --series-1 to --series-8."""
-_SCHEMA = "https://vega.github.io/schema/vega-lite/v5.json"
 _CONFIG: dict[str, Any] = {
     "background": None,
     "font": "system-ui, sans-serif",
@@ -60,12 +58,12 @@ def clean_and_worst_chart(results: Results) -> HtmlChart | None:
     offset = {"field": "images", "sort": ["clean", "worst case"]}
     tip = _tooltip("model", "images")
     common = {"y": y, "yOffset": offset, "color": colour}
-    spec = _spec(points, height={"step": 16}) | {
+    spec = _spec(points, height=80 + 36 * len(points) // 2) | {
         "layer": [
             {"mark": {"type": "rule", "strokeWidth": 2},
              "encoding": common | {"x": x | {"field": "low"}, "x2": {"field": "high"}}},
             {"mark": {"type": "point", "filled": True, "size": 70, "opacity": 1},
-             "encoding": common | {"x": x | {"field": "accuracy"}, "shape": colour, "tooltip": tip}},
+             "encoding": common | {"x": x | {"field": "accuracy"}, "shape": colour | {"legend": None}, "tooltip": tip}},
         ]
     }  # fmt: skip
     table = _table(("model", "images"), lines)
@@ -166,10 +164,10 @@ def _training_chart(stage: str, points: list[dict[str, Any]]) -> HtmlChart:
     return HtmlChart(f"training-{stage}", f"Training: {stage}", "The loss and its terms.", spec, table)
 
 
-def _spec(points: list[dict[str, Any]], height: Any = 280) -> dict[str, Any]:
+def _spec(points: list[dict[str, Any]], height: int = 280) -> dict[str, Any]:
     return {
-        "$schema": _SCHEMA, "config": _CONFIG, "width": "container", "height": height,
-        "autosize": {"type": "fit-x", "contains": "padding"}, "data": {"values": points},
+        "config": _CONFIG, "width": "container", "height": height,
+        "autosize": {"type": "fit", "contains": "padding"}, "data": {"values": points},
     }  # fmt: skip
 
 

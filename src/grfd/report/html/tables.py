@@ -1,26 +1,18 @@
 """The tables of a report: accuracies with intervals, distances, the leaderboard of several runs, differences."""
 
+import itertools
 from collections.abc import Sequence
-from typing import NamedTuple
 
 from grfd.attacks.budgets import NORM_TITLES
 from grfd.evaluation.numbers import column_titles, columns, grid
 from grfd.evaluation.paired import probability
-from grfd.evaluation.results import Distance, Results, Row
+from grfd.evaluation.results import CorruptionRow, Distance, Results, Row
+from grfd.evaluation.spread import mean_of_shares_text
 from grfd.report.html.content import HtmlCell, HtmlTable
-from grfd.report.html.verdict import headline_rows, paired_rows, threat_text, title_of
+from grfd.report.html.entries import Entry, headline_rows, paired_entries, threat_text, title_of
 
 MOST_COMPARED = 12
 """Models of a table of differences: 12 of them give 66 pairs."""
-
-
-class Entry(NamedTuple):
-    """A line of the leaderboard: a model of a run with its worst case and its clean accuracy."""
-
-    run: str
-    worst: Row
-    clean: Row | None
-    flags: int
 
 
 def shown_cell(row: Row | None, name: str = "") -> HtmlCell:
@@ -32,15 +24,15 @@ def shown_cell(row: Row | None, name: str = "") -> HtmlCell:
 
 
 def run_tables(results: Results) -> tuple[HtmlTable, ...]:
-    """All tables of one run: Table 1's budgets, each chosen threat model, targets, distances and corruptions."""
-    tables = []
+    """All tables of one run, that of the verdict first: threat models, targets, distances and corruptions."""
     plain = [row for row in results.rows if row.target is None]
-    for norm, eps in dict.fromkeys((row.norm, row.eps) for row in plain):
-        mine = [row for row in plain if (row.norm, row.eps) == (norm, eps)]
-        tables.append(accuracy_table(mine))
+    first = [(row.norm, row.eps) for row in headline_rows(results.rows)[:1]]
+    threats = dict.fromkeys([*first, *((row.norm, row.eps) for row in plain)])
+    tables = [accuracy_table([row for row in plain if (row.norm, row.eps) == threat]) for threat in threats]
     targeted = [row for row in results.rows if row.target is not None and row.success is not None]
     tables += [_targeted_table(targeted)] if targeted else []
     tables += [_distance_table(results.distances)] if results.distances else []
+    tables += [_corruption_table(results.corruptions)] if results.corruptions else []
     return tuple(tables)
 
 
@@ -92,65 +84,60 @@ def _distance_table(distances: Sequence[Distance]) -> HtmlTable:
     return HtmlTable(title, heads, tuple(lines), 4, "Quartiles over images, in pixels of [0, 1].")
 
 
-def entries_of(run: str, results: Results) -> list[Entry]:
-    """The models of a run as lines of the leaderboard."""
-    found = []
-    for worst in headline_rows(results.rows):
-        key = (worst.model, worst.protocol, "none", worst.norm, worst.eps)
-        same = (row for row in results.rows if row.target is None
-                and (row.model, row.protocol, row.attack, row.norm, row.eps) == key)  # fmt: skip
-        raised = sum(check.flagged for check in results.checks if check.model == worst.model)
-        found.append(Entry(run, worst, next(same, None), raised))
-    return found
+def _corruption_table(rows: Sequence[CorruptionRow]) -> HtmlTable:
+    """One line for each corruption with the mean over its severities, and a last one with the mean over all."""
+    models, names = dict.fromkeys(row.model for row in rows), dict.fromkeys(row.corruption for row in rows)
+    images = rows[0].examples
+    lines = []
+    for label, wanted in [*((name.replace("_", " "), {name}) for name in names), ("mean", set(names))]:
+        shares = [[row.accuracy for row in rows if row.model == model and row.corruption in wanted] for model in models]
+        lines.append((HtmlCell(label), *(HtmlCell(mean_of_shares_text(each, images)) for each in shares)))
+    title = f"Accuracy in per cent under common corruptions, {images:,} images, with 95 % intervals"
+    return HtmlTable(title, ("corruption", *map(title_of, models)), tuple(lines))
 
 
 def leaderboard(entries: Sequence[Entry]) -> HtmlTable:
     """All models of all runs, the most accurate in the worst case first."""
     ordered = sorted(entries, key=lambda entry: -entry.worst.accuracy)
-    heads = ("run", "model", "protocol", "threat model", "clean", "worst case", "flags", "images")
+    heads = ("run", "model", "protocol", "threat model", "attacks", "clean", "worst case", "flags", "images")
     lines = tuple(
         (
             HtmlCell(each.run), HtmlCell(title_of(each.worst.model)), HtmlCell(each.worst.protocol),
-            HtmlCell(threat_text(each.worst)), shown_cell(each.clean), shown_cell(each.worst),
-            HtmlCell(str(each.flags)), HtmlCell(f"{each.worst.examples:,}"),
+            HtmlCell(threat_text(each.worst)), HtmlCell(each.attack_titles), shown_cell(each.clean),
+            shown_cell(each.worst), HtmlCell(str(each.flags)), HtmlCell(f"{each.worst.examples:,}"),
         )
         for each in ordered
     )  # fmt: skip
     note = (
-        "Each model stands under the strongest protocol that was run on it. Compare only lines of the same protocol "
-        "and threat model. Flags: checks for gradient masking that give a reason not to believe the number."
+        "Each model stands under the strongest protocol that was run on it. Compare only lines of the same protocol, "
+        "threat model and attacks. Flags: checks for gradient masking that give a reason not to believe the number."
     )
-    return HtmlTable("Leaderboard", heads, lines, 4, note)
+    return HtmlTable("Leaderboard", heads, lines, 5, note)
 
 
 def difference_table(entries: Sequence[Entry]) -> HtmlTable | None:
     """Differences of the worst cases, image by image, of all pairs that share a protocol and a threat model."""
     ordered = sorted(entries, key=lambda entry: -entry.worst.accuracy)[:MOST_COMPARED]
     lines = []
-    for place, first in enumerate(ordered):
-        for second in ordered[place + 1 :]:
-            if _comparable(first.worst, second.worst):
-                pair = paired_rows(first.worst, second.worst)
-                low, high = pair.interval
-                lines.append((
-                    HtmlCell(_named(first)), HtmlCell(_named(second)),
-                    HtmlCell(f"{pair.difference:+.1f}", f"{low:+.1f} to {high:+.1f}"),
-                    HtmlCell(probability(pair.p_value)), HtmlCell(f"{pair.images:,}"),
-                ))  # fmt: skip
+    for first, second in itertools.combinations(ordered, 2):
+        pair = paired_entries(first, second)
+        if pair is not None:
+            low, high = pair.interval
+            shared = [column_titles().get(name, name) for name in first.attacks if name in second.attacks]
+            lines.append((
+                HtmlCell(_named(first)), HtmlCell(_named(second)), HtmlCell(first.worst.protocol),
+                HtmlCell(", ".join(shared)), HtmlCell(f"{pair.difference:+.1f}", f"{low:+.1f} to {high:+.1f}"),
+                HtmlCell(probability(pair.p_value)), HtmlCell(f"{pair.images:,}"),
+            ))  # fmt: skip
     if not lines:
         return None
-    heads = ("model", "compared with", "difference in points", "p-value", "images")
+    heads = ("model", "compared with", "protocol", "attacks", "difference in points", "p-value", "images")
     note = (
-        "Both models are judged on the same images, each under its worst case. Below each difference stands its 95 % "
-        "interval by resampling images; the p-value is that of McNemar's exact test, without a correction for the "
+        "Worst cases on the same images, under the attacks that were run on both. Below each difference stands its "
+        "95 % interval by resampling images. The p-value is that of McNemar's exact test, without a correction for the "
         "number of pairs."
     )
-    return HtmlTable("Paired differences", heads, tuple(lines), 2, note)
-
-
-def _comparable(first: Row, second: Row) -> bool:
-    known = first.right is not None and second.right is not None
-    return known and (first.protocol, first.norm, first.eps) == (second.protocol, second.norm, second.eps)
+    return HtmlTable("Paired differences", heads, tuple(lines), 4, note)
 
 
 def _named(entry: Entry) -> str:
