@@ -37,13 +37,14 @@ $(VENV)/demo: pyproject.toml constraints.txt
 	$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11) and 'grfd needs Python 3.11 or newer')"
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable .
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[report]"
 	touch $@
 
-# torchattacks, the oracle, asks for an old `requests` and for torchvision, and needs neither to be imported
+# torchattacks, the oracle, asks for an old `requests` and for torchvision, and needs neither to be imported;
+# axe-playwright-python is installed for the axe.min.js in it and is not imported
 $(VENV)/test: $(VENV)/demo
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[test]"
-	$(BIN)/python -m pip install --quiet --no-deps torchattacks==3.5.1
+	$(BIN)/python -m pip install --quiet --no-deps torchattacks==3.5.1 axe-playwright-python==0.1.8
 	touch $@
 
 $(VENV)/docs: $(VENV)/demo

@@ -9,7 +9,7 @@ from typing import Any
 from grfd import runs
 from grfd.api.job import AS_NAMED, Own, Source, as_path, open_run
 from grfd.api.report_examples import explorer_part
-from grfd.api.report_models import load_reported, transfer_table
+from grfd.api.report_models import load_reported, transfer_matrix
 from grfd.api.report_records import ReportedRun, reported_runs
 from grfd.config import PRESETS, Config
 from grfd.defenses import DEFENSES
@@ -78,7 +78,7 @@ def report_content(reported: Sequence[ReportedRun], own: Own = AS_NAMED) -> Repo
     loaded = load_reported(reported, own)
     entries = [entry for each in reported for entry in entries_of(each.title, each.results)]
     tables: list[HtmlTable | None] = [leaderboard(entries), difference_table(entries)] if len(reported) > 1 else []
-    tables.append(transfer_table(reported, loaded))
+    tables.append(transfer_matrix(reported, loaded))
     data = reported[0].run.config.data
     on = data_titles().get(data, data)
     if len(reported) == 1:
@@ -95,8 +95,8 @@ def report_content(reported: Sequence[ReportedRun], own: Own = AS_NAMED) -> Repo
 def _verdict_across(reported: Sequence[ReportedRun]) -> str:
     """The verdict on the run whose best defense is the most accurate in the worst case."""
 
-    def best(each: ReportedRun) -> float:
-        return max((entry.worst.accuracy for entry in entries_of("", each.results)), default=0.0)
+    def best(each: ReportedRun) -> tuple[int, float]:
+        return max((entry.rank for entry in entries_of("", each.results)), default=(0, 0.0))
 
     first = max(reported, key=best)
     return f"Of {len(reported)} runs, {first.title} leads. {verdict_of(first.results)}"

@@ -128,7 +128,7 @@ def adversarial_of(case: ReportedCase, images: Images, places: Sequence[int]) ->
 
 
 @torch.no_grad()
-def transfer_table(reported: Sequence[ReportedRun], loaded: ReportedModels) -> HtmlTable | None:
+def transfer_matrix(reported: Sequence[ReportedRun], loaded: ReportedModels) -> HtmlTable | None:
     """The accuracy of every model on the examples that were made on each other one. None if no such images are kept."""
     sources = _sources(reported)
     victims = [(number, name) for number, models in enumerate(loaded.models) for name in models]

@@ -28,7 +28,7 @@ _CONFIG: dict[str, Any] = {
         "labelLimit": 190,
     },
     "legend": {"labelColor": "var(--ink)", "titleColor": "var(--ink)", "labelFontSize": 12, "titleFontSize": 12,
-               "orient": "top", "columns": 2, "labelLimit": 220, "symbolLimit": 30},
+               "orient": "top", "columns": 2, "symbolOpacity": 1, "labelLimit": 220, "symbolLimit": 30},
     "range": {"category": [f"var(--series-{1 + place})" for place in range(COLOURS)]},
 }  # fmt: skip
 

@@ -23,6 +23,11 @@ class Entry:
     flags: int
 
     @property
+    def rank(self) -> tuple[int, float]:
+        """What orders entries: the strength of the protocol, then the accuracy in the worst case."""
+        return COMPARED.index(self.worst.protocol), self.worst.accuracy
+
+    @property
     def attack_titles(self) -> str:
         return ", ".join(column_titles().get(name, name) for name in self.attacks)
 

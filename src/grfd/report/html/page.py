@@ -19,12 +19,19 @@ _TEMPLATES = Path(__file__).with_name("templates")
 MISSING_LIBRARY = "a report needs vl-convert-python: pip install 'grfd[report]'"
 
 
+def has_library() -> bool:
+    """Whether the chart library, an optional dependency, is installed."""
+    try:
+        import vl_convert  # noqa: F401
+    except ImportError:
+        return False
+    return True
+
+
 def check_library() -> None:
     """Raises `UserError` where the chart library is not installed, before any work is done."""
-    try:
-        import vl_convert  # noqa: F401  an optional dependency
-    except ImportError as error:
-        raise UserError(f"{MISSING_LIBRARY} ({error})") from error
+    if not has_library():
+        raise UserError(MISSING_LIBRARY)
 
 
 @lru_cache(maxsize=1)

@@ -22,7 +22,7 @@ def verdict_of(results: Results) -> str:
     if not entries:
         return "This run was judged only under the protocol residual or towards targets, so there is no worst case."
     defended = [entry for entry in entries if entry.worst.model not in WITHOUT_DEFENSE]
-    best = max(defended or entries, key=lambda entry: entry.worst.accuracy)
+    best = max(defended or entries, key=lambda entry: entry.rank)
     which = "" if len(defended) < 2 else f"The strongest of {len(defended)} defenses: "
     text = (
         f"{which}{title_of(best.worst.model)} classifies {accuracy_text(best.worst)} of {best.worst.examples:,} test "
@@ -39,7 +39,7 @@ def _beside_standard(best: Entry, entries: Sequence[Entry]) -> str:
         return ""
     low, high = pair.interval
     word = "more" if pair.difference >= 0 else "less"
-    interval = f"95 % interval of the difference {low:+.1f} to {high:+.1f}"
+    interval = f"95 % interval of the difference {low:+.1f} to {high:+.1f}".replace("-", "−")
     return f", {abs(pair.difference):.1f} points {word} than without a defense ({interval})"
 
 
