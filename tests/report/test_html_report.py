@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 import torch
 
-from grfd import evaluate, runs
+from grfd import evaluate, evaluate_model, runs
 from grfd.api import report_examples
 from grfd.api.job import Own
 from grfd.api.report_data import REPORT_FILE, report, report_content, reproducing_commands
 from grfd.api.report_records import reported_runs
 from grfd.commands.evaluate import evaluate_command
-from grfd.data import from_tensors
+from grfd.data import Data, from_tensors
 from grfd.errors import UserError
 from grfd.evaluation import checks, records
 from grfd.evaluation.probes import PROBES
@@ -98,14 +98,14 @@ def test_a_large_evaluation_is_sampled_and_the_report_says_so(
     part = report_content(reported_runs([runs.load(judged_run)])).explorer
     assert part.examples == 10 and part.data["examples"][-1] == 19
     assert sum(number >= 0 for number in part.data["tiles"]) == 5
-    assert "20 examples. 10 of them are shown" in " ".join(part.notes) and "for 5 examples" in " ".join(part.notes)
+    assert "20 examples. 10 of them are shown" in " ".join(part.notes) and "for 5 of the examples" in " ".join(part.notes)
 
 
 def test_the_sheet_is_cut_down_to_its_room(judged_run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(report_examples, "REPORT_BYTES", report_examples.OTHER_BYTES + 60_000)
     part = report_content(reported_runs([runs.load(judged_run)])).explorer
-    assert 0 < sum(number >= 0 for number in part.data["tiles"]) < 20
-    assert len(part.sprite) < 60_000
+    assert all(0 < sum(number >= 0 for number in case["tiles"]) < 20 for case in part.data["cases"])
+    assert len(part.sprite) < 60_000 and any("To stay below 10 MB" in note for note in part.notes)
 
 
 def test_without_kept_images_it_says_how_to_keep_them() -> None:
@@ -190,3 +190,14 @@ def test_a_changed_model_is_not_asked(judged_run: Path, tmp_path: Path) -> None:
     runs.write_tensors(changed / "standard.safetensors", zeros)
     notes = report_content(reported_runs([runs.load(changed)])).explorer.notes
     assert any("missing or have changed: standard" in note for note in notes)
+
+
+def test_a_users_own_model_is_asked(small: Data, tmp_path: Path, one_probe: None) -> None:
+    torch.manual_seed(0)
+    network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(784, 10))
+    evaluate_model(network, tmp_path / "own", small, protocols=["whitebox"], attacks=["fgsm"], examples=8,
+                   keep_images=True)  # fmt: skip
+    reported = reported_runs([runs.load(tmp_path / "own")])
+    asked = report_content(reported, Own(data=small), {"model": network}).explorer
+    assert asked.data["cases"][0]["top"] is not None and asked.notes == ()
+    assert report_content(reported, Own(data=small)).explorer.data["cases"][0]["top"] is None

@@ -1,5 +1,6 @@
 """A user's own classifier: imported by name, with weights and an adapter, and checked before it is judged."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -46,6 +47,11 @@ def load_named(model: NamedModel) -> nn.Module:
     if model.weights is not None:
         runs.load_weights(network, model.weights)
     return built_network(model.adapter, imported(model.adapter), network) if model.adapter is not None else network
+
+
+def own_models(model: NamedModel, sources: Sequence[str]) -> dict[str, nn.Module]:
+    """The models of an evaluation by name: the sources, and "model"."""
+    return {source.name: load_named(source) for source in map(named_source, sources)} | {"model": load_named(model)}
 
 
 def check_own(model: nn.Module, data: Data, device: torch.device, name: str) -> None:

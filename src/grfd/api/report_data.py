@@ -1,12 +1,15 @@
 """`grfd report`: gathers what the page shows, and writes it."""
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from torch import nn
+
 from grfd import runs
+from grfd.api.evaluating import OwnClassifier
 from grfd.api.job import AS_NAMED, Own, Source, as_path, open_run
 from grfd.api.report_examples import explorer_part
 from grfd.api.report_models import load_reported, transfer_matrix
@@ -18,6 +21,8 @@ from grfd.evaluation.numbers import data_titles
 from grfd.evaluation.protocols import PROTOCOLS
 from grfd.evaluation.stored import read_evaluation
 from grfd.files import is_folder
+from grfd.models.checks import as_module
+from grfd.models.state import left_as_they_were
 from grfd.report.html.advice import raised_flag
 from grfd.report.html.charts import run_charts
 from grfd.report.html.content import HtmlTable, ReportContent, RunPart
@@ -42,18 +47,26 @@ class WrittenReport:
 
 
 @left_as_found()
-def report(sources: Sequence[Source] | Source, out: Path | str | None = None, own: Own = AS_NAMED) -> WrittenReport:
+def report(
+    sources: Sequence[Source] | Source,
+    out: Path | str | None = None,
+    own: Own = AS_NAMED,
+    models: Mapping[str, OwnClassifier] | None = None,
+) -> WrittenReport:
     """Writes one self-contained HTML file on one or several evaluated runs. Returns its path and size.
 
     `out`: RUN/report.html by default, for several runs report.html in the current folder. `own`: the data and the model
-    of runs that name your own. Raises `UserError` for runs that have not been evaluated, have records of another
-    version of the judge, or were judged on different images.
+    of runs that name your own. `models`: those of `evaluate_model` by name, which no run folder contains. Raises
+    `UserError` for runs that have not been evaluated, have records of another version of the judge, or were judged on
+    different images.
     """
     listed = [sources] if isinstance(sources, str | Path | runs.Run) else list(sources)
     opened = [open_run(source) for source in listed]
     path = _file_for(opened, out)
     check_library()
-    content = report_content(reported_runs(opened), own)
+    given = {name: as_module(each, name) for name, each in (models or {}).items()}
+    with left_as_they_were(*given.values()):
+        content = report_content(reported_runs(opened), own, {name: each.eval() for name, each in given.items()})
     page = rendered(content).encode()
     runs.write_bytes(path, page)
     return WrittenReport(path, len(page), content.explorer.examples)
@@ -73,9 +86,11 @@ def _file_for(opened: list[runs.Run], out: Path | str | None) -> Path:
     return path
 
 
-def report_content(reported: Sequence[ReportedRun], own: Own = AS_NAMED) -> ReportContent:
+def report_content(
+    reported: Sequence[ReportedRun], own: Own = AS_NAMED, given: Mapping[str, nn.Module] | None = None
+) -> ReportContent:
     """All that a report shows of these runs."""
-    loaded = load_reported(reported, own)
+    loaded = load_reported(reported, own, given)
     entries = [entry for each in reported for entry in entries_of(each.title, each.results)]
     tables: list[HtmlTable | None] = [leaderboard(entries), difference_table(entries)] if len(reported) > 1 else []
     tables.append(transfer_matrix(reported, loaded))

@@ -67,7 +67,7 @@ def explorer_part(reported: Sequence[ReportedRun], loaded: ReportedModels) -> Ex
     if loaded.data is not None:
         sheet, pictured = _add_pictures(data, loaded, cases, chosen)
         if pictured < len(chosen):
-            notes.append(f"To stay below 10 MB, pictures and probabilities are shown for {pictured:,} examples.")
+            notes.append(f"To stay below 10 MB, adversarial images are shown for {pictured:,} of the examples.")
     return ExplorerPart(data, data_uri(sheet), len(chosen), tuple(notes))
 
 
@@ -219,9 +219,11 @@ def _spread(values: Sequence[Any], places: Sequence[int], count: int) -> list[An
 def _encoded(data: dict[str, Any], sheet: _Sheet, places: list[int]) -> tuple[bytes, int]:
     """The sheet, of fewer examples if it were too large. The numbers of the tiles are entered into the lists."""
     room = (REPORT_BYTES - OTHER_BYTES - len(as_script_data(data))) * 3 // 4  # base64 is a third larger
+    small = len(sprite_sheet([tile for _, numbers, tile in sheet.tiles if numbers is data["tiles"]])) < room // 3
     while True:
         kept = set(places)
-        tiles = [each for each in sheet.tiles if each[0] in kept]
+        # clean images stay, as far as there is room for them
+        tiles = [each for each in sheet.tiles if each[0] in kept or (small and each[1] is data["tiles"])]
         png = sprite_sheet([tile for _, _, tile in tiles])
         if len(png) <= room or len(places) == 1:
             break

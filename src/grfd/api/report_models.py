@@ -1,6 +1,6 @@
 """What a report needs the models of a run for: probabilities, what a defense shows its classifier, and transfer."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -53,13 +53,18 @@ class ModelAnswers:
     """What the defense shows its classifier; None if that is the image itself."""
 
 
-def load_reported(reported: Sequence[ReportedRun], own: Own) -> ReportedModels:
-    """Loads the images and the models. What cannot be loaded, or is not what was judged, becomes a note."""
+def load_reported(
+    reported: Sequence[ReportedRun], own: Own, given: Mapping[str, nn.Module] | None = None
+) -> ReportedModels:
+    """Loads the images and the models. What cannot be loaded, or is not what was judged, becomes a note.
+
+    `given`: models by name that no run folder contains, of an evaluation of your own models.
+    """
     loaded = ReportedModels(_images_of(reported[0], own), [], [])
     if loaded.data is None:
         loaded.notes.append("The test images cannot be loaded, or are not those of the records: no pictures are shown.")
     for each in reported:
-        models, note = _models_of(each, own) if loaded.data is not None else ({}, "")
+        models, note = _models_of(each, own, given or {}) if loaded.data is not None else ({}, "")
         loaded.models.append(models)
         loaded.seeds.append(each.run.config.seed)
         loaded.notes.extend([note] if note else [])
@@ -78,10 +83,10 @@ def _images_of(first: ReportedRun, own: Own) -> Data | None:
     return data if identity.of_these_images(record, marks, data.test.labels) else None
 
 
-def _models_of(reported: ReportedRun, own: Own) -> tuple[dict[str, nn.Module], str]:
+def _models_of(reported: ReportedRun, own: Own, given: Mapping[str, nn.Module]) -> tuple[dict[str, nn.Module], str]:
     names = list(dict.fromkeys(case.task.model for case in reported.cases))
     try:
-        models = models_of(open_job(reported.run, own), torch.device("cpu"))
+        models = dict(given) or models_of(open_job(reported.run, own), torch.device("cpu"))
     except UserError as error:
         return {}, f"The models of {reported.title} are not loaded, so probabilities are missing ({error})."
     right = {name: models[name] for name in names if name in models and _is_judged(models[name], name, reported)}

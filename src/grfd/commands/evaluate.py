@@ -9,7 +9,7 @@ from rich.text import Text
 from grfd import runs
 from grfd.api import evaluating, report_data
 from grfd.api.job import Own, open_run
-from grfd.api.own_model import NamedModel
+from grfd.api.own_model import NamedModel, own_models
 from grfd.attacks.budgets import NORMS
 from grfd.attacks.registry import names_for_help
 from grfd.commands.arguments import Mode
@@ -120,16 +120,18 @@ def evaluate_command(
     request = Request(protocols, attacks_for(attacks, norm), examples, norm, eps, target, keep_images, corruptions)
     with answer_alone(json):
         if run is not None:
-            folder = run
+            folder, judged = run, {}
             results = evaluating.evaluate_run(open_run(run), request, defenses, Own(trust=trust))
         else:
             assert model is not None
             if out is None:
                 raise UserError("expected --out FOLDER for the records of your model")
             folder = out
+            named = NamedModel(model, weights, adapter)
             settings = checked_config(Config(data=data, data_dir=data_dir, model=model))
-            results = evaluating.evaluate_named(NamedModel(model, weights, adapter), sources, out, request, settings)
-        written = report_data.report(folder, own=Own(trust=trust)) if report else None
+            results = evaluating.evaluate_named(named, sources, out, request, settings)
+            judged = own_models(named, sources) if report else {}
+        written = report_data.report(folder, own=Own(trust=trust), models=judged) if report else None
     if json:
         print_json(results.to_json())
         return
