@@ -98,7 +98,9 @@ def test_a_large_evaluation_is_sampled_and_the_report_says_so(
     part = report_content(reported_runs([runs.load(judged_run)])).explorer
     assert part.examples == 10 and part.data["examples"][-1] == 19
     assert sum(number >= 0 for number in part.data["tiles"]) == 5
-    assert "20 examples. 10 of them are shown" in " ".join(part.notes) and "for 5 of the examples" in " ".join(part.notes)
+    assert "20 examples. 10 of them are shown" in " ".join(part.notes) and "for 5 of the examples" in " ".join(
+        part.notes
+    )
 
 
 def test_the_sheet_is_cut_down_to_its_room(judged_run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
