@@ -14,7 +14,9 @@ from typing import Any
 import pytest
 
 from grfd import evaluate
+from grfd.api.job import Own
 from grfd.api.report_data import report
+from grfd.data import from_tensors, load
 from grfd.evaluation import checks
 from grfd.evaluation.probes import PROBES
 
@@ -180,3 +182,20 @@ def test_axe_finds_no_violation(browser: Any, judged: Path, scheme: str) -> None
     violations = browser.execute_async_script(AXE, ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "best-practice"])
     found = [(each["id"], [node["html"][:120] for node in each["nodes"]][:3]) for each in violations]
     assert found == []
+
+
+def test_a_class_named_like_a_script_is_only_a_name(browser: Any, judged: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "<img src=x onerror=document.title=1>"
+    shutil.copytree(judged, folder)
+    config = folder / "config.json"
+    config.write_text(config.read_text().replace('"data": "mnist"', '"data": "tensors"'))
+    mnist = load("mnist")
+    images, labels = mnist.test.images[:EXAMPLES], mnist.test.labels[:EXAMPLES]
+    names = ["<script>document.title = 1</script>", *map(str, range(1, 10))]
+    report(folder, own=Own(data=from_tensors(mnist.train.images[:50], mnist.train.labels[:50], images, labels, names)))
+    browser.get_log("browser")
+    opened(browser, folder)
+    assert browser.get_log("browser") == []
+    options = "return [...document.getElementById('by-class').options].map((each) => each.textContent)"
+    assert names[0] in browser.execute_script(options)
+    assert browser.title.endswith("on tensors") and browser.execute_script("return document.scripts.length") == 3
