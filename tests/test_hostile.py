@@ -172,6 +172,7 @@ ROWS: dict[str, dict[str, list[tuple[str, str]]]] = {
             ("run --target -1", "expected the number of a class"),
         ],
         "keep_images": [("run --keep-images yes", "yes"), ("nowhere --keep-images", "nowhere holds no run")],
+        "report": [("run --report yes", "yes"), ("nowhere --report", "nowhere holds no run")],
         "corruptions": [("run --corruptions yes", "yes"), ("nowhere --corruptions", "nowhere holds no run")],
         "out": [
             ("run --out new", "--out does not apply to grfd evaluate RUN"),
@@ -211,6 +212,23 @@ ROWS: dict[str, dict[str, list[tuple[str, str]]]] = {
         "model": [("run --model grfd", "--robustbench FILE and --model NAME belong together")],
         "tensorboard": [("run --tensorboard logs", "contains no results yet"), ("run --tensorboard", "--tensorboard")],
         "json": [("nowhere --json", "nowhere holds no run"), ("run --jsn", "did you mean --json?")],
+    },
+    "report": {
+        "runs": [
+            ("", "expected at least one run folder"),
+            ("nowhere", "nowhere holds no run"),
+            ("run", "contains no results yet: run grfd evaluate run"),
+            ("broken", "broken/config.json"),
+            ("run run", "run is named twice"),
+            ("file", "file"),
+        ],
+        "out": [
+            ("run --out new.txt", "expected the name of a file that ends in .html"),
+            ("run --out nowhere/new.html", "nowhere is no folder: make it first"),
+            ("run --out ''", "--out is empty"),
+        ],
+        "trust": [("run --trust yes", "yes"), ("nowhere --trust", "nowhere holds no run")],
+        "json": [("run --json", "contains no results yet"), ("run --json=yes", "--json takes no value")],
     },
     "disentangle": {
         "run": [

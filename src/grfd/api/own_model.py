@@ -1,5 +1,6 @@
 """A user's own classifier: imported by name, with weights and an adapter, and checked before it is judged."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -44,6 +45,12 @@ def load_named(model: NamedModel) -> OpenedModel:
         return opened
     network = built_network(model.adapter, imported(model.adapter), opened.network)
     return replace(opened, network=network, classes=names_of(network) or opened.classes)
+
+
+def own_models(model: NamedModel, sources: Sequence[str]) -> dict[str, nn.Module]:
+    """The models of an evaluation by name: the sources, and "model"."""
+    named = {source.name: source for source in map(named_source, sources)} | {"model": model}
+    return {name: load_named(each).network for name, each in named.items()}
 
 
 def check_own(model: nn.Module, data: Data, device: torch.device, name: str) -> None:

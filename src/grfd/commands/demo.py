@@ -9,7 +9,9 @@ from grfd.api.job import Own
 from grfd.commands.evaluate import evaluate_command
 from grfd.commands.train import Training, train_command
 from grfd.config import PRESETS
+from grfd.evaluation.protocols import Protocol
 from grfd.progress import answer_alone, console
+from grfd.report.html.page import MISSING_LIBRARY, has_library
 from grfd.schema import Examples
 
 
@@ -18,7 +20,8 @@ def demo_command(*, out: Path = Path("runs/demo"), examples: Examples = 100, jso
 
     Trains a standard LeNet5, the three stages of GRFD and a second standard model with the quick preset. Attacks them
     with the five attacks of the paper's Table 1 under transfer, whitebox and adaptive. Writes a run folder with records
-    and a figure like the paper's figure 3. If it is stopped, the same command continues.
+    a figure like the paper's figure 3, and report.html with every example. If it is stopped, the same command
+    continues.
 
     Args:
         out: The run folder.
@@ -28,6 +31,10 @@ def demo_command(*, out: Path = Path("runs/demo"), examples: Examples = 100, jso
     started = time.monotonic()
     with answer_alone(json):
         train_command(Training(**vars(PRESETS["quick"]), out=out), Own())
-    evaluate_command(out, protocols=("transfer", "whitebox", "adaptive"), examples=examples, json=json)
+    protocols: tuple[Protocol, ...] = ("transfer", "whitebox", "adaptive")
+    library = has_library()
+    evaluate_command(out, protocols=protocols, examples=examples, keep_images=True, report=library, json=json)
+    if not library and not json:
+        console.print(Text(f"No report was written: {MISSING_LIBRARY}", "dim"))
     if not json:
         console.print(Text(f"{time.monotonic() - started:.0f} s. The same numbers: grfd show {out} --json", "dim"))

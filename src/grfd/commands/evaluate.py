@@ -7,12 +7,13 @@ import tyro
 from rich.text import Text
 
 from grfd import runs
-from grfd.api import evaluating
+from grfd.api import evaluating, report_data
 from grfd.api.job import Own, open_run
-from grfd.api.own_model import NamedModel
+from grfd.api.own_model import NamedModel, own_models
 from grfd.attacks.budgets import NORMS
 from grfd.attacks.registry import names_for_help
 from grfd.commands.arguments import Mode
+from grfd.commands.report import print_written
 from grfd.config import Config, checked_config
 from grfd.errors import UserError
 from grfd.evaluation.protocols import PROTOCOLS, Protocol
@@ -21,6 +22,7 @@ from grfd.evaluation.results import Results
 from grfd.experiments.paper import published_rows
 from grfd.progress import answer_alone, console, print_json, titled
 from grfd.report import exports
+from grfd.report.html.page import check_library
 from grfd.report.table import results_table
 from grfd.report.threat_tables import corruption_tables, threat_tables
 from grfd.runs import Run
@@ -77,6 +79,7 @@ def evaluate_command(
     out: Path | None = None,
     config: Path | None = None,
     trust: bool = False,
+    report: bool = False,
     json: bool = False,
 ) -> None:
     """Attack the models of a run, or your own model. Print the table and the checks for gradient masking.
@@ -119,14 +122,17 @@ def evaluate_command(
         config: A TOML file with some of these options, or the evaluation.json of an earlier evaluation. Options on the
             command line win.
         trust: Import the code that the run folder names as its model. Without this option, it imports none.
+        report: Also write report.html in the run folder, as grfd report does.
         json: Print {"rows": [...], "checks": [...]}, as grfd show does.
     """
+    if report:
+        check_library()
     if (run is None) == (model is None):
         raise UserError("expected a run folder, or --model package.module:factory, and not both")
     request = Request(protocols, attacks_for(attacks, norm), examples, norm, eps, target, keep_images, corruptions)
     with answer_alone(json):
         if run is not None:
-            folder = run
+            folder, judged = run, {}
             results = evaluating.evaluate_run(open_run(run), request, defenses, Own(trust=trust))
         else:
             assert model is not None
@@ -137,10 +143,14 @@ def evaluate_command(
             settings = checked_config(Config(data=data, data_dir=data_dir, model=model, **images))  # type: ignore[arg-type]
             victim, whole = NamedModel(model, weights, adapter), split == "all"
             results = evaluating.evaluate_named(victim, sources, out, request, settings, whole=whole)
+            judged = own_models(victim, sources) if report else {}
+        written = report_data.report(folder, own=Own(trust=trust), models=judged) if report else None
     if json:
         print_json(results.to_json())
-    else:
-        print_results(runs.load(folder), results)
+        return
+    print_results(runs.load(folder), results)
+    if written is not None:
+        print_written(written)
 
 
 def show_command(

@@ -8,12 +8,14 @@ from grfd.commands.completion import completion_command
 from grfd.commands.data import data_command
 from grfd.commands.demo import demo_command
 from grfd.commands.keep import keep_command
+from grfd.commands.report import report_command
 from grfd.commands.use import disentangle_command, export_command, predict_command
 
 COMMANDS: dict[str, Callable[..., None]] = {
     "demo": demo_command,
     "evaluate": evaluate.evaluate_command,
     "show": evaluate.show_command,
+    "report": report_command,
     "disentangle": disentangle_command,
     "predict": predict_command,
     "export": export_command,
