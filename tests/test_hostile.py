@@ -132,6 +132,7 @@ ROWS: dict[str, dict[str, list[tuple[str, str]]]] = {
             ("run --sources m:f", "--sources does not apply to grfd evaluate RUN"),
             ("--model torch.nn:Identity --out new --sources m:f m:f", "m:f is named twice"),
         ],
+        "pass-images": [("run --pass-images 0", "--pass-images must be at least 1, got 0")],
         "data": [
             ("run --data mnist", "--data does not apply to grfd evaluate RUN"),
             ("--model torch.nn:Identity --out new --data minst", "minst"),

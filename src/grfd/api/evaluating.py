@@ -20,7 +20,7 @@ from grfd.data.record import Data, as_images
 from grfd.defenses import DEFENSES, has_residual, is_fitted, standard
 from grfd.errors import UserError
 from grfd.evaluation.case import CONTROL, Case, budgets_for, check_applies, looked_at
-from grfd.evaluation.checks import run_checks
+from grfd.evaluation.checks import checked_examples, run_checks
 from grfd.evaluation.corrupted import corruption_rows, judge_corruptions
 from grfd.evaluation.distances import distances
 from grfd.evaluation.judge import attack_all
@@ -255,12 +255,14 @@ def _request(protocols: object, attacks: object, **others: Any) -> Request:
 
 def _judge(run: Run, case: Case, request: Request, facts: Mapping[str, Any]) -> Results:
     """Attacks and checks the models. Writes results.json, and evaluation.json with request, facts and versions."""
+    if request.pass_images is not None:
+        case = replace(case, passes=dict.fromkeys(case.models, request.pass_images))
     earlier = read_results(run.path).checks if run.has("results.json") else ()
     attack_all(case, request)
     if request.corruptions:
         processes.of_main(lambda: judge_corruptions(case, request.examples))
     kept = [check for check in earlier if check.model not in case.models]
-    checks = kept + processes.of_main(lambda: run_checks(case))
+    checks = kept + processes.of_main(lambda: run_checks(case, checked_examples(case, request)))
     lines = (*rows(run.path), *threat_rows(run.path))
     outcome = Results(lines, tuple(checks), tuple(distances(run.path)), tuple(corruption_rows(run.path)))
     about = {name: value for name, value in vars(request).items() if value not in (None, (), False)}

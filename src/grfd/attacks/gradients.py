@@ -1,6 +1,7 @@
 """What an attack learns about a model: gradients that do not underflow, leads, and the likeliest wrong classes."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -9,6 +10,7 @@ from torch import Tensor
 
 from grfd.attacks.checked_model import CheckedModel, logits_of
 from grfd.attacks.losses import lead
+from grfd.attacks.pass_size import not_counted, pass_limit
 from grfd.attacks.row_parallel import gradient_in_parts
 from grfd.attacks.threat import Batch
 from grfd.types import Images, Labels, Logits, PerExample
@@ -38,8 +40,11 @@ def slope(model: CheckedModel, points: Points, labels: Labels, climb: Climb) -> 
     samples = points.shape[0]
     repeated = labels.repeat(samples)
     inputs = points.flatten(0, 1).detach()
-    differentiate = _in_parts if model.in_parts and inputs.device.type == "cpu" and len(inputs) else _at_once
-    gradient, logits, values, log_scale = differentiate(model, inputs, repeated, climb)
+    limit = pass_limit()
+    if limit is not None and len(inputs) > limit:
+        gradient, logits, values, log_scale = _in_passes(model, inputs, repeated, climb, limit)
+    else:
+        gradient, logits, values, log_scale = _differentiated(model, inputs, repeated, climb)
     gradient = gradient.nan_to_num(nan=0.0, posinf=0.0, neginf=0.0)
     shape = (samples, len(labels))
     log_scale = log_scale.detach().nan_to_num(nan=-torch.inf)
@@ -53,6 +58,40 @@ def slope(model: CheckedModel, points: Points, labels: Labels, climb: Climb) -> 
 
 _Differentiated = tuple[Images, Logits, PerExample, PerExample]
 """(gradient, logits, values, log_scale), all without a graph that leads to the images."""
+
+
+def _differentiated(model: CheckedModel, inputs: Images, labels: Labels, climb: Climb) -> _Differentiated:
+    how = _in_parts if model.in_parts and inputs.device.type == "cpu" and len(inputs) else _at_once
+    return how(model, inputs, labels, climb)
+
+
+def _in_passes(model: CheckedModel, inputs: Images, labels: Labels, climb: Climb, limit: int) -> _Differentiated:
+    """The same, but no graph is of more images than the limit.
+
+    The loss may know every example, so first all logits are computed without a graph, and the loss is differentiated
+    with respect to them. Then each pass runs forward again, with the same random draws, and backward.
+    """
+    states, answers = [], []
+    with not_counted(), torch.no_grad():
+        for part in inputs.split(limit):
+            states.append(torch.get_rng_state())
+            answers.append(logits_of(model, part))
+    with torch.enable_grad():
+        logits = torch.cat(answers).requires_grad_()
+        values, log_scale = climb(logits, labels)
+        (outer,) = torch.autograd.grad(values.sum() + 0 * logits.sum(), logits)
+    after, gradients = torch.get_rng_state(), []
+    for state, part, weights in zip(states, inputs.split(limit), outer.split(limit), strict=True):
+        torch.set_rng_state(state)
+        weighted = partial(_weighted, weights=weights)
+        gradients.append(_differentiated(model, part, labels[: len(part)], weighted)[0])
+    torch.set_rng_state(after)
+    return torch.cat(gradients), logits.detach(), values, log_scale
+
+
+def _weighted(logits: Logits, labels: Labels, *, weights: Logits) -> tuple[PerExample, PerExample]:
+    values = (weights * logits).sum(1)
+    return values, torch.zeros_like(values)
 
 
 def _at_once(model: CheckedModel, inputs: Images, labels: Labels, climb: Climb) -> _Differentiated:

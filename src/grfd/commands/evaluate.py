@@ -26,7 +26,7 @@ from grfd.report.html.page import check_library
 from grfd.report.table import results_table
 from grfd.report.threat_tables import corruption_tables, threat_tables
 from grfd.runs import Run
-from grfd.schema import Examples, Radius, Size
+from grfd.schema import Count, Examples, Radius, Size
 
 RunFolder = tyro.conf.Positional[Path]
 
@@ -76,6 +76,7 @@ def evaluate_command(
     target: str | None = None,
     keep_images: bool = False,
     corruptions: bool = False,
+    pass_images: Count | None = None,
     out: Path | None = None,
     config: Path | None = None,
     trust: bool = False,
@@ -118,6 +119,8 @@ def evaluate_command(
         keep_images: Store the adversarial images in the run, and judge them again after rounding to 8 bits.
         corruptions: Judge the models under fifteen common corruptions at five severities, too: noise, blur, weather,
             and digital ones such as JPEG.
+        pass_images: Number of images that are differentiated at a time. It changes memory and time, and no result.
+            Without it, the number follows from the free memory.
         out: Folder for the records of --model.
         config: A TOML file with some of these options, or the evaluation.json of an earlier evaluation. Options on the
             command line win.
@@ -129,7 +132,9 @@ def evaluate_command(
         check_library()
     if (run is None) == (model is None):
         raise UserError("expected a run folder, or --model package.module:factory, and not both")
-    request = Request(protocols, attacks_for(attacks, norm), examples, norm, eps, target, keep_images, corruptions)
+    request = Request(
+        protocols, attacks_for(attacks, norm), examples, norm, eps, target, keep_images, corruptions, pass_images
+    )
     with answer_alone(json):
         if run is not None:
             folder, judged = run, {}

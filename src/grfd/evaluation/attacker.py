@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from grfd.attacks.checked_model import check_logits
+from grfd.attacks.pass_size import is_counting, passes_of
 from grfd.attacks.registry import entry_of
 from grfd.defenses import is_stochastic
 from grfd.errors import UserError
@@ -25,6 +26,10 @@ EXPECTATION_SAMPLES = 16
 """Draws of a random defense that are averaged in each gradient of an attack."""
 
 Answer = TypeVar("Answer")
+
+_NUMBERS_IN_AN_ANSWER = 2**22
+"""Pixels times channels of the images that a model classifies at a time without a gradient: 27 photographs of 224×224
+pixels, or 1,365 images of CIFAR-10."""
 
 FULL_MEMORY = "DefaultCPUAllocator"
 """Part of PyTorch's message when the memory of the CPU is full."""
@@ -41,6 +46,8 @@ class Attempt(NamedTuple):
     generator: torch.Generator
     scale: float = 1.0
     """The factor by which the model's logits are multiplied (`grfd.evaluation.scale`)."""
+    pass_images: int | None = None
+    """How many images are differentiated at a time (`grfd.attacks.pass_size`)."""
 
     @property
     def norm(self) -> str:
@@ -53,6 +60,9 @@ def answer(model: nn.Module, images: Images) -> Logits:
 
     Raises `UserError` for any exception of the model, and for an answer that is not a tensor of logits.
     """
+    most = max(1, _NUMBERS_IN_AN_ANSWER // max(images[:1].numel(), 1))
+    if len(images) > most and not torch.is_grad_enabled() and not is_stochastic(model):
+        return torch.cat([answer(model, part) for part in images.split(most)])
     logits = asked(lambda: model(images.clone()), f"the model, for images {tuple(images.shape)},")
     check_logits(logits, len(images))
     return logits
@@ -126,8 +136,9 @@ class Counted(nn.Module):
         self._lock = threading.Lock()  # row-parallel passes count at the same time
 
     def forward(self, images: Images) -> Logits:
-        with self._lock:
-            self.count += len(images)
+        if is_counting():
+            with self._lock:
+                self.count += len(images)
         return answer(self.model, images)
 
 
@@ -196,7 +207,8 @@ def attack(model: nn.Module, images: Images, labels: Labels, attempt: Attempt) -
     """
     counted = Counted(model).eval()
     function = entry_of(attempt.name).function
-    adversarial = function(counted, images, labels, **attempt.settings, generator=attempt.generator)
+    with passes_of(attempt.pass_images):
+        adversarial = function(counted, images, labels, **attempt.settings, generator=attempt.generator)
     check_output(adversarial, images, attempt)
     return adversarial, counted.count / max(len(images), 1)
 

@@ -136,7 +136,7 @@ def _attacked(case: Case, task: Task, batch: ImageBatch, rows: torch.Tensor) -> 
 
 def _attempt(case: Case, task: Task, start: int) -> Attempt:
     stream = generator(case.seed, "evaluate", *task.names, start, device=case.device)
-    return Attempt(task.attack, keywords_for(case, task), stream, case.scales[task.model])
+    return Attempt(task.attack, keywords_for(case, task), stream, case.scales[task.model], case.passes.get(task.model))
 
 
 def _crafted(case: Case, source: str, task: Task, batch: ImageBatch) -> Crafted:

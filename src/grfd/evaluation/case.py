@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +12,13 @@ from torch import nn
 
 from grfd.attacks import ALL_ATTACKS
 from grfd.attacks.budgets import NORMS, Ball, keywords_of, keywords_within
+from grfd.attacks.pass_size import images_in_a_pass
 from grfd.attacks.registry import entry_of
 from grfd.data.record import Split, as_images
 from grfd.defenses import has_residual, is_stochastic
 from grfd.errors import UserError
 from grfd.evaluation import identity, protocols, scale
-from grfd.evaluation.attacker import answer, may_reject, votes_of
+from grfd.evaluation.attacker import answer, attacked_model, may_reject, votes_of
 from grfd.evaluation.protocols import PROTOCOLS
 from grfd.evaluation.records import RECORDS, THREAT_MODELS, roots_of
 from grfd.evaluation.request import EVERY_TARGET, LEAST_LIKELY, Request
@@ -34,8 +36,8 @@ class Case:
 
     `sources`: the models on which transferred examples are made. `identities`: the facts by which each model is
     recognised; they are stored in the records, so that records of another model are replaced. `scales`: the factor by
-    which each model's logits are multiplied before it is attacked. `classes`: the number of its logits. `looked_at`
-    computes these three.
+    which each model's logits are multiplied before it is attacked. `classes`: the number of its logits. `passes`:
+    how many images are differentiated at a time. `looked_at` computes these four.
     """
 
     folder: Path
@@ -48,6 +50,7 @@ class Case:
     identities: dict[str, dict[str, Any]] = field(default_factory=dict)
     scales: dict[str, float] = field(default_factory=dict)
     classes: dict[str, int] = field(default_factory=dict)
+    passes: dict[str, int | None] = field(default_factory=dict)
     keep_images: bool = False
 
     @property
@@ -175,13 +178,15 @@ def sources_for(case: Case, model: str) -> list[str]:
 def looked_at(case: Case) -> Case:
     """The case with the identity of each model, the scale of its logits and their number."""
     images = as_images(case.split.images[: scale.SCALE_EXAMPLES].to(case.device))
-    identities, scales, classes = {}, {}, {}
+    identities, scales, classes, passes = {}, {}, {}, dict(case.passes)
     for name, model in case.models.items():
         with seeded(case.seed, "look", name):
             identities[name] = identity.known_by(model, images)
             scales[name] = scale.logit_scale(model, images)
             classes[name] = answer(model, images[:1]).shape[1] - may_reject(model)
-    return replace(case, identities=identities, scales=scales, classes=classes)
+            if name not in passes:
+                passes[name] = images_in_a_pass(partial(answer, attacked_model(model, scales[name])), images[:1])
+    return replace(case, identities=identities, scales=scales, classes=classes, passes=passes)
 
 
 def scale_for(case: Case, model: nn.Module) -> float:

@@ -6,11 +6,14 @@ There are probes of each model (`grfd.evaluation.probes`) and comparisons of rec
 from pathlib import Path
 
 from grfd.attacks.budgets import Ball
+from grfd.attacks.pass_size import passes_of
+from grfd.attacks.registry import entry_of
 from grfd.data.record import as_images
 from grfd.evaluation import records
 from grfd.evaluation.case import CONTROL, Case, task_at
 from grfd.evaluation.probes import PROBES, TOLERANCE
 from grfd.evaluation.records import Record
+from grfd.evaluation.request import Request
 from grfd.evaluation.results import Check, Row
 from grfd.evaluation.threat_rows import threat_rows
 from grfd.progress import progress
@@ -19,17 +22,33 @@ from grfd.seeds import seeded
 CHECKED_EXAMPLES = 200
 """Number of images for each check, counted from the first of the split."""
 
+_SMALL = 3 * 64 * 64
+"""Pixels times channels up to which all `CHECKED_EXAMPLES` are used."""
 
-def run_checks(case: Case) -> list[Check]:
+_PASSES_OF_CHECKS = 2_500
+"""Forward passes per image of all probes together, counted as in `AttackEntry.passes`."""
+
+_LEAST_CHECKED = 10
+
+
+def checked_examples(case: Case, request: Request) -> int:
+    """How many images are checked. Of larger images, so many that checks take no longer than the attacks do."""
+    if case.split.images[0].numel() <= _SMALL:
+        return CHECKED_EXAMPLES
+    attacks = request.examples * sum(entry_of(name).passes for name in request.attacks) * len(request.protocols)
+    return max(min(attacks // _PASSES_OF_CHECKS, CHECKED_EXAMPLES), _LEAST_CHECKED)
+
+
+def run_checks(case: Case, examples: int = CHECKED_EXAMPLES) -> list[Check]:
     """All checks of all models, on the first images of the split and on the records."""
-    images = as_images(case.split.images[:CHECKED_EXAMPLES].to(case.device))
-    labels = case.split.labels[:CHECKED_EXAMPLES].to(case.device)
+    images = as_images(case.split.images[:examples].to(case.device))
+    labels = case.split.labels[:examples].to(case.device)
     checks = []
     judged = {name: model for name, model in case.models.items() if name != CONTROL}
     with progress("masking checks", len(judged) * len(PROBES)) as advance:
         for name, model in judged.items():
             for check_name, probe in PROBES.items():
-                with seeded(case.seed, "check", name, check_name):
+                with seeded(case.seed, "check", name, check_name), passes_of(case.passes.get(name)):
                     flagged, detail = probe(case, model, images, labels)
                 checks.append(Check(name, check_name, flagged, detail))
                 advance(1, f"{name}: {check_name}")

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import numpy as np
 import torch
 
 from grfd import processes
@@ -17,6 +18,7 @@ from grfd.evaluation.case import (
     tasks_of,
 )
 from grfd.evaluation.crafting import LabelledImages
+from grfd.evaluation.records import Record
 from grfd.evaluation.request import Request
 from grfd.evaluation.stale import set_stale_aside
 from grfd.memory import keep_freed_memory
@@ -84,7 +86,7 @@ def _round(case: Case, done: dict[Task, int], examples: int, advance: Advance) -
     batch = ImageBatch(here.start, LabelledImages(images, case.split.labels[part].to(case.device)))
     for task, count in done.items():
         mine = len(batch) and count <= batch.start
-        for record, differences in processes.gathered([judged(case, task, batch)] if mine else []):
+        for record, differences in processes.gathered([_within_memory(case, task, batch)] if mine else []):
             records.append_record(record_path(case, task), record)
             if differences is not None:
                 kept = kept_images.kept_path(case.folder, record_path(case, task))
@@ -92,6 +94,22 @@ def _round(case: Case, done: dict[Task, int], examples: int, advance: Advance) -
             text = f"{_shown(task)}: {record.robust.mean():.1%} of {len(record)} right"
             advance(len(record) * _cost(task), text)
         processes.wait()
+
+
+def _within_memory(case: Case, task: Task, batch: ImageBatch) -> tuple[Record, np.ndarray | None]:
+    """`judged`. Where an accelerator runs out of memory, half as many images are differentiated at a time.
+
+    The batch begins again with the same random streams, so that its record does not depend on it.
+    """
+    while True:
+        try:
+            return judged(case, task, batch)
+        except torch.OutOfMemoryError:
+            now = case.passes.get(task.model) or len(batch)
+            if now <= 1:
+                raise
+            case.passes.update(dict.fromkeys(case.models, max(now // 2, 1)))
+            batch.crafted.clear()
 
 
 def _shown(task: Task) -> str:

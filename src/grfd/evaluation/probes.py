@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from grfd.attacks import apgd_t, fgsm, pgd, square
 from grfd.attacks.losses import log_odds
+from grfd.attacks.pass_size import pass_limit
 from grfd.data.record import as_images
 from grfd.defenses import is_stochastic
 from grfd.evaluation import scale
@@ -291,6 +292,15 @@ def _affordable(model: nn.Module, images: Images, labels: Labels) -> tuple[Image
 
 def _gradients(model: nn.Module, images: Images, labels: Labels) -> tuple[Tensor, Tensor] | None:
     """Gradients of the log-odds and of the cross-entropy with respect to the images; None if there are none."""
+    limit = pass_limit() or len(images)
+    parts = [_gradients_of_pass(model, *part) for part in zip(images.split(limit), labels.split(limit), strict=True)]
+    if any(part is None for part in parts):
+        return None
+    of_log_odds, of_cross_entropy = zip(*(part for part in parts if part is not None), strict=True)
+    return torch.cat(of_log_odds), torch.cat(of_cross_entropy)
+
+
+def _gradients_of_pass(model: nn.Module, images: Images, labels: Labels) -> tuple[Tensor, Tensor] | None:
     point = images.clone().requires_grad_()
     with torch.enable_grad():
         logits = answer(model, point)

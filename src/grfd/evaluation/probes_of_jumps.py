@@ -13,6 +13,7 @@ from torch.autograd import Variable
 
 from grfd.attacks import pgd
 from grfd.attacks.losses import log_odds
+from grfd.attacks.pass_size import pass_limit
 from grfd.defenses import is_stochastic
 from grfd.evaluation.attacker import answer, attacked_model, predictions, surrogate_of
 from grfd.evaluation.case import Case, scale_for
@@ -94,6 +95,17 @@ def _explained(model: nn.Module, starts: Images, ends: Images, labels: Labels) -
 
 def _at(model: nn.Module, place: Images, move: Images, labels: Labels) -> tuple[Tensor, Tensor] | None:
     """The log-odds at a place, and gradient · move."""
+    limit = pass_limit() or len(place)
+    pieces = zip(*(each.split(limit) for each in (place, move, labels)), strict=True)
+    parts = [_at_pass(model, *piece) for piece in pieces]
+    if any(part is None for part in parts):
+        return None
+    odds, slopes = zip(*(part for part in parts if part is not None), strict=True)
+    return torch.cat(odds), torch.cat(slopes)
+
+
+def _at_pass(model: nn.Module, place: Images, move: Images, labels: Labels) -> tuple[Tensor, Tensor] | None:
+    place = place.detach()
     place.requires_grad_()
     with torch.enable_grad():
         odds = log_odds(answer(model, place), labels)

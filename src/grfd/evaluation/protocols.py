@@ -106,7 +106,7 @@ def adaptive(defense: nn.Module, examples: LabelledImages, attempt: Attempt, kno
             chosen["step_size"] = changes["step_size"] * settings["eps"]
         scale = attempt.scale if source is defense else logit_scale(source, examples.images[:RANDOM_SCALE_EXAMPLES])
         part = examples.at(remaining)
-        crafted = craft(source, part, Attempt(extra, chosen, attempt.generator, scale))
+        crafted = craft(source, part, Attempt(extra, chosen, attempt.generator, scale, attempt.pass_images))
         best = merged(best, remaining, outcome_on(defense, part, crafted), examples)
     return best
 

@@ -43,6 +43,8 @@ class Request(schema.Settings):
     keep_images: bool = False
     """Whether the adversarial images are stored beside the records."""
     corruptions: bool = False
+    pass_images: schema.Count | None = None
+    """How many images are differentiated at a time. None: as many as fit into the free memory."""
     """Whether the models are judged under common corruptions, too."""
 
     def conflict(self) -> str | None:
