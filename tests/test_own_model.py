@@ -165,7 +165,7 @@ def test_a_model_with_other_classes_is_refused(small: Data, tmp_path: Path) -> N
     [
         ("mine:number", "returns a int: expected a torch.nn.Module"),
         ("mine:adapt", "raised TypeError"),
-        ("mine:Pair", "answers with tuple"),
+        ("mine:Words", "answers with str"),
         ("mine:missing", "has no missing"),
         ("none_such:build", "none_such"),
         ("mine", "unknown model"),

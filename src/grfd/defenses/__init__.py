@@ -33,6 +33,7 @@ from grfd.defenses import (
     grfd,
     grfd_free,
     grfd_robust,
+    n_fgsm,
     pgd_at,
     smoothing,
     squeeze_detector,
@@ -88,6 +89,7 @@ DEFENSES: dict[str, DefenseModule] = {
     "grfd-free": grfd_free,
     "grfd-robust": grfd_robust,
     "pgd-at": pgd_at,
+    "n-fgsm": n_fgsm,
     "trades": trades,
     "cure": cure,
 }
