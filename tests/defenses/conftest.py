@@ -24,6 +24,8 @@ SHORT: dict[str, dict[str, Any]] = {
         "surrogate_steps": 2,
         "clean": 0.5,
     },
+    "grfd-free": {"epochs": 10, "learning_rate": 0.003},
+    "n-fgsm": {"epochs": 10, "learning_rate": 0.003},
     "grfd-robust": {"epochs": 10, "learning_rate": 0.003, "eps": 0.11},
     "pgd-at": {"epochs": 10, "learning_rate": 0.003},
     "trades": {"epochs": 6, "learning_rate": 0.003},

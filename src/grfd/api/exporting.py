@@ -30,21 +30,21 @@ _CHECKED_IMAGES = 8
 
 
 @dataclass(frozen=True)
-class Exported:
+class Deployed:
     """A deployed model in memory: the defense in eval mode, and example images [batch, channel, height, width]."""
 
     model: nn.Module
     examples: Images
 
 
-def _program(exported: Exported) -> torch.export.ExportedProgram:
+def _program(deployed: Deployed) -> torch.export.ExportedProgram:
     batch = torch.export.Dim("batch")
     with torch.no_grad():
-        return torch.export.export(exported.model, (exported.examples,), dynamic_shapes=({0: batch},))
+        return torch.export.export(deployed.model, (deployed.examples,), dynamic_shapes=({0: batch},))
 
 
-def _write_pt2(exported: Exported, file: Path) -> None:
-    torch.export.save(_program(exported), file)
+def _write_pt2(deployed: Deployed, file: Path) -> None:
+    torch.export.save(_program(deployed), file)
 
 
 def _answers_of_pt2(file: Path, images: Images) -> Tensor:
@@ -52,7 +52,7 @@ def _answers_of_pt2(file: Path, images: Images) -> Tensor:
         return torch.export.load(file).module()(images)
 
 
-def _write_onnx(exported: Exported, file: Path) -> None:
+def _write_onnx(deployed: Deployed, file: Path) -> None:
     try:
         import onnxruntime  # noqa: F401  an optional dependency, which checks the written file
         import onnxscript  # noqa: F401  an optional dependency, which PyTorch's exporter needs
@@ -63,7 +63,7 @@ def _write_onnx(exported: Exported, file: Path) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # PyTorch's exporter uses functions of PyTorch that are deprecated
         program = torch.onnx.export(
-            exported.model, (exported.examples,), dynamo=True, verbose=False, input_names=["images"],
+            deployed.model, (deployed.examples,), dynamo=True, verbose=False, input_names=["images"],
             output_names=["logits"], dynamic_shapes=({0: torch.export.Dim("batch")},),
         )  # fmt: skip
     assert program is not None
@@ -78,12 +78,12 @@ def _answers_of_onnx(file: Path, images: Images) -> Tensor:
     return torch.from_numpy(np.asarray(answers))
 
 
-def _write_safetensors(exported: Exported, file: Path) -> None:
-    weights = {name: tensor.contiguous() for name, tensor in exported.model.state_dict().items()}
+def _write_safetensors(deployed: Deployed, file: Path) -> None:
+    weights = {name: tensor.contiguous() for name, tensor in deployed.model.state_dict().items()}
     write_bytes(file, safetensors_bytes(weights))
 
 
-_WRITERS: dict[str, Callable[[Exported, Path], None]] = {
+_WRITERS: dict[str, Callable[[Deployed, Path], None]] = {
     "pt2": _write_pt2,
     "onnx": _write_onnx,
     "safetensors": _write_safetensors,
@@ -116,9 +116,9 @@ def export(source: Source, defense: str, out: Path | str, format: str = "pt2", o
     model = module.load(job).eval()
     if is_stochastic(model) and format in _READERS:
         raise UserError(f"{defense} has random answers and is judged by majority vote: export it as safetensors")
-    exported = Exported(model, as_images(job.data.test.images[:_CHECKED_IMAGES]))
+    deployed = Deployed(model, as_images(job.data.test.images[:_CHECKED_IMAGES]))
     folder.mkdir(parents=True, exist_ok=True)
-    _written(exported, file, format, defense)
+    _written(deployed, file, format, defense)
     classes = folder / "classes.json"
     write_bytes(classes, (json.dumps(list(job.data.classes), indent=2, ensure_ascii=False) + "\n").encode())
     card = folder / "README.md"
@@ -126,14 +126,14 @@ def export(source: Source, defense: str, out: Path | str, format: str = "pt2", o
     return [file, classes, card]
 
 
-def _written(exported: Exported, file: Path, format: str, defense: str) -> None:
+def _written(deployed: Deployed, file: Path, format: str, defense: str) -> None:
     """Writes the file under another name first, so that it appears whole, checked, or not at all."""
     partial = file.with_name(f".{file.name}")
     partial = partial.with_suffix(file.suffix)
     try:
-        _WRITERS[format](exported, partial)
+        _WRITERS[format](deployed, partial)
         if format in _READERS:
-            _check_answers(exported, _READERS[format](partial, exported.examples), file)
+            _check_answers(deployed, _READERS[format](partial, deployed.examples), file)
         partial.replace(file)
     except UserError:
         raise
@@ -144,9 +144,9 @@ def _written(exported: Exported, file: Path, format: str, defense: str) -> None:
         partial.unlink(missing_ok=True)
 
 
-def _check_answers(exported: Exported, answers: Tensor, file: Path) -> None:
+def _check_answers(deployed: Deployed, answers: Tensor, file: Path) -> None:
     with torch.no_grad():
-        expected = exported.model(exported.examples)
+        expected = deployed.model(deployed.examples)
     difference = (answers - expected).abs().max() / expected.abs().max().clamp_min(1e-12)
     if not difference <= _TOLERANCE:
         raise UserError(f"{file.name} answers differently from the defense (by {float(difference):.2g}): not written")

@@ -23,7 +23,7 @@ from grfd.report.html.tables import shown_cell
 from grfd.seeds import seeded
 from grfd.types import Images
 
-AT_ONCE = 100
+_IMAGES_AT_A_TIME = 100
 """Images of a forward pass."""
 RANDOM_EXAMPLES = 50
 """Examples for which a random model is asked: each of its answers takes several forward passes."""
@@ -108,9 +108,9 @@ def answers_of(model: nn.Module, images: Images, labels: Tensor, seed: int, prot
     """The answers of a model to images. Under whitebox a random model has no randomness, as when judged."""
     model = without_randomness(model) if protocol == "whitebox" else model
     with seeded(seed, "report", protocol):
-        shares = torch.cat([_probabilities(model, part) for part in images.split(AT_ONCE)])
+        shares = torch.cat([_probabilities(model, part) for part in images.split(_IMAGES_AT_A_TIME)])
         shows = hasattr(model, "seen")
-        seen = torch.cat([seen_of(model, part) for part in images.split(AT_ONCE)]).numpy() if shows else None
+        seen = torch.cat([seen_of(model, part) for part in images.split(_IMAGES_AT_A_TIME)]).numpy() if shows else None
     best = shares.topk(min(TOP, shares.shape[1]), dim=1)
     top = [
         [number for pair in zip(classes, parts, strict=True) for number in (int(pair[0]), round(1000 * pair[1]))]
@@ -172,7 +172,7 @@ def _right(loaded: ReportedModels, victim: tuple[int, str], images: Images, labe
     with seeded(loaded.seeds[victim[0]], "report", "transfer"):
         answers = [
             predictions_under_attack(model, *pair)
-            for pair in zip(images.split(AT_ONCE), labels.split(AT_ONCE), strict=True)
+            for pair in zip(images.split(_IMAGES_AT_A_TIME), labels.split(_IMAGES_AT_A_TIME), strict=True)
         ]
     return (torch.cat(answers) == labels).numpy()
 

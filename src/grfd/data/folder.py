@@ -10,6 +10,7 @@ a folder whose first image has colours, grey images become RGB. `image_file` say
 """
 
 import os
+from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -43,6 +44,7 @@ def load_folder(directory: Path | None, how: Preparation | None = None, *, whole
     classes, train_files, test_files = _splits(directory, whole)
     if whole:
         train_files, test_files = [], train_files + test_files
+    train_files, test_files = _class_by_turns(train_files), _class_by_turns(test_files)
     test = _split_of(test_files, train_files or test_files, how or Preparation())
     train = _split_of(train_files, train_files, how or Preparation()) if train_files else no_images(test.images)
     return Data(
@@ -124,6 +126,16 @@ def _every_fifth(folder: Path, classes: Sequence[str]) -> tuple[Files, Files]:
         for position, path in enumerate(paths, start=1):
             (train if position % _TEST_EVERY else test).append((path, label))
     return train, test
+
+
+def _class_by_turns(files: Files) -> Files:
+    """The first file of each class, then the second of each, and so on, so that the first N images show all classes."""
+    seen: dict[int, int] = defaultdict(int)
+    places = []
+    for _, label in files:
+        places.append(seen[label])
+        seen[label] += 1
+    return [file for _, file in sorted(zip(places, files, strict=True), key=lambda pair: pair[0])]
 
 
 def _split_of(files: Files, of: Files, how: Preparation) -> Split:
