@@ -262,7 +262,7 @@ def _judge(run: Run, case: Case, request: Request, facts: Mapping[str, Any]) -> 
     if request.corruptions:
         processes.of_main(lambda: judge_corruptions(case, request.examples))
     kept = [check for check in earlier if check.model not in case.models]
-    checks = kept + processes.of_main(lambda: run_checks(case, checked_examples(case, request)))
+    checks = kept + processes.of_main(lambda: run_checks(case, checked_examples(case)))
     lines = (*rows(run.path), *threat_rows(run.path))
     outcome = Results(lines, tuple(checks), tuple(distances(run.path)), tuple(corruption_rows(run.path)))
     about = {name: value for name, value in vars(request).items() if value not in (None, (), False)}

@@ -65,7 +65,10 @@ def project(images: Images, batch: Batch) -> Images:
         change = (images - batch.images).flatten(1)
         room = torch.where(images > batch.images, batch.upper - batch.images, batch.images - batch.lower).flatten(1)
         radius = torch.full_like(change[:, 0], batch.eps)
-        images = batch.images + onto_l1_ball(change, room, radius).view_as(images)
+        change = onto_l1_ball(change, room, radius)
+        # where ε is tiny beside the change, rounding leaves a sum above it
+        shorter = (batch.eps / change.abs().sum(1).clamp_min(torch.finfo(change.dtype).tiny)).clamp_max(1)
+        images = batch.images + (shorter[:, None] * change).view_as(images)
     if batch.norm == "l2":
         change = images - batch.images
         longest = (batch.eps / length(change, "l2").clamp_min(torch.finfo(change.dtype).tiny)).clamp_max(1)

@@ -7,13 +7,11 @@ from pathlib import Path
 
 from grfd.attacks.budgets import Ball
 from grfd.attacks.pass_size import passes_of
-from grfd.attacks.registry import entry_of
 from grfd.data.record import as_images
 from grfd.evaluation import records
 from grfd.evaluation.case import CONTROL, Case, task_at
 from grfd.evaluation.probes import PROBES, TOLERANCE
 from grfd.evaluation.records import Record
-from grfd.evaluation.request import Request
 from grfd.evaluation.results import Check, Row
 from grfd.evaluation.threat_rows import threat_rows
 from grfd.progress import progress
@@ -28,15 +26,26 @@ _SMALL = 3 * 64 * 64
 _PASSES_OF_CHECKS = 2_500
 """Forward passes per image of all probes together, counted as in `AttackEntry.passes`."""
 
-_LEAST_CHECKED = 10
+_LEAST_CHECKED = 4
+
+_PASSES_OF_A_GRADIENT = 3
+"""A gradient counts as one forward pass in records, and takes about as long as three."""
 
 
-def checked_examples(case: Case, request: Request) -> int:
-    """How many images are checked. Of larger images, so many that checks take no longer than the attacks do."""
+def checked_examples(case: Case) -> int:
+    """How many images are checked. Of larger images, so many that checks take no longer than the attacks did.
+
+    What the attacks took follows from their records, so that the number is the same in every run. A few images are
+    always checked.
+    """
     if case.split.images[0].numel() <= _SMALL:
         return CHECKED_EXAMPLES
-    attacks = request.examples * sum(entry_of(name).passes for name in request.attacks) * len(request.protocols)
-    return max(min(attacks // _PASSES_OF_CHECKS, CHECKED_EXAMPLES), _LEAST_CHECKED)
+    queries: dict[str, float] = {}
+    for root in records.roots_of(case.folder):
+        for (model, *_), record in records.read_records(case.folder, root=root).items():
+            queries[model] = queries.get(model, 0.0) + float(record.columns["queries"].sum())
+    most = _PASSES_OF_A_GRADIENT * max((queries[name] for name in case.models if name in queries), default=0.0)
+    return max(min(int(most) // _PASSES_OF_CHECKS, CHECKED_EXAMPLES), _LEAST_CHECKED)
 
 
 def run_checks(case: Case, examples: int = CHECKED_EXAMPLES) -> list[Check]:
