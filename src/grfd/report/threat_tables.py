@@ -84,9 +84,14 @@ def _distances(distances: Sequence[Distance]) -> Table:
 
 
 def _rounded(rows: list[Row]) -> Table:
-    title = "Kept adversarial images, judged again after rounding to 8 bits"
+    """The accuracies that change; the title says of how many."""
+    changed = [row for row in rows if row.rounded != row.accuracy]
+    title = (
+        "Kept adversarial images, judged again after rounding to 8 bits: "
+        f"{len(changed) or 'none'} of {len(rows)} accuracies change"
+    )
     table = _table(title, ["protocol", "model", "attack", "threat model"], ["accuracy", "rounded"])
-    for row in rows:
+    for row in changed:
         threat = "Table 1" if row.norm is None else str(Ball(row.norm, row.eps or 0.0))  # type: ignore[arg-type]
         name = narrow_titles().get(row.attack, row.attack).replace("-\n", "-")
         texts = [_per_cent(row.accuracy), _per_cent(row.rounded)]
