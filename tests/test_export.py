@@ -73,6 +73,12 @@ def test_mistakes_are_one_line(tmp_path: Path) -> None:
     export(RUN, "standard", tmp_path, "safetensors")
     with pytest.raises(UserError, match="already there: choose another folder"):
         export(RUN, "standard", tmp_path, "safetensors")
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine/README.md").write_text("my own notes")
+    with pytest.raises(UserError, match=r"README.md is already there"):
+        export(RUN, "standard", tmp_path / "mine", "safetensors")
+    assert (tmp_path / "mine/README.md").read_text() == "my own notes"
+    assert not (tmp_path / "mine/model.safetensors").exists()
     with pytest.raises(UserError, match="unknown format 'h5': expected one of pt2, onnx, safetensors"):
         export(RUN, "standard", tmp_path / "other", "h5")
     assert not (tmp_path / "other").exists() and set(FORMATS) == {"pt2", "onnx", "safetensors"}

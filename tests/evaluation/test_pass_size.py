@@ -47,8 +47,13 @@ def test_a_pass_has_at_least_one_image_and_at_most_256(net: nn.Module, monkeypat
 
 @pytest.mark.parametrize("name", ["fgsm", "pgd", "apgd_t", "fab_t", "a3", "vmifgsm"])
 @pytest.mark.parametrize("parts", [True, False])
-def test_attacks_are_the_same_for_any_pass_size(net: nn.Module, name: str, parts: bool) -> None:
+def test_attacks_are_the_same_for_any_pass_size(
+    net: nn.Module, name: str, parts: bool, request: pytest.FixtureRequest
+) -> None:
     labels = net(IMAGES).argmax(1)
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)  # parts of a batch then run in threads of their own
+    request.addfinalizer(lambda: torch.set_num_threads(before))
     model = Counted(net if parts else nn.Sequential(net, Plain())).eval()
     small = {"pgd": {"step_size": 0.05, "steps": 4}, "a3": {"version": "quick"}, "fgsm": {},
              "vmifgsm": {"step_size": 0.05, "steps": 2}}.get(name, {"steps": 3, "targets": 2})  # fmt: skip

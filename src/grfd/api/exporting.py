@@ -101,7 +101,8 @@ def export(source: Source, defense: str, out: Path | str, format: str = "pt2", o
     The model takes float32 images [batch, channel, height, width] in [0, 1] and answers with logits. Its preprocessing
     is part of it. A .pt2 or .onnx file is read again and must answer as the defense does.
     Raises `UserError` for an unknown format or defense, for a defense with random answers in a format that holds the
-    network, for a network that PyTorch cannot export, and if `out` is a file or already has such a model.
+    network, for a network that PyTorch cannot export, and if `out` is a file or has
+    one of the three files.
     """
     folder = as_path(out, "out")
     if format not in FORMATS:
@@ -109,9 +110,10 @@ def export(source: Source, defense: str, out: Path | str, format: str = "pt2", o
     module = defense_named(defense)
     if is_there(folder) and not folder.is_dir():
         raise UserError(f"--out {folder} is a file: expected a folder")
-    file = folder / f"model.{format}"
-    if is_there(file):
-        raise UserError(f"{file} is already there: choose another folder")
+    file, classes, card = (folder / name for name in (f"model.{format}", "classes.json", "README.md"))
+    for each in (file, classes, card):
+        if is_there(each):
+            raise UserError(f"{each} is already there: choose another folder")
     job = open_job(source, own)
     model = module.load(job).eval()
     if is_stochastic(model) and format in _READERS:
@@ -119,9 +121,7 @@ def export(source: Source, defense: str, out: Path | str, format: str = "pt2", o
     deployed = Deployed(model, as_images(job.data.test.images[:_CHECKED_IMAGES]))
     folder.mkdir(parents=True, exist_ok=True)
     _written(deployed, file, format, defense)
-    classes = folder / "classes.json"
     write_bytes(classes, (json.dumps(list(job.data.classes), indent=2, ensure_ascii=False) + "\n").encode())
-    card = folder / "README.md"
     write_bytes(card, _card(job, defense, file).encode())
     return [file, classes, card]
 

@@ -104,7 +104,7 @@ def harden(out: Path, config: Config, asked: HardenRequest, own: Own = AS_NAMED)
     with runs.locked(out):
         data, architecture = fitting.examined(config, own)
         job = Job(runs.create(out, config, fitting.images_for(config, data)), data, architecture)
-        epochs, left_out = {BEFORE: _before(job, asked)}, {}
+        epochs, left_out = {BEFORE: _before(job)}, {}
         for candidate in _CANDIDATES:
             count = _affordable_epochs(job, candidate, asked)
             if candidate.gradients and not count:
@@ -130,11 +130,11 @@ def _as_asked_for(config: Config) -> Config:
     return replace(config, classifier_learning_rate=_FINE_TUNING_RATE)
 
 
-def _before(job: Job, asked: HardenRequest) -> int:
+def _before(job: Job) -> int:
     """Writes standard.safetensors: the given network, or one that is trained. Returns its epochs."""
     run = job.run
-    if not run.has("standard.safetensors") and run.config.weights is not None and _head_is_given(job):
-        with seeded(run.config.seed, "standard", "weights"):
+    if run.config.weights is not None and _head_is_given(job):
+        if not run.has("standard.safetensors"):
             write_tensors(run.file("standard.safetensors"), job.architecture().state_dict())
         return 0
     standard.fit(job)
@@ -189,7 +189,11 @@ def _fit(job: Job, candidate: Candidate, asked: HardenRequest, epochs: int) -> N
 
 
 def _judged(results: Results, name: str, model: nn.Module, job: Job, epochs: int) -> Hardened:
-    rows = {row.attack: row for row in results.rows if (row.model, row.protocol) == (name, "adaptive")}
+    rows = {
+        row.attack: row
+        for row in results.rows
+        if (row.model, row.protocol) == (name, "adaptive") and row.norm is not None
+    }
     flags = tuple(check.name for check in results.checks if check.model == name and check.flagged)
     clean, worst = rows["none"], rows["worst"]
     images = as_images(job.data.test.images[:_TIMED_IMAGES])

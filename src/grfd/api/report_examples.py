@@ -21,7 +21,7 @@ from grfd.report.html.page import as_script_data
 from grfd.report.html.sprite import change_tiles, data_uri, eight_bits, sheet_columns, sprite_sheet
 
 MOST_EXAMPLES = 1000
-"""Examples of a report. Of a larger evaluation so many are taken, at equal distances."""
+"""Number of examples in a report. From a larger evaluation, examples at equal distances are taken."""
 REPORT_BYTES = 9_800_000
 """Largest size of a report."""
 OTHER_BYTES = 1_200_000

@@ -14,7 +14,7 @@ _RADII = ((3, 0.3), (2, 0.3), (1, 0.4))
 """The radius of each stage in multiples of ε, and its share of the steps. The larger balls find better starts."""
 
 _DENSITY = 1.5
-"""A step changes so many times fewer pixels than the best point so far."""
+"""By this factor, a step changes fewer pixels than the best point so far."""
 
 _SHRINK = 1.5
 """The step size is divided by it where the best point has not become sparser."""

@@ -26,7 +26,7 @@ _counting: ContextVar[bool] = ContextVar("_counting", default=True)
 
 @contextmanager
 def passes_of(images: int | None) -> Iterator[None]:
-    """Inside, no attack differentiates more images at a time. None: as many as it is given."""
+    """Inside, attacks differentiate at most this number of images at a time. None: no limit."""
     token = _limit.set(images)
     try:
         yield

@@ -9,6 +9,7 @@ computed by one thread, so the bits are the same for any number of cores.
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from functools import cache
 from os import getpid
 from typing import TypeVar
@@ -28,6 +29,9 @@ _NUMBERS_IN_A_PART = 64 * 3 * 32 * 32
 _KNOWN_CODE = ("torch", "grfd")
 """Packages whose layers keep nothing between calls outside of training mode."""
 
+_PROGRAMS = ("torch.jit", "torch.fx", "torch.export")
+"""Except for these, whose modules are somebody's program: it may draw, or change its buffers."""
+
 
 def rows_are_independent(model: object) -> bool:
     """Whether parts of a batch may be computed at the same time: layers of PyTorch and of grfd, without draws or hooks.
@@ -41,7 +45,8 @@ def rows_are_independent(model: object) -> bool:
 
 def _keeps_nothing(module: nn.Module) -> bool:
     hooked = any((module._forward_hooks, module._forward_pre_hooks, module._backward_hooks))
-    known = type(module).__module__.partition(".")[0] in _KNOWN_CODE
+    code = type(module).__module__
+    known = code.partition(".")[0] in _KNOWN_CODE and not code.startswith(_PROGRAMS)
     return known and not module.training and not hooked and not getattr(module, "stochastic", False)
 
 
@@ -55,7 +60,9 @@ def in_threads(work: Callable[[_Part], _Done], parts: Sequence[_Part]) -> list[_
     workers = torch.get_num_threads()
     if workers == 1:
         return [work(part) for part in parts]
-    return list(_pool(workers, getpid()).map(work, parts))
+    # each part runs in a copy of the caller's context, which says for example whether passes are counted
+    contexts = [copy_context() for _ in parts]
+    return list(_pool(workers, getpid()).map(lambda context, part: context.run(work, part), contexts, parts))
 
 
 @cache

@@ -1,4 +1,4 @@
-"""`grfd bench passes`: what is left of a model after so many of its passes, for our attacks and those of libraries.
+"""`grfd bench passes`: robust accuracy by the number of passes, for our attacks and those of other libraries.
 
 A pass is one image that the model classifies; each image of a gradient is one forward and one backward pass. The
 models are defenses of committed runs. The rows that compare A3 with AutoAttack are its proof: at most AutoAttack's

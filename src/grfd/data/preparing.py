@@ -17,7 +17,7 @@ class Preparation:
     crop: int | None = None
     """Side in pixels of the square that is cut out of the centre."""
     channels: int | None = None
-    """1 or 3, or None: as many as the first image has."""
+    """1 or 3. None: the number of channels of the first image."""
 
     @property
     def is_nothing(self) -> bool:

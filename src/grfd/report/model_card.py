@@ -1,5 +1,6 @@
 """The model card of an exported defense, in Hugging Face's format: what it is, its verdict, and how it is used."""
 
+import json
 from collections.abc import Sequence
 
 from grfd.attacks.budgets import Ball
@@ -53,7 +54,7 @@ def model_card(run: Run, defense: str, file: str, shape: tuple[int, ...], classe
 
 def _front_matter(run: Run, defense: str) -> str:
     lines = ["---", "library_name: grfd", "pipeline_tag: image-classification", "tags:",
-             "- adversarial-robustness", f"- {defense}", f"datasets:\n- {run.config.data}", "---"]  # fmt: skip
+             "- adversarial-robustness", f"- {defense}", f"datasets:\n- {json.dumps(run.config.data)}", "---"]  # fmt: skip
     return "\n".join(lines)
 
 
