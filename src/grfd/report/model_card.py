@@ -53,8 +53,9 @@ def model_card(run: Run, defense: str, file: str, shape: tuple[int, ...], classe
 
 
 def _front_matter(run: Run, defense: str) -> str:
+    data = json.dumps(run.config.data)  # as YAML, a quoted text, whatever the data set is called
     lines = ["---", "library_name: grfd", "pipeline_tag: image-classification", "tags:",
-             "- adversarial-robustness", f"- {defense}", f"datasets:\n- {json.dumps(run.config.data)}", "---"]  # fmt: skip
+             "- adversarial-robustness", f"- {defense}", f"datasets:\n- {data}", "---"]  # fmt: skip
     return "\n".join(lines)
 
 
