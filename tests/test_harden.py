@@ -63,6 +63,9 @@ def test_it_judges_before_and_after(
     again = json.loads(capsys.readouterr().out)
     assert [each["worst"] for each in again["networks"]] == [each["worst"] for each in stored["networks"]]
     assert Path("hard/n-fgsm.safetensors").stat().st_mtime_ns == before
+    longer = [*ASKED[: ASKED.index("0.05")], "9", *ASKED[ASKED.index("0.05") + 1 :]]
+    assert run(monkeypatch, *longer) == 2
+    assert "was begun with --minutes 0.05: choose another folder" in capsys.readouterr().err
 
 
 def test_given_weights_are_the_network_as_it_is(

@@ -19,6 +19,7 @@ from grfd.data.record import as_images
 from grfd.defenses import DEFENSES, recipes, standard
 from grfd.defenses.n_fgsm import NoisyStep
 from grfd.defenses.n_fgsm import Recipe as NoisyRecipe
+from grfd.errors import UserError
 from grfd.evaluation.request import Request
 from grfd.evaluation.results import Results
 from grfd.models.opening import open_model
@@ -155,7 +156,9 @@ def _affordable_epochs(job: Job, candidate: Candidate, asked: HardenRequest) -> 
     if not candidate.gradients:
         return 0
     file = job.run.file("harden-epochs.json")
-    stored = json.loads(file.read_text()) if file.exists() else {}
+    stored = json.loads(file.read_text()) if file.exists() else {"minutes": asked.minutes}
+    if stored["minutes"] != asked.minutes:
+        raise UserError(f"{job.run.path} was begun with --minutes {stored['minutes']:g}: choose another folder")
     if candidate.defense not in stored:
         seconds = _seconds_an_image(job) * candidate.gradients / 2 * len(training_split(job))
         stored[candidate.defense] = min(int(_SHARE * 60 * asked.minutes / max(seconds, 1e-9)), _MOST_EPOCHS)

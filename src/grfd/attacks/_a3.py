@@ -15,7 +15,7 @@ from grfd.attacks.active_set import keep_better, remaining
 from grfd.attacks.checked_model import CheckedModel, logits_of
 from grfd.attacks.gradients import Climb, mean_lead, repeat, slope, total
 from grfd.attacks.inputs import Model, attacking
-from grfd.attacks.losses import climbed
+from grfd.attacks.losses import climbed, lead
 from grfd.attacks.ranges import COUNT, in_range
 from grfd.attacks.threat import Batch, Norm, Rows, finished, project, random_point, rows_of, steepest, uniform
 from grfd.errors import UserError
@@ -114,9 +114,10 @@ def _looked_at(model: CheckedModel, batch: Batch, samples: int) -> tuple[PerExam
     if len(batch.images) == 0:
         return batch.images.new_zeros(0), batch.labels[:, None]
     with torch.no_grad():
-        logits = logits_of(model, batch.images)
-    wrong = logits.scatter(1, batch.labels[:, None], -torch.inf).argsort(1, descending=True)[:, :-1]
-    return mean_lead(model, batch.images, batch.labels, samples), wrong
+        logits = logits_of(model, repeat(batch.images, samples).flatten(0, 1))
+    leads = lead(logits, batch.labels.repeat(samples)).unflatten(0, (samples, -1)).mean(0)
+    mean = logits.unflatten(0, (samples, -1)).mean(0)
+    return leads, mean.scatter(1, batch.labels[:, None], -torch.inf).argsort(1, descending=True)[:, :-1]
 
 
 def _nearest(leads: PerExample, share: float) -> Rows:
