@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.autograd import forward_ad
 from torch.nn.functional import one_hot
 
 import grfd
@@ -13,7 +14,8 @@ from grfd.attacks import pgd
 from grfd.data import Data
 from grfd.data.record import as_images
 from grfd.evaluation.case import Case, budgets_for
-from grfd.evaluation.probes import PROBES, _at_chance
+from grfd.evaluation.probes import PROBES
+from grfd.evaluation.probes_of_logits import _at_chance
 from grfd.models import LeNet5
 
 EXAMPLES = 200
@@ -284,6 +286,38 @@ def test_counted_gradients_do_not_leak_to_the_next_model(
     name = "gradients at inference"
     assert name in probe(Wrapped(honest["standard"], _adapts), name)
     assert name not in probe(honest["standard"], name)
+
+
+def _derivative_in_forward_mode(model: nn.Module, images: Tensor) -> Tensor:
+    """Moves the image along a derivative that needs no backward pass."""
+    with forward_ad.dual_level():
+        best = model(forward_ad.make_dual(images, torch.ones_like(images))).amax(1)
+        slope = forward_ad.unpack_dual(best).tangent
+    return model(images + 1e-6 * slope[:, None, None, None])
+
+
+# PyTorch itself uses it when forward mode is first used
+@pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated:DeprecationWarning")
+def test_forward_mode_differentiation_while_answering_is_flagged(
+    honest: dict[str, nn.Module], probe: Callable[..., dict[str, str]]
+) -> None:
+    name = "gradients at inference"
+    assert "forward mode" in probe(Wrapped(honest["standard"], _derivative_in_forward_mode), name)[name]
+    assert name not in probe(honest["standard"], name)
+
+
+def test_logits_that_saturate_for_lack_of_a_declared_temperature_are_flagged(
+    honest: dict[str, nn.Module], probe: Callable[..., dict[str, str]]
+) -> None:
+    """The same logits without the declaration are only large, and a temperature that changes little is none."""
+    name = "saturated logits"
+    distilled = Wrapped(honest["standard"], lambda model, images: 100 * model(images))
+    assert name not in probe(distilled, name)
+    distilled.training_temperature = 100.0
+    assert "temperature 100" in probe(distilled, name)[name]
+    mild = Wrapped(honest["standard"], lambda model, images: model(images))
+    mild.training_temperature = 2.0
+    assert name not in probe(mild, name)
 
 
 def test_two_stages_of_normalisation_are_still_named_if_logits_are_scaled(

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.autograd import Variable
+from torch.autograd import Variable, forward_ad
 
 from grfd.attacks import pgd
 from grfd.attacks.losses import log_odds
@@ -17,11 +17,9 @@ from grfd.attacks.pass_size import pass_limit
 from grfd.defenses import is_stochastic
 from grfd.evaluation.attacker import answer, attacked_model, predictions, surrogate_of
 from grfd.evaluation.case import Case, scale_for
+from grfd.evaluation.findings import Finding
 from grfd.seeds import generator
 from grfd.types import Images, Labels
-
-Seen = tuple[bool, str]
-"""Whether a probe raises a flag, and what it measured."""
 
 PATHS = 40
 """Images whose paths are followed."""
@@ -40,7 +38,7 @@ APART = 0.2
 """How much more accurate the defense may be than its surrogate on examples that were made on the surrogate."""
 
 
-def logit_jumps(case: Case, model: nn.Module, images: Images, labels: Labels) -> Seen:
+def logit_jumps(case: Case, model: nn.Module, images: Images, labels: Labels) -> Finding:
     """Whether the log-odds change along a path by what their gradient adds up to, as they do in any continuous model.
 
     Each path leads from an image to one of another class. The sum of gradient · step over many small steps is the
@@ -117,7 +115,7 @@ def _at_pass(model: nn.Module, place: Images, move: Images, labels: Labels) -> t
     return odds.detach().double().cpu(), (slope.nan_to_num() * move).flatten(1).sum(1).double().cpu()
 
 
-def unfinished_optimisation(case: Case, model: nn.Module, images: Images, labels: Labels) -> Seen:
+def unfinished_optimisation(case: Case, model: nn.Module, images: Images, labels: Labels) -> Finding:
     """Whether PGD with the judge's budget is still on its way: twice as many steps find clearly more."""
     if is_stochastic(model):
         return False, "not tested: the answers are random"
@@ -133,7 +131,7 @@ def unfinished_optimisation(case: Case, model: nn.Module, images: Images, labels
     return right[1] < right[0] - STILL_FALLING, detail + f" (flagged {100 * STILL_FALLING:.0f} points below)"
 
 
-def surrogate_alone(case: Case, model: nn.Module, images: Images, labels: Labels) -> Seen:
+def surrogate_alone(case: Case, model: nn.Module, images: Images, labels: Labels) -> Finding:
     """Whether examples that fool the surrogate fail on the defense, so that its gradients are another model's."""
     surrogate = surrogate_of(model)
     if surrogate is model:
@@ -149,15 +147,18 @@ def surrogate_alone(case: Case, model: nn.Module, images: Images, labels: Labels
     return ours > theirs + APART, detail + f" (flagged {100 * APART:.0f} points above)"
 
 
-def gradients_at_inference(case: Case, model: nn.Module, images: Images, labels: Labels) -> Seen:
+def gradients_at_inference(case: Case, model: nn.Module, images: Images, labels: Labels) -> Finding:
     """Whether the forward pass computes gradients itself, as an adaptation or a purification at test time does.
 
     An attack then differentiates through an optimisation, or past it: give a `surrogate()` and more steps.
     """
-    with _counted_backward_passes() as count, torch.no_grad():
+    with _counted_backward_passes() as backward, _counted_forward_derivatives() as forward, torch.no_grad():
         answer(model, images[:4])
-    detail = f"{count[0]} backward passes in a forward pass"
-    return count[0] > 0, detail + (": the model optimises something while it answers" if count[0] else "")
+    detail = f"{backward[0]} backward passes in a forward pass"
+    if forward[0]:
+        detail += f", and {forward[0]} derivatives in forward mode"
+    found = backward[0] + forward[0] > 0
+    return found, detail + (": the model optimises something while it answers" if found else "")
 
 
 @contextmanager
@@ -179,3 +180,20 @@ def _counted_backward_passes() -> Iterator[list[int]]:
         yield count
     finally:
         Variable._execution_engine = engine
+
+
+@contextmanager
+def _counted_forward_derivatives() -> Iterator[list[int]]:
+    """Counts every start of forward-mode differentiation, which needs no backward pass."""
+    enter = forward_ad.enter_dual_level
+    count = [0]
+
+    def entered() -> int:
+        count[0] += 1
+        return enter()
+
+    forward_ad.enter_dual_level = entered
+    try:
+        yield count
+    finally:
+        forward_ad.enter_dual_level = enter
