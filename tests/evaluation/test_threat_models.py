@@ -207,9 +207,12 @@ def test_a_wrong_request_is_one_line(changes: dict, message: str) -> None:
     assert "\n" not in str(caught.value)
 
 
-def test_the_default_attacks_of_a_norm_are_those_of_table_1_that_support_it() -> None:
-    assert attacks_for(None, "l2") == ("fgsm", "pgd", "aa", "eotpgd")
-    assert attacks_for(None, None)[-1] == "vmifgsm"
+def test_the_default_attacks_of_a_norm_are_those_that_support_it() -> None:
+    """A3 takes the place of AutoAttack where it supports the norm. There is an attack for every norm."""
+    assert attacks_for(None, "l2") == ("fgsm", "pgd", "a3", "eotpgd")
+    assert attacks_for(None, "l1") == ("aa",)
+    assert attacks_for(None, None) == ("fgsm", "pgd", "a3", "eotpgd", "vmifgsm")
+    assert attacks_for(("aa",), None) == ("aa",)
 
 
 OWN = """

@@ -27,10 +27,11 @@ from grfd.attacks._rfgsm import rfgsm
 from grfd.attacks._simba import simba
 from grfd.attacks._square import square
 from grfd.attacks._vmifgsm import vmifgsm
-from grfd.attacks.registry import ALL_ATTACKS, TABLE_1_ATTACKS, Attack, AttackEntry
+from grfd.attacks.registry import ALL_ATTACKS, DEFAULT_ATTACKS, TABLE_1_ATTACKS, Attack, AttackEntry
 
 __all__ = [
     "ALL_ATTACKS",
+    "DEFAULT_ATTACKS",
     "TABLE_1_ATTACKS",
     "Attack",
     "AttackEntry",

@@ -15,13 +15,13 @@ from grfd.report.html.page import MISSING_LIBRARY, has_library
 from grfd.schema import Examples
 
 
-def demo_command(*, out: Path = Path("runs/demo"), examples: Examples = 100, json: bool = False) -> None:
+def demo_command(*, out: Path = Path("runs/demo"), examples: Examples = 300, json: bool = False) -> None:
     """Train GRFD on MNIST, attack it, and print the table.
 
     Trains a standard LeNet5, the three stages of GRFD and a second standard model with the quick preset. Attacks them
-    with the five attacks of the paper's Table 1 under transfer, whitebox and adaptive. Writes a run folder with records
-    a figure like the paper's figure 3, and report.html with every example. If it is stopped, the same command
-    continues.
+    with the attacks of the paper's Table 1 (A3 in the place of AutoAttack) under transfer, whitebox and adaptive.
+    Writes a run folder with records, a figure like the paper's figure 3, and report.html with every example. If it is
+    stopped, the same command continues.
 
     Args:
         out: The run folder.

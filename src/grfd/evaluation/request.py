@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from grfd import schema
-from grfd.attacks import ALL_ATTACKS, TABLE_1_ATTACKS
+from grfd.attacks import ALL_ATTACKS, DEFAULT_ATTACKS, TABLE_1_ATTACKS
 from grfd.attacks.budgets import NORMS, USUAL_EPS, Ball, norms_of, unsupported
 from grfd.attacks.registry import entry_of
 from grfd.evaluation.protocols import PROTOCOLS
@@ -17,10 +17,17 @@ EVERY_TARGET = "all"
 
 
 def attacks_for(wanted: Sequence[str] | None, norm: str | None) -> tuple[str, ...]:
-    """The attacks of a request: those that are wanted, or the five of Table 1 as far as they support the norm."""
+    """The attacks of a request: those that are wanted, or the default ones as far as they support the norm.
+
+    In L1, which none of them supports, it is AutoAttack.
+    """
     if wanted is not None:
         return tuple(wanted)
-    return tuple(name for name in TABLE_1_ATTACKS if norm is None or norm in norms_of(name))
+    if norm is None:
+        return DEFAULT_ATTACKS
+    return tuple(name for name in DEFAULT_ATTACKS if norm in norms_of(name)) or tuple(
+        name for name in TABLE_1_ATTACKS if norm in norms_of(name)
+    )
 
 
 @dataclass(frozen=True)
@@ -31,7 +38,7 @@ class Request(schema.Settings):
     """
 
     protocols: tuple[str, ...] = ("transfer", "whitebox", "adaptive")
-    attacks: tuple[str, ...] = TABLE_1_ATTACKS
+    attacks: tuple[str, ...] = DEFAULT_ATTACKS
     examples: schema.Examples = 1000
     """Number of test images to attack, counted from the first."""
     norm: schema.Text | None = None
@@ -43,9 +50,9 @@ class Request(schema.Settings):
     keep_images: bool = False
     """Whether the adversarial images are stored beside the records."""
     corruptions: bool = False
+    """Whether the models are judged under common corruptions, too."""
     pass_images: schema.Count | None = None
     """How many images are differentiated at a time. None: as many as fit into the free memory."""
-    """Whether the models are judged under common corruptions, too."""
 
     def conflict(self) -> str | None:
         return self._wrong_protocol() or self._wrong_attack() or self._wrong_ball() or self._wrong_target()
