@@ -6,7 +6,7 @@ from typing import Any
 
 from grfd import runs
 from grfd.bench.libraries import THIS_LIBRARY
-from grfd.bench.passes import PassesRow, proofs
+from grfd.bench.passes_page import curves_section, draw_passes, proof_section
 from grfd.bench.transfer import AS_PROTOCOL, LARGEST_MARGIN, TORCHATTACKS_ITSELF, VARIANT_COLUMNS
 from grfd.errors import UserError
 from grfd.evaluation.numbers import column_titles
@@ -15,8 +15,8 @@ from grfd.report.sheets import Sheet, markdown
 _HEAD = """# Our attacks compared with other libraries
 
 *This page is written by `grfd page` from `results/attack_speed.json`, `results/attack_parity.json`,
-`results/attack_parity_l1.json`, `results/attack_passes.json` and `results/attack_transfer.json`. A test writes it again
-and fails if the result differs. Do not edit it.*
+`results/attack_parity_l1.json`, `results/attack_passes.json`, `results/attack_curves.json` and
+`results/attack_transfer.json`. A test writes it again and fails if the result differs. Do not edit it.*
 
 All libraries attack the same models and images with the same budget. They run in turn, in one process, without a GPU.
 "Robust" is the robust accuracy: the share of images, in per cent, that are classified right after the attack.
@@ -28,15 +28,17 @@ L1 it is 5 for the former and 7 for the latter), and a small residual network on
 
 
 def write_attacks_page(results: Path, out: Path) -> None:
-    """Writes the page. Raises `UserError` if there are no records."""
+    """Writes the page and, beside it, its figure. Raises `UserError` if there are no records."""
     runs.write_bytes(out, attacks_page(results).encode())
+    if curves := _read(results / "attack_curves.json"):
+        draw_passes(curves["rows"], out.parent)
 
 
 def attacks_page(results: Path) -> str:
     """The text of the page. Raises `UserError` if there are no records."""
     parts = [_HEAD]
-    names = ("speed", "parity", "parity_l1", "passes", "transfer")
-    speed, parity, in_l1, passes, transfer = (_read(results / f"attack_{name}.json") for name in names)
+    names = ("speed", "parity", "parity_l1", "passes", "curves", "transfer")
+    speed, parity, in_l1, passes, curves, transfer = (_read(results / f"attack_{name}.json") for name in names)
     if speed is None and parity is None and transfer is None:
         raise UserError(
             f"{results} contains no attack_speed.json, attack_parity.json or attack_transfer.json: "
@@ -49,7 +51,9 @@ def attacks_page(results: Path) -> str:
     if in_l1:
         parts += ["## Strength in L1", _about(in_l1), _parity(in_l1["rows"]), _weaker(in_l1["rows"])]
     if passes:
-        parts += ["## A3 beside AutoAttack: robust accuracy and passes", _about(passes), *_passes(passes["rows"])]
+        parts += ["## A3 beside AutoAttack: robust accuracy and passes", _about(passes), *proof_section(passes["rows"])]
+    if curves:
+        parts += ["## What a pass buys", _about(curves), *curves_section(curves["rows"])]
     if transfer:
         parts += [
             "## Transfer",
@@ -167,40 +171,6 @@ def _weaker(rows: list[dict[str, Any]]) -> str:
         return "Nowhere is the robust accuracy after our attack more than 0.1 points above another library's."
     head = "Where the robust accuracy after our attack is more than 0.1 points above another library's:"
     return "\n".join([head, "", *lines])
-
-
-def _passes(rows: list[dict[str, Any]]) -> list[str]:
-    """A3 and its quick version beside AutoAttack, model by model."""
-    header = [
-        "model",
-        "A3",
-        "A3, quick",
-        "AutoAttack",
-        "forward",
-        "backward",
-        "time",
-        "quick: forward",
-        "quick: backward",
-    ]
-    measured = [PassesRow(**row) for row in rows]
-    quick = {each.model: each for each in proofs(measured, "quick")}
-    lines = []
-    for each in proofs(measured, "a3"):
-        fast = quick.get(each.model)
-        numbers = [
-            f"{100 * each.robust:.1f}",
-            f"{100 * fast.robust:.1f}" if fast else "–",
-            f"{100 * each.reference:.1f}",
-        ]
-        ratios = [f"1/{ratio:.1f}" for ratio in (each.forward, each.backward, each.seconds)]
-        ratios += [f"1/{fast.forward:.0f}", f"1/{fast.backward:.0f}"] if fast else ["–", "–"]
-        lines.append([each.model.removeprefix("results/"), *numbers, *ratios])
-    text = (
-        "`grfd bench passes`: robust accuracy in per cent, and passes and time of A3 as a share of AutoAttack's. "
-        "A pass is one image that the model classifies. ε is that of AutoAttack in Table 1. A3 was developed on other "
-        "networks, and on training images. Other work ran at the same time, so the times are only roughly right."
-    )
-    return [text, markdown(Sheet(header, lines))]
 
 
 def _name(attack: str) -> str:
