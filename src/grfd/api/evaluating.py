@@ -81,10 +81,11 @@ def evaluate(  # noqa: PLR0913  a call in a notebook names what it changes
     """Attacks the models of a run on the first `examples` test images. Writes records, results.json and figures.
 
     `attacks`: by default those of Table 1, with A3 in the place of AutoAttack. `defenses`: the defenses to attack, in
-    addition to the standard models; all fitted ones if none is named. `norm`: linf, l2 or l1, and `eps`: one or several values in pixels of [0, 1],
-    instead of the budgets of Table 1. `target`: a class, least-likely or all, for targeted attacks. `keep_images`
-    stores the adversarial images. `corruptions`: judge under common corruptions, too. `model`, `trust`: as in
-    `load_defense`, for a run of your own model. Existing records are kept, and an interrupted evaluation continues.
+    addition to the standard models; all fitted ones if none is named. `norm`: linf, l2 or l1, and `eps`: one or several
+    values in pixels of [0, 1], instead of the budgets of Table 1. `target`: a class, least-likely or all, for targeted
+    attacks. `keep_images` stores the adversarial images. `corruptions`: judge under common corruptions, too. `model`,
+    `trust`: as in `load_defense`, for a run of your own model. Existing records are kept, and an interrupted evaluation
+    continues.
     Raises `UserError` for unknown names and missing weights.
     """
     asked: dict[str, Any] = {"norm": norm, "eps": eps, "target": target, "keep_images": keep_images}
