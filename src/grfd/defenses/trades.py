@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from grfd.attacks.row_parallel import gradient_in_parts, rows_are_independent
 from grfd.defenses import recipes
 from grfd.schema import Count, Decay, Pixels, Rate, Settings, Steps, Weight
 from grfd.seeds import normal_like
@@ -71,11 +72,23 @@ def furthest(model: nn.Module, images: Images, eps: float, step_size: float, ste
         logits = model(images)
     lower, upper = (images - eps).clamp(0, 1), (images + eps).clamp(0, 1)
     point = (images + _START_DEVIATION * normal_like(images)).clamp(lower, upper)
+    in_parts = images.device.type == "cpu" and rows_are_independent(model)
     for _ in range(steps):
-        point.requires_grad_()
-        (gradient,) = torch.autograd.grad(divergence(logits, model(point)).sum(), point)
-        point = (point.detach() + step_size * gradient.sign()).clamp(lower, upper)
+        gradient = (_gradient_in_parts if in_parts else _gradient)(model, point, logits)
+        point = (point + step_size * gradient.sign()).clamp(lower, upper)
     return point
+
+
+def _gradient(model: nn.Module, point: Images, logits: Logits) -> Images:
+    """The gradient of the divergence from these logits."""
+    point = point.detach().requires_grad_()
+    (gradient,) = torch.autograd.grad(divergence(logits, model(point)).sum(), point)
+    return gradient
+
+
+def _gradient_in_parts(model: nn.Module, point: Images, logits: Logits) -> Images:
+    """The same, where every core computes whole parts of the batch."""
+    return gradient_in_parts(model, point, lambda others: divergence(logits, others))[0]
 
 
 class Trades(nn.Module):
