@@ -15,7 +15,8 @@ from grfd.evaluation import records
 from grfd.experiments import EXPERIMENTS, cells, table3
 from grfd.experiments.paper import TABLE_3
 from grfd.experiments.table3.certificates import RADII, certified_accuracy
-from grfd.experiments.table3.scales import TABLE_3_SCALES, Part, TableScale, seed_folder
+from grfd.experiments.table3.scales import TABLE_3_SCALES, TableScale, seed_folder
+from grfd.experiments.table_cells import Part
 
 TINY = TableScale(
     config=Config(epochs=1, classifier_epochs=1, latent=8, train_examples=300, device="cpu"),

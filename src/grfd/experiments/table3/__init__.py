@@ -8,8 +8,6 @@ Command: `grfd reproduce table3 --scale paper --seeds 3`; `grfd reproduce table3
 """
 
 import json
-import statistics
-import time
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -20,22 +18,19 @@ from rich import box
 from rich.table import Table
 
 from grfd import runs
-from grfd.api import evaluating, fitting, using
+from grfd.api import using
 from grfd.api.job import load_data, write_npz
-from grfd.config import Config
 from grfd.data.record import Split, as_images
-from grfd.defenses import DEFENSES, is_fitted, smoothing
+from grfd.defenses import smoothing
 from grfd.evaluation.attacker import Attempt, predictions
-from grfd.evaluation.case import SOURCE
 from grfd.evaluation.crafting import LabelledImages, craft
 from grfd.evaluation.numbers import model_titles, rows
-from grfd.evaluation.protocols import COMPARED
 from grfd.experiments.cells import Cell
 from grfd.experiments.paper import published_rows
-from grfd.experiments.records import are_complete, metrics_of
 from grfd.experiments.table3.certificates import RADII, certified_accuracy, certified_text
 from grfd.experiments.table3.page_section import section
-from grfd.experiments.table3.scales import TABLE_3_SCALES, Part, TableScale, seed_folder
+from grfd.experiments.table3.scales import TABLE_3_SCALES, TableScale, seed_folder
+from grfd.experiments.table_cells import TIMES_FILE, fit_cell, judging_cell, time_cell
 from grfd.progress import progress
 from grfd.report.figures import certified_curve
 from grfd.report.table import results_table
@@ -45,9 +40,6 @@ __all__ = ["FOLDER", "SCALES", "cells", "section", "show"]
 
 FOLDER = "table3"
 SCALES = tuple(TABLE_3_SCALES)
-
-_TIMED = 500
-"""Number of images on which the time of an answer is measured."""
 
 
 def cells(out: Path, scale: str, seeds: int, data_dir: Path | None = None) -> list[Cell]:
@@ -63,45 +55,15 @@ def _of_seed(folder: Path, scale: TableScale, seed: int) -> list[Cell]:
     for part in scale.parts:
         names = [name for name in part.defenses if not seed or scale.seeded is None or name in scale.seeded]
         new = [name for name in names if name not in fitted]
-        todo += [_fit_cell(folder, config, name, scale) for name in new]
+        todo += [fit_cell(folder, config, name, scale.recipes) for name in new]
         fitted += new
         if names:
             examples = (part.later or part.examples) if seed else part.examples
-            todo.append(_judging_cell(folder, scale, names, part, examples))
+            todo.append(judging_cell(folder, names, part, examples))
     if scale.certified and "randomized-smoothing" in fitted:
         todo.append(Cell("certify", (folder / "certified.npz").exists, partial(_certify, folder, scale)))
-    todo.append(Cell("time", (folder / "times.json").exists, partial(_time, folder, fitted)))
+    todo.append(time_cell(folder, fitted))
     return [replace(cell, name=f"seed {seed}: {cell.name}") for cell in todo]
-
-
-def _fit_cell(folder: Path, config: Config, name: str, scale: TableScale) -> Cell:
-    return Cell(f"fit {name}", partial(_is_fitted, folder, name), partial(_fit, folder, config, name, scale))
-
-
-def _is_fitted(folder: Path, name: str) -> bool:
-    return (folder / "config.json").exists() and is_fitted(runs.load(folder), name)
-
-
-def _fit(folder: Path, config: Config, name: str, scale: TableScale) -> None:
-    fitting.fit_run(name, folder, config, DEFENSES[name].Recipe(**scale.recipes.get(name, {})))
-
-
-def _judging_cell(folder: Path, scale: TableScale, names: list[str], part: Part, examples: int) -> Cell:
-    def done() -> bool:
-        return all(
-            are_complete(folder, name, protocol, part.attacks, examples)
-            for name in names
-            for protocol in part.protocols
-            if (name, protocol) != (SOURCE, "transfer")  # what is made on it is not transferred to it
-        )
-
-    def do() -> None:
-        evaluating.evaluate(folder, part.protocols, part.attacks, examples, defenses=names)
-
-    title = names[0] if len(names) == 1 else f"{len(names)} defenses"
-    what = part.attacks[0] if len(part.attacks) == 1 else f"{len(part.attacks)} attacks"
-    restriction = "" if part.protocols == COMPARED else f", {' and '.join(part.protocols)} only"
-    return Cell(f"{what} on {title}, {examples:,} images{restriction}", done, do)
 
 
 def _certify(folder: Path, scale: TableScale) -> None:
@@ -142,32 +104,6 @@ def _attacked(defense: torch.nn.Module, test: Split, seed: int) -> np.ndarray:
     return np.stack(is_right)
 
 
-def _time(folder: Path, names: list[str]) -> None:
-    """Writes times.json: the seconds that fitting took, and the milliseconds of an answer."""
-    run = runs.load(folder)
-    images = as_images(load_data(run).test.images[:_TIMED])
-    times = {}
-    for name in names:
-        stages = ("stage-one", "stage-three") if name == "grfd" else (name, f"{name}-stage-one")
-        times[name] = {
-            "fit_seconds": sum(line["seconds"] for line in metrics_of(folder) if line["stage"] in stages),
-            "answer_milliseconds": _answer_milliseconds(using.load_defense(run, defense=name), images),
-        }
-    runs.write_json(folder / "times.json", times)
-
-
-@torch.no_grad()
-def _answer_milliseconds(model: torch.nn.Module, images: torch.Tensor) -> float:
-    """The time of an image, median of five passes. For a defense that takes a majority it is the time of one vote."""
-    model(images)
-    times = []
-    for _ in range(5):
-        started = time.perf_counter()
-        model(images)
-        times.append(1000 * (time.perf_counter() - started) / len(images))
-    return statistics.median(times)
-
-
 def show(out: Path, scale: str, seeds: int) -> list[Table | str]:
     """For each seed its table beside the paper's, what randomized smoothing certifies, and the times."""
     parts: list[Table | str] = []
@@ -181,7 +117,7 @@ def show(out: Path, scale: str, seeds: int) -> list[Table | str]:
                 + certified_text(folder)
             )
         table = Table("defense", "fit, minutes", "answer, ms an image", box=box.SIMPLE_HEAD)
-        for name, cost in json.loads((folder / "times.json").read_text()).items():
+        for name, cost in json.loads((folder / TIMES_FILE).read_text()).items():
             minutes, milliseconds = cost["fit_seconds"] / 60, cost["answer_milliseconds"]
             table.add_row(model_titles()[name], f"{minutes:.1f}", f"{milliseconds:.2f}")
         parts.append(table)

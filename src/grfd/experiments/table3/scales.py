@@ -6,18 +6,7 @@ from typing import Any
 
 from grfd.attacks import TABLE_1_ATTACKS
 from grfd.config import PRESETS, Config
-from grfd.evaluation.protocols import COMPARED, Protocol
-
-
-@dataclass(frozen=True)
-class Part:
-    """Some defenses under some attacks on the first `examples` test images, for later seeds on the first `later`."""
-
-    defenses: tuple[str, ...]
-    attacks: tuple[str, ...]
-    examples: int
-    later: int | None = None
-    protocols: tuple[Protocol, ...] = COMPARED
+from grfd.experiments.table_cells import Part
 
 
 @dataclass(frozen=True)
