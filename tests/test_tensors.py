@@ -80,6 +80,20 @@ def test_tied_weights_are_written_and_read(tmp_path: Path) -> None:
     assert runs.fingerprint(other) == runs.fingerprint(module)
 
 
+def test_a_large_tensor_is_written_part_by_part_as_if_it_were_whole(tmp_path: Path) -> None:
+    images, labels = torch.rand(7, 3, 5, 5), torch.arange(7)
+    runs.write_tensors(tmp_path / "whole.safetensors", {"images": images, "labels": labels})
+    runs.write_large(tmp_path / "parts.safetensors", "images", iter(images.split(3)), images.shape, {"labels": labels})
+    assert (tmp_path / "parts.safetensors").read_bytes() == (tmp_path / "whole.safetensors").read_bytes()
+
+
+def test_a_large_tensor_that_is_not_finite_is_not_written(tmp_path: Path) -> None:
+    parts = iter([torch.rand(2, 3), torch.full((2, 3), torch.nan)])
+    with pytest.raises(Diverged, match="images is not finite"):
+        runs.write_large(tmp_path / "parts.safetensors", "images", parts, (4, 3), {})
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_part_of_a_tensor_is_written_alone(tmp_path: Path) -> None:
     whole = torch.arange(10.0)
     runs.write_tensors(tmp_path / "w.safetensors", {"a": whole[:3], "b": whole[3:6]})

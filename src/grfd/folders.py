@@ -5,7 +5,7 @@ import hashlib
 import json
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,26 +54,32 @@ def write_bytes(path: Path, content: bytes) -> None:
     Only the main process of a job writes. Raises `UserError` if the disk is full, if the folder cannot be written, or
     if the folder that this process has locked was removed.
     """
+    write_pieces(path, [content], len(content))
+
+
+def write_pieces(path: Path, pieces: Iterable[bytes | memoryview], size: int) -> None:
+    """The same for a file that is made piece by piece, because it is too large to be in memory. `size`: its bytes."""
     if not processes.is_main():
         return
     try:
         _refuse_lost(path.absolute())
         path.parent.mkdir(parents=True, exist_ok=True)
-        _replace(path, content)
+        _replace(path, pieces)
     except (OSError, ValueError) as error:  # ValueError: a path without a name, or one that cannot be encoded
         if isinstance(error, OSError) and error.errno == errno.ENOSPC:
-            raise UserError(f"no disk space left to write {path} ({len(content):,} bytes)") from error
+            raise UserError(f"no disk space left to write {path} ({size:,} bytes)") from error
         raise UserError(f"cannot write {path}: {reason(error)}") from error
     if path.name == CONFIG and (hold := _HELD.get(path.absolute().parent)):
         hold.is_run = True
 
 
-def _replace(path: Path, content: bytes) -> None:
+def _replace(path: Path, pieces: Iterable[bytes | memoryview]) -> None:
     partial = partial_of(path)
     partial.unlink(missing_ok=True)  # left by a killed process
     with partial.open("xb") as handle:  # "x" never follows a link
         try:
-            handle.write(content)
+            for piece in pieces:
+                handle.write(piece)
             handle.flush()
             os.fsync(handle.fileno())
             partial.replace(path)

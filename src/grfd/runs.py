@@ -19,7 +19,7 @@ from grfd.errors import UserError
 from grfd.files import is_folder, is_there, listed, read_regular
 from grfd.folders import CONFIG, LOCK, held, partial_of, remove_partial, write_bytes, write_json
 from grfd.schema import from_plain
-from grfd.tensors import fingerprint, images_of, load_weights, read_tensors, write_tensors
+from grfd.tensors import fingerprint, images_of, load_weights, read_tensors, write_large, write_tensors
 
 __all__ = [
     "Run",
@@ -36,6 +36,7 @@ __all__ = [
     "refuse_foreign",
     "write_bytes",
     "write_json",
+    "write_large",
     "write_tensors",
 ]
 

@@ -1,8 +1,10 @@
 """Tensors in files: safetensors that are complete, finite and fit the network that loads them; and fingerprints."""
 
 import hashlib
-from collections.abc import Mapping
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import safetensors
 import safetensors.torch
@@ -12,7 +14,7 @@ from torch import Tensor, nn
 from grfd import processes
 from grfd.errors import Diverged, UserError
 from grfd.files import is_there, open_regular, reason
-from grfd.folders import write_bytes
+from grfd.folders import write_bytes, write_pieces
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], **metadata: str) -> None:
@@ -28,6 +30,38 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], **metadata: str) ->
     if processes.is_main():
         write_bytes(path, safetensors.torch.save(_apart(tensors), metadata))
     processes.wait()
+
+
+def write_large(
+    path: Path, name: str, parts: Iterable[Tensor], shape: Sequence[int], others: Mapping[str, Tensor]
+) -> None:
+    """Writes what `write_tensors` would, where `name` is a float32 tensor of this shape whose rows come in parts.
+
+    It is never in memory as a whole. `others`: further tensors, which are. Raises `Diverged` if a part is not finite.
+    """
+    small = _apart(others)
+    large = torch.empty(1, dtype=torch.float32).expand(*shape)  # the header only needs its shape
+    header: dict[str, Any] = {"__metadata__": {}}  # as `safetensors` writes it
+    offset = 0
+    for each, tensor in sorted({**small, name: large}.items(), key=lambda item: (-item[1].element_size(), item[0])):
+        kind, start, offset = _DTYPE_NAMES[tensor.dtype], offset, offset + tensor.numel() * tensor.element_size()
+        header[each] = {"dtype": kind, "shape": list(tensor.shape), "data_offsets": [start, offset]}
+    opening = json.dumps(header, separators=(",", ":")).encode()
+    opening += b" " * (-len(opening) % 8)
+
+    def pieces() -> Iterator[bytes | memoryview]:
+        yield len(opening).to_bytes(8, "little") + opening
+        for each in list(header)[1:]:
+            for part in parts if each == name else [small[each]]:
+                if not _is_finite(part):
+                    raise Diverged(f"{path.stem}: {each} is not finite (NaN or infinite), so {path} is not written")
+                yield part.contiguous().flatten().view(torch.uint8).numpy().data
+
+    write_pieces(path, pieces(), 8 + len(opening) + offset)
+    processes.wait()
+
+
+_DTYPE_NAMES = {torch.float32: "F32", torch.int64: "I64"}
 
 
 def _apart(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -64,11 +98,17 @@ def not_finite(tensors: Mapping[str, Tensor]) -> str | None:
     return next((name for name, tensor in tensors.items() if not _is_finite(tensor)), None)
 
 
+_AT_ONCE = 2**24
+"""Numbers that are tested at once."""
+
+
 def _is_finite(tensor: Tensor) -> bool:
     if not (tensor.is_floating_point() or tensor.is_complex()):
         return True
-    wide = tensor if tensor.element_size() > 1 else tensor.float()  # PyTorch has no such test for eight bits
-    return bool(wide.isfinite().all())
+    if tensor.element_size() == 1:
+        tensor = tensor.float()  # PyTorch has no such test for eight bits
+    # in pieces, because a file of many images may be larger than the memory
+    return all(bool(piece.isfinite().all()) for piece in tensor.flatten().split(_AT_ONCE))
 
 
 def load_weights(module: nn.Module, path: Path) -> None:

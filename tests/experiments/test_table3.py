@@ -12,7 +12,7 @@ from grfd.commands.reproduce import reproduce_command
 from grfd.config import Config
 from grfd.errors import UserError
 from grfd.evaluation import records
-from grfd.experiments import EXPERIMENTS, cells, table3
+from grfd.experiments import EXPERIMENTS, cells, table3, table_cells
 from grfd.experiments.paper import TABLE_3
 from grfd.experiments.table3.certificates import RADII, certified_accuracy
 from grfd.experiments.table3.scales import TABLE_3_SCALES, TableScale, seed_folder
@@ -35,7 +35,7 @@ TINY = TableScale(
 @pytest.fixture
 def tiny(monkeypatch: pytest.MonkeyPatch, one_probe: None) -> None:
     monkeypatch.setitem(TABLE_3_SCALES, "quick", TINY)
-    monkeypatch.setattr(table3, "_TIMED", 20)
+    monkeypatch.setattr(table_cells, "_TIMED", 20)
 
 
 def printed(parts: list) -> str:

@@ -59,7 +59,7 @@ __all__ = [
 
 def load(
     name: str,
-    directory: Path | None = None,
+    directory: str | Path | None = None,
     *,
     resize: int | None = None,
     crop: int | None = None,
@@ -70,7 +70,7 @@ def load(
     `resize`: the length of the shorter side, and `crop`: the side of the centre square, to which images are brought.
     `skip_broken`: leave out files that cannot be read. A split of more than 1 GiB stays on disk until it is used.
     """
-    data = opened_data(name, directory, Preparation(resize, crop))
+    data = opened_data(name, None if directory is None else Path(directory), Preparation(resize, crop))
     if data.train.images.numel() == 0:
         raise UserError(f"{data.source} has no training images; expected train/ and test/, or class folders")
     return in_memory(without_broken(data) if skip_broken else data)

@@ -11,6 +11,7 @@ from grfd.experiments import (
     readings,
     robust,
     rsm,
+    section22,
     sources,
     table2,
     table3,
@@ -32,6 +33,7 @@ EXPERIMENTS: dict[str, Experiment] = {
     "law": law,
     "robust": robust,
     "free": free,
+    "section22": section22,
     "threat-models": threat_models,
 }
 """Name → experiment, in the order of their sections on docs/reproduction.md."""

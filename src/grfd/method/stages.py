@@ -4,7 +4,7 @@ LVCVAE: Latent Variable Constrained Variational Auto-Encoder, the generator. RSM
 robust parts x_r of the training images, with their labels. As published, x_r is x − G(x) (`Config.robust_part`).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor
@@ -15,7 +15,7 @@ from grfd.data.record import Data, Split, as_images
 from grfd.errors import UserError
 from grfd.method.lvcvae import LVCVAE, lenet_lvcvae, residual_lvcvae, robust_part
 from grfd.method.objective import StageOne
-from grfd.runs import Run, load_weights, read_tensors, write_tensors
+from grfd.runs import Run, load_weights, read_tensors, write_large, write_tensors
 from grfd.seeds import seeded
 from grfd.tensors import check_weights, refuse_misfit
 from grfd.training.classification import Classification, classifier_optimisation, training_split
@@ -23,8 +23,8 @@ from grfd.training.job import Job
 from grfd.training.limits import check_memory
 from grfd.training.loop import Inputs, Optimisation, fit_objective
 
-_IMAGES_AT_ONCE = 1000
-"""Number of images in one pass of stage II."""
+_IMAGES_AT_ONCE, _NUMBERS_AT_ONCE = 1000, 2**25
+"""Number of images in one pass of stage II, and of their pixels times channels, at most."""
 
 _AUTOENCODERS: dict[str, Callable[..., LVCVAE]] = {"lenet": lenet_lvcvae, "residual": residual_lvcvae}
 """Config.autoencoder → constructor."""
@@ -72,13 +72,15 @@ def stage_one(job: Job) -> None:
 
 def robust_dataset(run: Run, generator: LVCVAE, split: Split, draw: int = 0) -> Tensor:
     """Lines 15–19: x_r of every image, float32. z is drawn from N(μ, σ²); each `draw` has its own stream."""
-    device = next(generator.parameters()).device
     with seeded(run.config.seed, "stage-two", draw), torch.no_grad():
-        parts = [
-            robust_part(generator, as_images(part.to(device)), sampled=True, kind=run.config.robust_part).cpu()
-            for part in split.images.split(_IMAGES_AT_ONCE)
-        ]
-    return torch.cat(parts)
+        return torch.cat(list(_robust_parts(run.config, generator, split)))
+
+
+def _robust_parts(config: Config, generator: LVCVAE, split: Split) -> Iterator[Tensor]:
+    device = next(generator.parameters()).device
+    at_once = max(1, min(_IMAGES_AT_ONCE, _NUMBERS_AT_ONCE // split.images.shape[1:].numel()))
+    for part in split.images.split(at_once):
+        yield robust_part(generator, as_images(part.to(device)), sampled=True, kind=config.robust_part).cpu()
 
 
 def stage_two(job: Job) -> None:
@@ -87,8 +89,9 @@ def stage_two(job: Job) -> None:
     if processes.of_main(lambda: run.has("robust.safetensors")):
         return
     split = training_split(job)
-    images = robust_dataset(run, load_generator(run, job.data), split)
-    write_tensors(run.file("robust.safetensors"), {"images": images, "labels": split.labels})
+    parts = _robust_parts(run.config, load_generator(run, job.data), split)
+    with seeded(run.config.seed, "stage-two", 0), torch.no_grad():
+        write_large(run.file("robust.safetensors"), "images", parts, split.images.shape, {"labels": split.labels})
 
 
 def stage_three(job: Job) -> None:
