@@ -212,8 +212,8 @@ def _curve_sheet(rows: Sequence[Sequence[Row]], norm: str) -> Sheet:
 
 
 def _distance_part(folders: Sequence[Path]) -> list[str]:
-    lines = []
-    for each in distances(folders[0]):
+    lines, order = [], list(model_titles())
+    for each in sorted(distances(folders[0]), key=lambda each: order.index(each.model)):
         quartiles = (each.lower_quartile, each.median, each.upper_quartile)
         texts = ["–" if value is None else f"{value:.3f}" for value in quartiles]
         title = model_titles().get(each.model, each.model)
