@@ -51,6 +51,7 @@ STRONG = {
     "fmn": {"steps": 20},
     "pixle": {"eps": 1.0},
     "advgan": {"steps": 200, "learning_rate": 0.003},
+    "se_advgan": {"steps": 200, "learning_rate": 0.003},
     "hmcam": {"steps": 20, "step_size": 1.0},
     "hopskipjump": {"eps": 1.5, "n_queries": 1000},
     "rfgsm": {"steps": 4},

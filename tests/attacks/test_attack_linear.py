@@ -40,7 +40,7 @@ BUDGETS: dict[str, dict[str, Any]] = {
 }
 BLACK_BOX = ("hopskipjump", "simba")
 """test_black_box.py compares them with the optimum."""
-LINF = [name for name in ALL_ATTACKS if name not in ("pixle", "advgan", "cw", "ddn", *BLACK_BOX)]
+LINF = [name for name in ALL_ATTACKS if name not in ("pixle", "advgan", "se_advgan", "cw", "ddn", *BLACK_BOX)]
 WITH_NORM = [name for name, entry in ALL_ATTACKS.items() if entry.norms]
 L2 = [
     *(name for name, entry in ALL_ATTACKS.items() if "l2" in entry.norms and name not in ("square", *BLACK_BOX)),

@@ -64,6 +64,7 @@ def test_impossible_inputs(
         ("pixle", {"patches": 0}),
         ("hmcam", {"links": 0}),
         ("advgan", {"steps": 0}),
+        ("se_advgan", {"hinge": -1.0}),
         ("ddn", {"gamma": 2.0}),
         ("fmn", {"last_step": 0.0}),
         ("deepfool", {"overshoot": -0.1}),

@@ -7,7 +7,7 @@ NaN counts as wrong.
 """
 
 from grfd.attacks._a3 import a3
-from grfd.attacks._advgan import advgan
+from grfd.attacks._advgan import advgan, se_advgan
 from grfd.attacks._apgd import apgd_ce, apgd_dlr, apgd_t
 from grfd.attacks._autoattack import aa_torchattacks, autoattack
 from grfd.attacks._bim import bim
@@ -57,6 +57,7 @@ __all__ = [
     "pgd",
     "pixle",
     "rfgsm",
+    "se_advgan",
     "simba",
     "square",
     "vmifgsm",

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 from grfd.attacks._a3 import a3
-from grfd.attacks._advgan import advgan
+from grfd.attacks._advgan import advgan, se_advgan
 from grfd.attacks._apgd import apgd_ce, apgd_dlr, apgd_t
 from grfd.attacks._autoattack import aa_torchattacks, autoattack
 from grfd.attacks._bim import bim
@@ -157,6 +157,7 @@ ALL_ATTACKS: dict[str, AttackEntry] = {
     "pixle": AttackEntry(pixle, "Pixle", {}, {}, _ALL_QUERIES, threat="pixels"),
     "hmcam": AttackEntry(hmcam, "HMCAM", _STEPS_GREY, _STEPS_COLOUR, _ALL_QUERIES),
     "advgan": AttackEntry(advgan, "AdvGAN", _EPS_GREY, _EPS_COLOUR, _ALL_QUERIES),
+    "se_advgan": AttackEntry(se_advgan, "SE-AdvGAN", _EPS_GREY, _EPS_COLOUR, _ALL_QUERIES),
     "hopskipjump": AttackEntry(
         hopskipjump, "HopSkipJump",
         grey={"eps": 1.5, "norm": "l2"},

@@ -12,6 +12,8 @@ treats defenses differently only by these attributes, never by name:
 - `deterministic() -> nn.Module`: the defense without its randomness, for the protocol `whitebox`;
 - `rejection: int`: the index of a logit after those of the classes that means "rejected". A rejection counts as wrong
   on a clean image, and as right on an attacked one;
+- `training_temperature: float`: the number by which its logits were divided in training, where it answers without that
+  division. The check for saturated logits asks for it;
 - `seen(images)`: what its classifier receives, where that is not the image. The gallery shows it;
 - `residual(images)` and `target`: what the protocol `residual` attacks, where there is a residual.
 """
@@ -23,22 +25,29 @@ from torch import nn
 
 from grfd.defenses import (
     ape_gan,
+    bayesian,
     bit_depth,
     bit_depth_retrained,
     cd_vae,
     cure,
     diffpure,
+    distillation,
+    feature_scattering,
     feature_squeezing,
     gradient_regularisation,
     grfd,
     grfd_free,
     grfd_robust,
+    guided_denoiser,
+    jpeg,
     n_fgsm,
     pgd_at,
+    robust_components,
     smoothing,
     squeeze_detector,
     standard,
     trades,
+    trs,
 )
 from grfd.runs import Run
 from grfd.training.job import Job
@@ -85,6 +94,13 @@ DEFENSES: dict[str, DefenseModule] = {
     "gradient-regularisation": gradient_regularisation,
     "ape-gan": ape_gan,
     "diffpure": diffpure,
+    "jpeg": jpeg,
+    "guided-denoiser": guided_denoiser,
+    "distillation": distillation,
+    "feature-scattering": feature_scattering,
+    "trs": trs,
+    "bayesian": bayesian,
+    "robust-components": robust_components,
     "grfd": grfd,
     "grfd-free": grfd_free,
     "grfd-robust": grfd_robust,
@@ -93,7 +109,7 @@ DEFENSES: dict[str, DefenseModule] = {
     "trades": trades,
     "cure": cure,
 }
-"""In the order of the paper's Table 3, followed by our own, and by baselines that the paper does not have."""
+"""In the order of the paper's Table 3, then those of its section 2.2, our own, and baselines that the paper lacks."""
 
 
 def is_fitted(run: Run, name: str) -> bool:

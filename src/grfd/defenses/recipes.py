@@ -26,10 +26,10 @@ class _Trained(Protocol):
     def learning_rate(self) -> float: ...
 
 
-def optimisation_of(recipe: _Trained) -> Optimisation:
-    """How a defense is trained, from a recipe without any None."""
+def optimisation_of(recipe: _Trained, weight_decay: float | None = None) -> Optimisation:
+    """How a defense is trained, from a recipe without any None. `weight_decay`: None for that of the run."""
     assert recipe.epochs is not None
-    return Optimisation(recipe.epochs, recipe.learning_rate)
+    return Optimisation(recipe.epochs, recipe.learning_rate, weight_decay=weight_decay)
 
 
 def with_published_values(recipe: Recipe, channels: int, grey: Mapping[str, Any], colour: Mapping[str, Any]) -> Recipe:

@@ -11,6 +11,7 @@ from grfd.models.hugging_face import HUGGING_FACE, fresh_hugging_face
 from grfd.models.lenet import LeNet5
 from grfd.models.own import factory, imported
 from grfd.models.resnet import SmallResNet
+from grfd.models.robust_resnet import RobustResNet
 from grfd.models.timm_models import TIMM, fresh_timm
 from grfd.models.wide_resnet import WIDE_RESNET, wide_resnet_named
 
@@ -20,6 +21,7 @@ Architecture = Callable[[], nn.Module]
 MODELS: dict[str, Callable[..., nn.Module]] = {
     "lenet5": LeNet5,
     "small-resnet": SmallResNet,
+    "robust-resnet": RobustResNet,
 }
 """Name → constructor, called with `channels`, `classes`, `height` and `width`. Wide residual networks have no entry."""
 
