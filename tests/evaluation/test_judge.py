@@ -290,6 +290,46 @@ def test_votes_settle_a_random_answer() -> None:
     assert (answers == 0).float().mean() > 0.98
 
 
+class Confident(nn.Module):
+    """Class 0 in three answers of five, with probability 0.6. Class 1 in the others, with probability 0.99."""
+
+    stochastic = True
+    votes = 5
+
+    def __init__(self, averages_probabilities: bool) -> None:
+        super().__init__()
+        self.averages_probabilities = averages_probabilities
+        self.asked = 0
+
+    def forward(self, images: Tensor) -> Tensor:
+        own = 0.6 if self.asked % 5 < 3 else 0.01
+        self.asked += 1
+        return torch.tensor([own, 1 - own]).log().repeat(len(images), 1)
+
+
+@pytest.mark.parametrize(("averages", "expected"), [(False, 0), (True, 1)])
+def test_a_random_model_is_judged_by_its_mean_softmax_only_if_it_says_so(averages: bool, expected: int) -> None:
+    model = Confident(averages)
+    assert predictions(model, torch.zeros(3, 1, 2, 2)).tolist() == [expected] * 3
+    assert model.asked == model.votes
+
+
+def test_the_mean_softmax_of_a_logit_that_is_nan_is_no_class() -> None:
+    model = Confident(averages_probabilities=True)
+    model.register_forward_hook(lambda *parts: parts[2] * torch.nan)
+    assert predictions(model, torch.zeros(2, 1, 2, 2)).tolist() == [-1, -1]
+
+
+@pytest.mark.parametrize(("averages", "expected"), [(False, "majority"), (True, "mean softmax")])
+def test_the_record_names_the_rule_of_a_random_model(averages: bool, expected: str, case: Case) -> None:
+    model = Careless(case.models["standard"])
+    model.averages_probabilities = averages
+    random = replace(case, models={**case.models, "grfd": model}, budgets={"fgsm": {"eps": 0.0}})
+    attack_all(random, Request(["whitebox"], ["fgsm"], 40))
+    rule = records.read_records(case.folder)["grfd", "whitebox", "fgsm"].settings["rule"]
+    assert expected in rule
+
+
 def test_expected_is_the_log_of_the_mean_probability(case: Case, split: Split) -> None:
     model = case.models["standard"]
     torch.testing.assert_close(

@@ -105,6 +105,7 @@ SAID: dict[str, tuple[dict[str, Any], str]] = {
     "half a vote": ({"votes": 2.5}, "votes is 2.5"),
     "true votes": ({"votes": True}, "votes is True"),
     "stochastic text": ({"stochastic": "yes"}, "stochastic is 'yes': expected True or False"),
+    "averages text": ({"averages_probabilities": "yes"}, "averages_probabilities is 'yes': expected True or False"),
     "stochastic number": ({"stochastic": 1}, "stochastic is 1"),
     "surrogate raises": ({"surrogate": lambda: 1 / 0}, r"model's surrogate\(\): ZeroDivisionError"),
     "surrogate None": ({"surrogate": lambda: None}, r"surrogate\(\) gives NoneType: expected a torch.nn.Module"),

@@ -11,7 +11,7 @@ from grfd.api.job import Own, OwnModel, Source, as_path, load_data, open_job, op
 from grfd.data.image_file import read_pixels
 from grfd.data.preparing import Preparation, prepared_pixels
 from grfd.data.record import Data, Split, as_images
-from grfd.defenses import is_stochastic
+from grfd.defenses import averages_probabilities, is_stochastic
 from grfd.errors import UserError
 from grfd.evaluation.attacker import answer, votes_of
 from grfd.method.lvcvae import divided, reconstruction
@@ -74,8 +74,8 @@ def predict(
 ) -> list[tuple[Path, str, float]]:
     """For each image file: the file, the class that a fitted defense predicts, and its probability.
 
-    A random defense answers several times: its class is the majority's, and the probability is the mean. A detector
-    may answer "rejected".
+    A random defense answers several times: its class is the majority's (or that of the mean probabilities, if it
+    `averages_probabilities`), and the probability is the mean. A detector may answer "rejected".
 
     `data`, `model` and `trust`: as in `load_defense`. Raises `UserError` for a file that is not an image of the run's
     size.
@@ -106,7 +106,9 @@ def _answered(deployed: nn.Module, images: torch.Tensor) -> tuple[torch.Tensor, 
     """The predicted class of each image, and its probabilities, the mean over the answers of a random defense."""
     count = votes_of(deployed) if is_stochastic(deployed) else 1
     answers = torch.stack([answer(deployed, images) for _ in range(count)])
-    return answers.argmax(2).mode(0).values, answers.softmax(2).mean(0)
+    mean = answers.softmax(2).mean(0)
+    chosen = mean.argmax(1) if averages_probabilities(deployed) else answers.argmax(2).mode(0).values
+    return chosen, mean
 
 
 def read_image(file: Path, shape: tuple[int, ...], how: Preparation | None = None) -> torch.Tensor:

@@ -5,6 +5,8 @@ treats defenses differently only by these attributes, never by name:
 
 - `stochastic: bool`: its answers are random. It is attacked in expectation and judged by majority vote;
 - `votes: int`: the number of answers in the majority vote, where that number is part of the defense;
+- `averages_probabilities: bool`: a random defense whose class is that of the mean softmax over its `votes` answers, as
+  for a Bayesian neural network, instead of the majority's;
 - `surrogate() -> nn.Module`: a differentiable model with similar answers, where the defense itself has no useful
   gradient (BPDA, Backward Pass Differentiable Approximation);
 - `stand_ins() -> dict[str, nn.Module]`: further models, by name, that an attacker may differentiate instead. The
@@ -118,6 +120,10 @@ def is_fitted(run: Run, name: str) -> bool:
 
 def is_stochastic(defense: nn.Module) -> bool:
     return bool(getattr(defense, "stochastic", False))
+
+
+def averages_probabilities(defense: nn.Module) -> bool:
+    return bool(getattr(defense, "averages_probabilities", False))
 
 
 def has_residual(defense: object) -> bool:

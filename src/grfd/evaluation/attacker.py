@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from grfd.attacks.checked_model import check_logits
 from grfd.attacks.pass_size import is_counting, passes_of
 from grfd.attacks.registry import entry_of
-from grfd.defenses import is_stochastic
+from grfd.defenses import averages_probabilities, is_stochastic
 from grfd.errors import UserError
 from grfd.models.own import described
 from grfd.types import Features, Images, Labels, Logits
@@ -242,11 +242,16 @@ def votes_of(model: nn.Module) -> int:
 
 @torch.no_grad()
 def predictions(model: nn.Module, images: Images) -> Tensor:
-    """Predicted classes, by majority vote for a random model. −1, which is no class, where a logit is NaN."""
+    """Predicted classes. −1, which is no class, where a logit is NaN.
+
+    A random model is judged by the majority of its answers, or by their mean softmax if it `averages_probabilities`.
+    """
     if not is_stochastic(model):
         return _answer(answer(model, images))
-    answers = torch.stack([_answer(answer(model, images)) for _ in range(votes_of(model))])
-    return answers.mode(0).values
+    answers = (answer(model, images) for _ in range(votes_of(model)))
+    if averages_probabilities(model):
+        return _answer(torch.stack([logits.softmax(1) for logits in answers]).mean(0))
+    return torch.stack([_answer(logits) for logits in answers]).mode(0).values
 
 
 def predictions_under_attack(model: nn.Module, images: Images, labels: Labels) -> Tensor:

@@ -15,7 +15,7 @@ from grfd.attacks.budgets import NORMS, Ball, keywords_of, keywords_within
 from grfd.attacks.pass_size import images_in_a_pass
 from grfd.attacks.registry import entry_of
 from grfd.data.record import Split, as_images
-from grfd.defenses import has_residual, is_stochastic
+from grfd.defenses import averages_probabilities, has_residual, is_stochastic
 from grfd.errors import UserError
 from grfd.evaluation import identity, protocols, scale
 from grfd.evaluation.attacker import answer, attacked_model, may_reject, votes_of
@@ -208,7 +208,9 @@ def settings_of(case: Case, task: Task) -> dict[str, Any]:
     settings["models"] = {name: case.identities[name] for name in involved}
     if is_stochastic(case.models[task.model]):
         settings["votes"] = votes_of(case.models[task.model])
-        settings["rule"] = "an example counts as fooled when the majority of the votes is wrong"
+        averages = averages_probabilities(case.models[task.model])
+        decisive = "class of the mean softmax over the votes" if averages else "majority of the votes"
+        settings["rule"] = f"an example counts as fooled when the {decisive} is wrong"
     if may_reject(case.models[task.model]):
         settings["rule"] = "an example counts as fooled when it is wrong and accepted; a rejected clean image is wrong"
     return settings

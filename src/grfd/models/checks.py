@@ -107,9 +107,10 @@ def check_declarations(model: nn.Module, images: Images, who: str, classes: int)
 
 
 def check_numbers(model: nn.Module, who: str, classes: int) -> None:
-    """Checks only `stochastic`, `votes` and `rejection`. Raises `UserError`."""
-    if says(model, "stochastic", who) and not isinstance(model.stochastic, bool | np.bool_):
-        raise UserError(f"{who}'s stochastic is {_short(model.stochastic)}: expected True or False")
+    """Checks only `stochastic`, `averages_probabilities`, `votes` and `rejection`. Raises `UserError`."""
+    for name in ("stochastic", "averages_probabilities"):
+        if says(model, name, who) and not isinstance(getattr(model, name), bool | np.bool_):
+            raise UserError(f"{who}'s {name} is {_short(getattr(model, name))}: expected True or False")
     if says(model, "votes", who) and not (_is_count(model.votes) and int(model.votes) > 0):  # type: ignore[arg-type]
         raise UserError(f"{who}'s votes is {_short(model.votes)}: expected a whole number of at least 1")
     if says(model, "rejection", who) and not (_is_count(model.rejection) and model.rejection == classes):
