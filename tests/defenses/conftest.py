@@ -30,6 +30,12 @@ SHORT: dict[str, dict[str, Any]] = {
     "pgd-at": {"epochs": 10, "learning_rate": 0.003},
     "trades": {"epochs": 6, "learning_rate": 0.003},
     "cure": {"epochs": 3},
+    "guided-denoiser": {"epochs": 2, "width": 8},
+    "distillation": {"epochs": 6},
+    "feature-scattering": {"epochs": 8, "learning_rate": 0.003},
+    "trs": {"epochs": 8, "steps": 1, "learning_rate": 0.003},
+    "bayesian": {"epochs": 10},
+    "robust-components": {"epochs": 3, "steps": 1, "learning_rate": 0.005},
 }
 CONFIG: dict[str, Any] = {
     "epochs": 2,

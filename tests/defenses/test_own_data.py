@@ -28,6 +28,12 @@ TINY: dict[str, dict[str, Any]] = {
     "pgd-at": {"epochs": 1, "steps": 1},
     "trades": {"epochs": 1, "steps": 1},
     "cure": {"epochs": 1},
+    "guided-denoiser": {"epochs": 1, "width": 8},
+    "distillation": {"epochs": 1},
+    "feature-scattering": {"epochs": 1},
+    "trs": {"epochs": 1, "steps": 1},
+    "bayesian": {"epochs": 1, "votes": 3},
+    "robust-components": {"epochs": 1, "steps": 1},
 }
 
 
