@@ -41,8 +41,6 @@ Examples = Annotated[int, Interval(ge=1, le=1_000_000_000)]
 Seed = Annotated[int, Interval(ge=0, le=2**63 - 1)]
 Steps = Annotated[int, Interval(ge=1, le=10_000)]
 Bits = Annotated[int, Interval(ge=1, le=16)]
-Quality = Annotated[int, Interval(ge=1, le=100)]
-"""Of a JPEG encoder."""
 Rate = Annotated[float, Interval(ge=1e-12, le=1e30)]
 """A learning rate. The training itself notices when it diverges. Above this bound, float32 would overflow."""
 Weight = Annotated[float, Interval(ge=0, le=1e6)]

@@ -26,7 +26,7 @@ from grfd.schema import Count, Deviation, Rate, Settings
 from grfd.training.classification import Classification, in_eval_mode, load_classifier, train_under
 from grfd.training.job import Job
 from grfd.training.loop import Optimisation, Terms
-from grfd.types import Images, Labels, Logits
+from grfd.types import Images, Labels, Logits, PerExample
 
 NAME = "distillation"
 TITLE = "distillation"
@@ -46,6 +46,11 @@ class Recipe(Settings):
     """Epochs of the teacher, and of the student. The epoch that they share comes before."""
     learning_rate: Rate = 5e-3
     """Learning rate of AdamW, which decays to 0 along a cosine."""
+
+
+def soft_cross_entropy(logits: Logits, teacher: Logits, temperature: float) -> PerExample:
+    """−Σ softmax(teacher / T)·log softmax(logits / T), one value per example."""
+    return -((teacher / temperature).softmax(1) * (logits / temperature).log_softmax(1)).sum(1)
 
 
 class AtTemperature(nn.Module):
@@ -71,8 +76,8 @@ class Distilling(nn.Module):
 
     def forward(self, images: Images, labels: Labels, progress: float) -> Terms:
         with in_eval_mode(self.teacher), torch.no_grad():
-            softened = (self.teacher(images) / self.temperature).softmax(1)
-        return {"loss": F.cross_entropy(self.classifier(images) / self.temperature, softened, reduction="none")}
+            wise = self.teacher(images)
+        return {"loss": soft_cross_entropy(self.classifier(images), wise, self.temperature)}
 
 
 class Distilled(nn.Module):

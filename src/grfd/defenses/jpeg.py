@@ -1,28 +1,33 @@
-"""JPEG compression (Guo et al. 2018, arXiv:1711.00117) before the standard model, without retraining.
+"""JPEG compression (Guo et al. 2018, arXiv:1711.00117): each image is compressed and decoded before the standard model.
 
-Images are encoded and decoded by Pillow at quality 75, as in the authors' code (facebookarchive/
-adversarial_image_defenses), with its usual subsampling of colours. That code pads MNIST to 32×32 first. Pillow pads to
-whole blocks by itself, so images keep their size here.
-Adaptive attack: rounding and Huffman coding have no gradient. The surrogate is the differentiable JPEG of kornia, which
-rounds by a cubic polynomial (Shin & Song 2017; Reich et al. 2024). A stand-in has Pillow's answers and the gradient of
-the identity (BPDA, Athalye et al. 2018, arXiv:1802.00420). For each example, the stronger counts.
+Quality 75, by Pillow, as in the authors' repository (facebookarchive/adversarial_image_defenses). Only the standard
+model is trained. The authors cut pixels to 8 bits; here they are rounded, so that images of 8 bits are not changed
+before the compression. Scaled to MNIST by us: sides are padded to multiples of 8 by repeating the border, 28 → 32.
+Adaptive attack: the surrogate has the answers of Pillow's JPEG and the gradient of a differentiable JPEG (kornia).
+The protocol `adaptive` also tries the gradient of the identity (BPDA, Backward Pass Differentiable Approximation;
+Athalye et al. 2018, arXiv:1802.00420).
+
+Needs `kornia`: pip install "grfd[jpeg]".
 """
 
-import importlib
-import io
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from io import BytesIO
+from typing import Annotated, Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from annotated_types import Interval
 from PIL import Image
 from torch import nn
 
+from grfd.config import Config
+from grfd.data.record import Data
 from grfd.defenses import recipes
-from grfd.defenses.squeezers import Squeezed
+from grfd.defenses.squeezers import Squeezed, Squeezer, Straight
 from grfd.errors import UserError
-from grfd.schema import Quality, Settings
+from grfd.schema import Settings
 from grfd.training.classification import load_classifier, train_classifier
 from grfd.training.job import Job
 from grfd.types import Images, Logits
@@ -30,91 +35,100 @@ from grfd.types import Images, Logits
 NAME = "jpeg"
 TITLE = "JPEG"
 FILES = (f"recipes/{NAME}.json", "standard.safetensors")
-LITERATURE = "ImageNet, L2 of 0.05: 0 % are left by BPDA (anishathalye/obfuscated-gradients)."
+LITERATURE = "on ImageNet 0 % within an L2 distance of 0.05 (anishathalye/obfuscated-gradients)."
 GREY: dict[str, Any] = {}
 COLOUR: dict[str, Any] = {}
 
-_MACROBLOCK = 16
-"""With subsampled colours, JPEG works on squares of this side."""
+_Quality = Annotated[int, Interval(ge=1, le=95)]
 
 
 @dataclass(frozen=True)
 class Recipe(Settings):
-    """Settings of JPEG compression."""
+    """Settings of JPEG compression, by default those of the authors."""
 
-    quality: Quality = 75
-    """Quality of the JPEG encoder, from 1 to 100."""
-
-
-def compressed(images: Images, quality: int) -> Images:
-    """Images in [0, 1], rounded to 8 bits, encoded and decoded by Pillow. There is no gradient."""
-    pixels = (images.detach().clamp(0, 1) * 255).round().to(torch.uint8).movedim(1, 3).cpu().numpy()
-    decoded = np.stack([_through_a_file(each, quality) for each in pixels]) if len(pixels) else pixels
-    return torch.from_numpy(decoded).movedim(3, 1).to(images) / 255
+    quality: _Quality = 75
+    """Quality of the compression, as Pillow counts it."""
 
 
-def _through_a_file(pixels: np.ndarray, quality: int) -> np.ndarray:
-    """uint8 [height, width, channel] → the same after JPEG. One channel is grey, three are RGB, others are alone."""
-    if pixels.shape[2] not in (1, 3):
-        return np.concatenate([_through_a_file(pixels[..., [each]], quality) for each in range(pixels.shape[2])], 2)
-    file = io.BytesIO()
-    Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels).save(file, "JPEG", quality=quality)
-    return np.asarray(Image.open(file)).reshape(pixels.shape)
+def padded_to_blocks(images: Images) -> tuple[Images, tuple[slice, slice]]:
+    """The images with sides that are multiples of 8, and where the original lies in them."""
+    height, width = images.shape[2:]
+    top, left = (-height % 8) // 2, (-width % 8) // 2
+    bottom, right = -height % 8 - top, -width % 8 - left
+    padded = F.pad(images, (left, right, top, bottom), mode="replicate")
+    return padded, (slice(top, top + height), slice(left, left + width))
 
 
-class DifferentiableJPEG(nn.Module):
-    """A classifier after kornia's differentiable JPEG. Grey images are encoded as RGB, and padded to whole squares."""
-
-    def __init__(self, classifier: nn.Module, quality: int) -> None:
-        super().__init__()
-        self.classifier = classifier
-        self.quality = quality
-        self.codec = codec()
-
-    def seen(self, images: Images) -> Images:
-        height, width = images.shape[2:]
-        padding = (0, -width % _MACROBLOCK, 0, -height % _MACROBLOCK)
-        colours = images if images.shape[1] == 3 else images.flatten(0, 1)[:, None].expand(-1, 3, -1, -1)
-        padded = F.pad(colours, padding, mode="replicate")
-        decoded = self.codec(padded, torch.full((1,), float(self.quality), device=images.device, dtype=images.dtype))
-        decoded = decoded[..., :height, :width]
-        return decoded if images.shape[1] == 3 else decoded.mean(1).view(images.shape)
-
-    def forward(self, images: Images) -> Logits:
-        logits: Logits = self.classifier(self.seen(images))
-        return logits
+@torch.no_grad()
+def compress_jpeg(images: Images, quality: int) -> Images:
+    """Images in [0, 1], grey or RGB, after compression to JPEG and back by Pillow."""
+    padded, (rows, columns) = padded_to_blocks(images)
+    pixels = (padded.detach() * 255).round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
+    decoded = np.stack([_through_pillow(each, quality) for each in pixels])
+    restored = torch.from_numpy(decoded).permute(0, 3, 1, 2).to(images) / 255
+    return restored[..., rows, columns].contiguous()
 
 
-def codec() -> nn.Module:
+def _through_pillow(pixels: np.ndarray, quality: int) -> np.ndarray:
+    file = BytesIO()
+    Image.fromarray(pixels.squeeze(2) if pixels.shape[2] == 1 else pixels).save(file, "JPEG", quality=quality)
+    with Image.open(file) as image:
+        return np.asarray(image).reshape(pixels.shape)
+
+
+def differentiable_codec() -> Callable[..., Any]:
     """kornia's differentiable JPEG. Raises `UserError` where kornia is not installed."""
     try:
-        made: nn.Module = importlib.import_module("kornia.enhance").JPEGCodecDifferentiable()
+        from kornia.enhance import jpeg_codec_differentiable
     except ImportError as error:
-        raise UserError(f"attacks on JPEG need kornia: pip install 'grfd[jpeg]' ({error})") from error
-    return made
+        raise UserError('jpeg needs kornia: pip install "grfd[jpeg]"') from error
+    codec: Callable[..., Any] = jpeg_codec_differentiable
+    return codec
 
 
-class JPEG(nn.Module):
-    """x ↦ F(JPEG(x)), where F is the standard model."""
+def differentiable_jpeg(images: Images, quality: int) -> Images:
+    """An approximation of `compress_jpeg` that has a useful gradient. A grey image becomes three equal channels."""
+    padded, (rows, columns) = padded_to_blocks(images)
+    channels = images.shape[1]
+    coloured = padded.expand(-1, 3, -1, -1) if channels == 1 else padded
+    result = differentiable_codec()(coloured, torch.tensor([float(quality)], device=images.device))
+    return (result.mean(1, keepdim=True) if channels == 1 else result)[..., rows, columns]
 
-    def __init__(self, classifier: nn.Module, quality: int) -> None:
+
+class Compressed(nn.Module):
+    """JPEG followed by a classifier. `approximation`: the function whose gradient is used, for the surrogate."""
+
+    def __init__(self, classifier: nn.Module, quality: int, approximation: Squeezer | None = None) -> None:
         super().__init__()
         self.classifier = classifier
         self.quality = quality
+        self.approximation = approximation
 
-    def surrogate(self) -> nn.Module:
-        return DifferentiableJPEG(self.classifier, self.quality)
+    def surrogate(self) -> "Compressed":
+        """The same answers, with the gradient of the differentiable JPEG."""
+        differentiable_codec()
+        surrogate = Compressed(self.classifier, self.quality, lambda x: differentiable_jpeg(x, self.quality))
+        return surrogate.train(self.training)
 
     def stand_ins(self) -> dict[str, nn.Module]:
-        straight = Squeezed(self.classifier, lambda images: compressed(images, self.quality), straight=True)
-        return {"the identity (BPDA)": straight}
+        """The same answers, with the gradient of the identity."""
+        return {"bpda": Squeezed(self.classifier, lambda x: compress_jpeg(x, self.quality), straight=True)}
 
     def seen(self, images: Images) -> Images:
-        return compressed(images, self.quality)
+        if self.approximation is None:
+            return compress_jpeg(images, self.quality)
+        return Straight.apply(self.approximation(images), lambda _: compress_jpeg(images, self.quality))
 
     def forward(self, images: Images) -> Logits:
-        logits: Logits = self.classifier(self.seen(images))
-        return logits
+        return self.classifier(self.seen(images))
+
+
+def check(recipe: Recipe, data: Data, config: Config) -> None:
+    """Raises `UserError` where kornia is missing, and for images that are neither grey nor RGB."""
+    differentiable_codec()
+    channels = data.train.images.shape[1]
+    if channels not in (1, 3):
+        raise UserError(f"{NAME} takes images of 1 or 3 channels, got {channels}")
 
 
 def fit(job: Job, recipe: Recipe) -> None:
@@ -124,5 +138,6 @@ def fit(job: Job, recipe: Recipe) -> None:
 
 def load(job: Job) -> nn.Module:
     """The compression followed by the standard model, in eval mode."""
+    differentiable_codec()
     recipe = recipes.recall(job.run, NAME, Recipe)
-    return JPEG(load_classifier(job, "standard"), recipe.quality).eval()
+    return Compressed(load_classifier(job, "standard"), recipe.quality).eval()
