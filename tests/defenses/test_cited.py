@@ -13,7 +13,7 @@ from grfd.defenses.distillation import Distilled, soft_cross_entropy
 from grfd.defenses.feature_scattering import scattered, smoothed, transport_distance, transport_plan
 from grfd.defenses.guided_denoiser import DenoisingUNet, several_attacks
 from grfd.defenses.jpeg import Compressed, compress_jpeg, differentiable_jpeg
-from grfd.defenses.trs import Ensemble, alignment, gradients_of_members, norms_of, steepest_point
+from grfd.defenses.trs import Ensemble, alignment, gradient_norms, gradients_of_members, steepest_point
 from grfd.models import MODELS
 from grfd.models.robust_resnet import SqueezeExcitation
 
@@ -124,7 +124,7 @@ def test_aligned_gradients_are_those_of_equal_networks() -> None:
     ensemble = Ensemble([first, second])
     mean = (first(images).softmax(1) + second(images).softmax(1)) / 2
     assert torch.allclose(ensemble(images).exp(), mean, atol=1e-6)
-    norms = norms_of(gradients_of_members(ensemble, images, labels)[0])
+    norms = gradient_norms(gradients_of_members(ensemble, images, labels)[0])
     wrong = torch.stack([each(images).softmax(1)[:, 1] for each in (first, second)])
     assert torch.allclose(norms, 2 * wrong.mean(0), atol=1e-5)  # the gradient is 2·p(wrong) along the weight
 
@@ -135,7 +135,7 @@ def test_the_steepest_point_has_longer_gradients() -> None:
         members = [nn.Sequential(nn.Flatten(), nn.Linear(36, 8), nn.Tanh(), nn.Linear(8, 4)) for _ in range(2)]
         ensemble, images, labels = Ensemble(members), torch.rand(16, 1, 6, 6), torch.randint(0, 4, (16,))
         moved = steepest_point(ensemble, images, labels, 0.1, 6)
-    before, after = (norms_of(gradients_of_members(ensemble, each, labels)[0]).mean() for each in (images, moved))
+    before, after = (gradient_norms(gradients_of_members(ensemble, each, labels)[0]).mean() for each in (images, moved))
     assert (moved - images).abs().max() <= 0.1 + 1e-6 and after > 1.05 * before
 
 

@@ -81,12 +81,24 @@ def test_all_are_judged_together(fitted: Path, digits: grfd.Data, one_probe: Non
     assert [check for check in flagged if check.name != "transfer beats white-box"] == []
     kept = {(row.protocol, row.model): row.accuracy for row in found.rows if row.attack == "fgsm"}
     both = [name for name in DEFENSES if {("transfer", name), ("whitebox", name)} <= kept.keys()]
-    assert both and all(kept["transfer", name] > kept["whitebox", name] - 1.5 / 20 for name in both)
+    # one step along the gradient of an approximate JPEG may be worse than one of the standard model
+    slack = {name: 5 / 20 if name == "jpeg" else 1.5 / 20 for name in both}
+    assert both and [name for name in both if kept["transfer", name] <= kept["whitebox", name] - slack[name]] == []
     with np.load(fitted / "gallery.npz") as gallery:
         drawn = {name.removesuffix(".seen") for name in gallery.files if name.endswith(".seen")}
         changed = {name for name in drawn if not np.array_equal(gallery[f"{name}.seen"], gallery["images"])}
     assert drawn == set(DEFENSES) and "pgd-at" not in changed
-    assert {"bit-depth", "feature-squeezing", "cd-vae", "ape-gan", "diffpure", "grfd", "grfd-robust"} <= changed
+    assert {
+        "bit-depth",
+        "feature-squeezing",
+        "jpeg",
+        "guided-denoiser",
+        "cd-vae",
+        "ape-gan",
+        "diffpure",
+        "grfd",
+        "grfd-robust",
+    } <= changed
     assert (fitted / "gallery.png").stat().st_size > 10_000
 
 

@@ -156,7 +156,7 @@ def _libraries_of(attempted: Attempted) -> tuple[str, ...]:
 def _load_victim(model: str, request: PassesRequest) -> Victim:
     folder, _, defense = model.rpartition("/")
     run = open_run(folder)
-    if request.data_dir is not None:
+    if request.data_dir is not None and run.config.data != "mnist":  # which comes with the package
         run = replace(run, config=replace(run.config, data_dir=request.data_dir))
     split = load_data(run).test.take(request.examples)
     images = as_images(split.images)

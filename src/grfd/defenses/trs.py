@@ -99,7 +99,7 @@ def alignment(gradients: list[Tensor]) -> PerExample:
     return torch.stack(cosines).mean(0) if cosines else torch.zeros_like(gradients[0][:, 0])
 
 
-def norms_of(gradients: list[Tensor]) -> PerExample:
+def gradient_norms(gradients: list[Tensor]) -> PerExample:
     """The Euclidean norms of the gradients, averaged over the members, one value per example."""
     # 1e-12, because the square root has no derivative at 0
     return torch.stack([(each.square().sum(1) + 1e-12).sqrt() for each in gradients]).mean(0)
@@ -112,7 +112,7 @@ def steepest_point(ensemble: Ensemble, images: Images, labels: Labels, eps: floa
     for _ in range(steps):
         point = point.detach().requires_grad_()
         gradients, _ = gradients_of_members(ensemble, point, labels)
-        (direction,) = torch.autograd.grad(norms_of(gradients).sum(), point, allow_unused=True)
+        (direction,) = torch.autograd.grad(gradient_norms(gradients).sum(), point, allow_unused=True)
         if direction is None:  # a piecewise linear network has gradients that do not depend on the point
             return point.detach()
         point = (point + eps / 3 * direction.sign()).clamp(lower, upper)
@@ -137,7 +137,7 @@ class TransferReduced(nn.Module):
         with in_eval_mode(self.ensemble):
             moved = steepest_point(self.ensemble, images[half:], labels[half:], eps, recipe.steps)
         there, _ = gradients_of_members(self.ensemble, torch.cat([images[:half], moved]), labels)
-        aligned, natural, norms = alignment(gradients), torch.stack(values).sum(0), norms_of(there) / _BATCH
+        aligned, natural, norms = alignment(gradients), torch.stack(values).sum(0), gradient_norms(there) / _BATCH
         loss = natural + recipe.scale * (recipe.coefficient * aligned + recipe.smoothness * norms)
         return {"loss": loss, "natural": natural, "alignment": aligned, "norm": norms}
 
