@@ -4,6 +4,7 @@ import json
 import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from grfd.defenses import DEFENSES
 from grfd.evaluation.case import CONTROL, SOURCE
@@ -137,6 +138,19 @@ def verdict_of_defense(folders: Sequence[Path], name: str, checks: Sequence[Chec
     return " ".join(parts)
 
 
+def _write_names(axis: Any, points: Mapping[str, tuple[float, float, float]]) -> None:
+    """The names in a column beside the axis, in the order of the worst cases, each with a line to its mark."""
+    ordered = sorted(points, key=lambda name: points[name][1])
+    distance = 100 / max(len(ordered), 14)
+    height = -distance
+    for place, name in enumerate(ordered):
+        clean, worst, _ = points[name]
+        height = min(max(worst, height + distance), 100 - distance * (len(ordered) - 1 - place))
+        line = {"arrowstyle": "-", "linewidth": 0.4, "color": "0.6"}
+        axis.annotate(model_titles()[name], (clean, worst), (1.03, height), textcoords=axis.get_yaxis_transform(),
+                      fontsize=6, verticalalignment="center", arrowprops=line)  # fmt: skip
+
+
 def draw_defenses(folders: Sequence[Path], times: Times, path: Path) -> list[Path]:
     """Clean accuracy against the worst case under `adaptive`, one mark for each. Its area is the time of an answer.
 
@@ -153,9 +167,9 @@ def draw_defenses(folders: Sequence[Path], times: Times, path: Path) -> list[Pat
         for index, (name, (clean, worst, milliseconds)) in enumerate(points.items()):
             colour = "0.4" if name == SOURCE else f"C{index % 7}"
             axis.scatter(clean, worst, s=12 + 120 * milliseconds**0.5, alpha=0.6, color=colour, linewidth=0)
-            axis.annotate(model_titles()[name], (clean, worst), textcoords="offset points", xytext=(4, 3), fontsize=6)
         axis.set_xlabel("clean accuracy, per cent")
         axis.set_ylabel("worst case under adaptive, per cent")
-        axis.set_ylim(0, None)
-        axis.margins(x=0.15)
+        axis.set_ylim(0, 100)
+        axis.margins(x=0.1)
+        _write_names(axis, points)
         return saved(figure, path)
