@@ -16,7 +16,7 @@ MODULE = """
 from torch import nn
 
 def build():
-    return nn.Sequential(nn.Conv2d(3, 4, 3, 2, 1), nn.ReLU(), nn.Flatten(), nn.Linear(256, 2))
+    return nn.Sequential(nn.Conv2d(3, 4, 3, 4, 1), nn.ReLU(), nn.AdaptiveAvgPool2d(4), nn.Flatten(), nn.Linear(64, 2))
 """
 TINY: dict[str, dict[str, Any]] = {
     "cd-vae": {"epochs": 1, "adversarial_epochs": 1, "steps": 1, "latent": 8},
@@ -39,13 +39,13 @@ TINY: dict[str, dict[str, Any]] = {
 
 @pytest.fixture
 def mine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder of red and blue squares, 16×16, and a module that tells them apart."""
+    """A folder of red and blue squares, 96×96, and a module that tells them apart."""
     draw = np.random.default_rng(0)
     for index, name in enumerate(("red", "blue")):
         folder = tmp_path / "images" / name
         folder.mkdir(parents=True)
-        for number in range(30):
-            pixels = draw.integers(0, 90, (16, 16, 3), dtype=np.uint8)
+        for number in range(15):
+            pixels = draw.integers(0, 90, (96, 96, 3), dtype=np.uint8)
             pixels[..., 2 * index] += 120
             Image.fromarray(pixels).save(folder / f"{number}.png")
     (tmp_path / "mine.py").write_text(MODULE)

@@ -23,7 +23,7 @@ __all__ = ["FOLDER", "SCALES", "cells", "draw", "section", "show"]
 
 _ATTACKS = ("fgsm", "pgd", "a3")
 """The largest ε of Table 1, the usual attack, and the strongest one."""
-_CITED = ("jpeg", "guided-denoiser", "distillation", "feature-scattering", "robust-components", "trs")
+_CITED = ("guided-denoiser", "distillation", "feature-scattering", "robust-components", "trs", "jpeg")
 """The defenses of section 2.2 whose answers are not random."""
 _REFERENCES = ("grfd", "bit-depth", "trades", "grfd-robust", "grfd-free")
 """What they are compared with, besides no defense and PGD-AT."""
