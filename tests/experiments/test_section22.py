@@ -5,10 +5,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from torch import nn
 
 from grfd.defenses import DEFENSES
 from grfd.evaluation.records import Record, path_of, write_record
 from grfd.experiments.section22 import cells, draw, section
+from grfd.experiments.section22.generators import success_over_steps
 
 IMAGES = 200
 
@@ -50,6 +53,20 @@ def test_each_defense_has_a_line_and_a_verdict(results: Path) -> None:
     assert "- **feature scattering** held better than no defense: +35.0" in text
     assert "- **distillation** is weaker than no defense: -30.0" in text
     assert "51.0 % are left by A3." in text and f"Literature: {DEFENSES['jpeg'].LITERATURE}" in text
+
+
+def test_success_is_counted_among_the_images_that_were_right() -> None:
+    """Linear: after s steps the first s images are pushed to the other side."""
+    model = nn.Sequential(nn.Flatten(), nn.Linear(1, 2, bias=False))
+    with torch.no_grad():
+        model[1].weight.copy_(torch.tensor([[-1.0], [1.0]]))
+    images = torch.tensor([1.0, 1.0, 1.0, -1.0]).view(4, 1, 1, 1)
+    labels, right = torch.ones(4, dtype=torch.long), torch.tensor([True, True, True, False])
+
+    def attack(steps: int) -> torch.Tensor:
+        return torch.where(torch.arange(4)[:, None, None, None] < steps, -images, images)
+
+    assert success_over_steps(attack, model, labels, right, (0, 1, 3)) == pytest.approx([0, 1 / 3, 1])
 
 
 def test_the_figure_is_drawn(results: Path, tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from rich.table import Table
 
 from grfd.config import PRESETS, Config
 from grfd.experiments.cells import Cell
+from grfd.experiments.section22.generators import generators_cell
 from grfd.experiments.section22.page_section import FOLDER, defenses_sheet, draw, draw_defenses, section
 from grfd.experiments.table_cells import TIMES_FILE, Part, fit_cell, judging_cell, time_cell
 from grfd.report.sheets import printed, write
@@ -27,6 +28,8 @@ _CITED = ("guided-denoiser", "distillation", "feature-scattering", "robust-compo
 """The defenses of section 2.2 whose answers are not random."""
 _REFERENCES = ("grfd", "bit-depth", "trades", "grfd-robust", "grfd-free")
 """What they are compared with, besides no defense and PGD-AT."""
+_VICTIMS = ("standard", "pgd-at", "grfd")
+"""The models on which AdvGAN and SE-AdvGAN are compared."""
 _QUICK_RECIPES: dict[str, dict[str, Any]] = {
     "guided-denoiser": {"epochs": 1},
     "distillation": {"epochs": 1},
@@ -87,7 +90,7 @@ def cells(out: Path, scale: str, seeds: int, data_dir: Path | None = None) -> li
                 fit = fit_cell(folder, config, name, chosen.recipes)
                 mine += [fit] if all(fit.name != cell.name for cell in mine) else []
                 mine.append(judging_cell(folder, [name], part, part.examples))
-        mine.append(time_cell(folder, names))
+        mine += [generators_cell(folder, [name for name in _VICTIMS if name in names]), time_cell(folder, names)]
         todo += [replace(cell, name=f"seed {seed}: {cell.name}") for cell in mine]
     return todo
 

@@ -14,6 +14,7 @@ from grfd.evaluation.results import Check
 from grfd.evaluation.spread import Grid, cell_text, values
 from grfd.evaluation.stored import read_checks
 from grfd.experiments.records import config_of
+from grfd.experiments.section22.generators import generators_part
 from grfd.experiments.table_cells import TIMES_FILE
 from grfd.report.sheets import Sheet, markdown
 from grfd.report.style import COLUMN, new_figure, saved, styled
@@ -65,6 +66,7 @@ def _scale_section(folders: Sequence[Path], scale: str, figure: str) -> list[str
         f"![All defenses: clean accuracy against the worst case]({figure}.png)",
         "One mark is one defense. Its area grows with the time of an answer. Random defenses were attacked on fewer "
         "images by the expensive attacks.",
+        *generators_part(folders[0]),
     ]
 
 
