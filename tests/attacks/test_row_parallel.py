@@ -10,7 +10,7 @@ from grfd.attacks import ALL_ATTACKS, pgd
 from grfd.attacks.checked_model import CheckedModel
 from grfd.attacks.gradients import slope
 from grfd.attacks.losses import climbed
-from grfd.attacks.row_parallel import in_threads, part_size, rows_are_independent
+from grfd.attacks.row_parallel import in_threads, is_worth_parts, part_size, rows_are_independent
 from grfd.models import LeNet5
 
 IMAGES = torch.rand(150, 1, 28, 28, generator=torch.Generator().manual_seed(0))
@@ -100,9 +100,11 @@ def test_an_exception_in_a_thread_reaches_the_caller(threads: int) -> None:
         in_threads(fail, [1, 2])
 
 
-def test_parts_of_large_images_are_small() -> None:
-    sizes = [part_size(torch.empty(2, 3, side, side)) for side in (28, 32, 64, 224, 1000)]
-    assert sizes == [83, 64, 16, 1, 1]
+def test_parts_of_large_images_are_small_until_there_are_none() -> None:
+    batches = [torch.empty(2, 3, side, side) for side in (28, 32, 64, 96, 224)]
+    assert [part_size(images) for images in batches] == [64, 64, 16, 7, 1]
+    assert [is_worth_parts(images) for images in batches] == [True, True, True, False, False]
+    assert not is_worth_parts(batches[0][:0])
 
 
 def test_an_attack_within_a_callers_threads_is_the_same(net: nn.Module) -> None:

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from grfd.attacks.row_parallel import forward_in_parts, rows_are_independent
+from grfd.attacks.row_parallel import forward_in_parts, is_worth_parts, rows_are_independent
 from grfd.errors import UserError
 from grfd.types import Images, Logits
 
@@ -57,7 +57,7 @@ def check_logits(answer: object, count: int) -> None:
 
 def logits_of(model: CheckedModel, images: Images) -> Logits:
     """The model's logits. On a CPU, they are computed in parts: row-parallel, or of `_IMAGES_PER_PASS` images."""
-    if model.in_parts and images.device.type == "cpu" and not torch.is_grad_enabled() and len(images):
+    if model.in_parts and not torch.is_grad_enabled() and is_worth_parts(images):
         return forward_in_parts(model, images)
     if images.device.type != "cpu" or len(images) <= _IMAGES_PER_PASS:
         return model(images)

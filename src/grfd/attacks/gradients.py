@@ -11,7 +11,7 @@ from torch import Tensor
 from grfd.attacks.checked_model import CheckedModel, logits_of
 from grfd.attacks.losses import lead
 from grfd.attacks.pass_size import not_counted, pass_limit
-from grfd.attacks.row_parallel import gradient_in_parts
+from grfd.attacks.row_parallel import gradient_in_parts, is_worth_parts
 from grfd.attacks.threat import Batch
 from grfd.types import Images, Labels, Logits, PerExample
 
@@ -61,7 +61,7 @@ _Differentiated = tuple[Images, Logits, PerExample, PerExample]
 
 
 def _differentiated(model: CheckedModel, inputs: Images, labels: Labels, climb: Climb) -> _Differentiated:
-    how = _in_parts if model.in_parts and inputs.device.type == "cpu" and len(inputs) else _at_once
+    how = _in_parts if model.in_parts and is_worth_parts(inputs) else _at_once
     return how(model, inputs, labels, climb)
 
 

@@ -22,7 +22,8 @@ from grfd.types import Images, Logits
 _Part = TypeVar("_Part")
 _Done = TypeVar("_Done")
 
-_LARGEST_PART = 128
+_SMALLEST_PART, _LARGEST_PART = 8, 64
+"""Images in a part. Of larger images a part would hold fewer, and PyTorch's own threads are faster then."""
 _NUMBERS_IN_A_PART = 64 * 3 * 32 * 32
 """Pixels times channels, at most: 64 images of CIFAR-10, or one photograph of 224×224 pixels."""
 
@@ -53,6 +54,11 @@ def _keeps_nothing(module: nn.Module) -> bool:
 def part_size(images: Images) -> int:
     """The number of images in a part. It does not depend on the machine."""
     return max(1, min(_LARGEST_PART, _NUMBERS_IN_A_PART // max(images[0].numel(), 1)))
+
+
+def is_worth_parts(images: Images) -> bool:
+    """Whether a batch is computed in parts: on a CPU, unless its images are large. The number of cores is no matter."""
+    return images.device.type == "cpu" and len(images) > 0 and part_size(images) >= _SMALLEST_PART
 
 
 def in_threads(work: Callable[[_Part], _Done], parts: Sequence[_Part]) -> list[_Done]:

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from grfd.attacks.row_parallel import gradient_in_parts, rows_are_independent
+from grfd.attacks.row_parallel import gradient_in_parts, is_worth_parts, rows_are_independent
 from grfd.defenses import recipes
 from grfd.schema import Count, Decay, Pixels, Rate, Settings, Steps, Weight
 from grfd.seeds import normal_like
@@ -72,7 +72,7 @@ def furthest(model: nn.Module, images: Images, eps: float, step_size: float, ste
         logits = model(images)
     lower, upper = (images - eps).clamp(0, 1), (images + eps).clamp(0, 1)
     point = (images + _START_DEVIATION * normal_like(images)).clamp(lower, upper)
-    in_parts = images.device.type == "cpu" and rows_are_independent(model)
+    in_parts = is_worth_parts(images) and rows_are_independent(model)
     for _ in range(steps):
         gradient = (_gradient_in_parts if in_parts else _gradient)(model, point, logits)
         point = (point + step_size * gradient.sign()).clamp(lower, upper)
