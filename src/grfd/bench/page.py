@@ -14,9 +14,8 @@ from grfd.report.sheets import Sheet, markdown
 
 _HEAD = """# Our attacks compared with other libraries
 
-*This page is written by `grfd page` from `results/attack_speed.json`, `results/attack_parity.json`,
-`results/attack_parity_l1.json`, `results/attack_passes.json`, `results/attack_curves.json` and
-`results/attack_transfer.json`. A test writes it again and fails if the result differs. Do not edit it.*
+*This page is written by `grfd page` from the files of `results/` whose names begin with `attack_`. A test writes it
+again and fails if the result differs. Do not edit it.*
 
 All libraries attack the same models and images with the same budget. They run in turn, in one process, without a GPU.
 "Robust" is the robust accuracy: the share of images, in per cent, that are classified right after the attack.
