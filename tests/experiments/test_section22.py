@@ -9,9 +9,10 @@ import torch
 from torch import nn
 
 from grfd.defenses import DEFENSES
+from grfd.evaluation.crafting import LabelledImages
 from grfd.evaluation.records import Record, path_of, write_record
 from grfd.experiments.section22 import cells, draw, section
-from grfd.experiments.section22.generators import success_over_steps
+from grfd.experiments.section22.generators import _attacked, success_over_steps
 
 IMAGES = 200
 
@@ -86,3 +87,11 @@ def test_every_cited_defense_is_in_the_plan(tmp_path: Path) -> None:
 
 def test_nothing_is_written_without_records(tmp_path: Path) -> None:
     assert section(tmp_path) == [] and draw(tmp_path, tmp_path) == []
+
+
+@pytest.mark.parametrize("name", ["advgan", "se_advgan"])
+def test_both_generators_are_run_as_the_experiment_runs_them(name: str) -> None:
+    model = nn.Sequential(nn.Flatten(), nn.Linear(16, 3))
+    examples = LabelledImages(torch.rand(4, 1, 4, 4), torch.zeros(4, dtype=torch.long))
+    found = _attacked(name, examples, model, {"eps": 0.1}, 3)
+    assert found.shape == examples.images.shape and (found - examples.images).abs().max() <= 0.1 + 1e-6

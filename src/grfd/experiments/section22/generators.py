@@ -70,7 +70,9 @@ def _write(folder: Path, victims: Sequence[str]) -> None:
 def _attacked(name: str, examples: LabelledImages, model: nn.Module, budget: Keywords, steps: int) -> Images:
     """The adversarial images after a number of steps, with the same random stream for each number."""
     stream = generator(0, "generators", name)
-    return ALL_ATTACKS[name].function(model, *examples, **budget | {"steps": steps}, generator=stream)
+    return ALL_ATTACKS[name].function(
+        model, examples.images, examples.labels, **budget | {"steps": steps}, generator=stream
+    )
 
 
 def generators_part(folder: Path) -> list[str]:
