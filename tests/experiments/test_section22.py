@@ -51,7 +51,7 @@ def test_each_defense_has_a_line_and_a_verdict(results: Path) -> None:
     line = next(line for line in text.splitlines() if line.startswith("| JPEG "))
     assert "| 52.5 [46, 59] | 51.0 [44, 58] |" in line and line.endswith("| 200 | 1.5 | 0.25 |")
     assert "- **JPEG** is as weak as no defense, within the interval: +1.0" in text
-    assert "- **feature scattering** held better than no defense: +35.0" in text
+    assert "- **feature scattering** keeps more than no defense: +35.0" in text
     assert "- **distillation** is weaker than no defense: -30.0" in text
     assert "51.0 % are left by A3." in text and f"Literature: {DEFENSES['jpeg'].LITERATURE}" in text
 

@@ -125,7 +125,7 @@ def verdict_of_defense(folders: Sequence[Path], name: str, checks: Sequence[Chec
     left = {attack: shares_held(folders, name, [attack]) for attack in attacks}
     strongest = min(left, key=lambda attack: statistics.mean(left[attack]))
     if low > 0:
-        said = "held better than no defense"
+        said = "keeps more than no defense"
     elif high < 0:
         said = "is weaker than no defense"
     else:
