@@ -101,8 +101,7 @@ def export(source: Source, defense: str, out: Path | str, format: str = "pt2", o
     The model takes float32 images [batch, channel, height, width] in [0, 1] and answers with logits. Its preprocessing
     is part of it. A .pt2 or .onnx file is read again and must answer as the defense does.
     Raises `UserError` for an unknown format or defense, for a defense with random answers in a format that holds the
-    network, for a network that PyTorch cannot export, and if `out` is a file or has
-    one of the three files.
+    network, for a network that PyTorch cannot export, and if `out` is a file or has one of the three files.
     """
     folder = as_path(out, "out")
     if format not in FORMATS:
@@ -117,7 +116,7 @@ def export(source: Source, defense: str, out: Path | str, format: str = "pt2", o
     job = open_job(source, own)
     model = module.load(job).eval()
     if is_stochastic(model) and format in _READERS:
-        raise UserError(f"{defense} has random answers and is judged by majority vote: export it as safetensors")
+        raise UserError(f"{defense} has random answers, of which several make one prediction: export it as safetensors")
     deployed = Deployed(model, as_images(job.data.test.images[:_CHECKED_IMAGES]))
     folder.mkdir(parents=True, exist_ok=True)
     _written(deployed, file, format, defense)

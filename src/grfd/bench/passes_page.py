@@ -52,9 +52,9 @@ def curves_section(rows: Sequence[dict[str, Any]]) -> list[str]:
         lines.append([_model(model), *(_best_text(of_model, allowed) for allowed in _ALLOWED), reference])
     text = (
         "`grfd bench passes --save results/attack_curves.json`: the lowest robust accuracy, in per cent, that any "
-        "attack of any library leaves with at most so many passes per image, forward and backward together. AutoAttack "
-        "is the last column, whatever it takes. An attack of another library whose name stands in brackets was better "
-        "than all of ours."
+        "attack of any library leaves within the number of passes per image in the header, forward and backward "
+        "together. The last column is AutoAttack, without a limit; a dash means that it was not run. Where the name of "
+        "another library stands in brackets, its attack was better than all of ours."
     )
     header = ["model", *(f"≤ {allowed:,} passes" for allowed in _ALLOWED), "AutoAttack"]
     picture = f"![Robust accuracy by the passes that were spent]({FIGURE}.png)"

@@ -33,7 +33,7 @@ _PASSES_OF_A_GRADIENT = 3
 
 
 def checked_examples(case: Case) -> int:
-    """How many images are checked. Of larger images, so many that checks take no longer than the attacks did.
+    """How many images are checked. With larger images the number falls, so that checks take no longer than the attacks.
 
     What the attacks took follows from their records, so that the number is the same in every run. A few images are
     always checked.

@@ -92,8 +92,8 @@ def generators_part(folder: Path) -> list[str]:
     header = ["victim", "attack", *(f"{steps} steps" for steps in stored["steps"])]
     eps = stored["rows"][0]["eps"] * 255
     text = (
-        "SE-AdvGAN, the paper's reference [26], beside AdvGAN. The number is the share of the images that the victim "
-        f"classifies correctly which are misclassified after so many training steps (ε = {eps:g}/255, first "
+        "SE-AdvGAN, the paper's reference [26], beside AdvGAN. The number is the attack's success, in per cent of the "
+        f"images that the victim classifies correctly, over the steps of its training (ε = {eps:g}/255, first "
         f"{stored['examples']:,} test images, first seed). No code of SE-AdvGAN is published; ours is a reconstruction."
     )
     return [text, markdown(Sheet(header, lines, left=2))]

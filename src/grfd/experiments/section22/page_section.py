@@ -58,14 +58,13 @@ def _scale_section(folders: Sequence[Path], scale: str, figure: str) -> list[str
         f"`grfd reproduce section22 {options}`: {config['model']}, {training}, {seeds}. Recipes are those of the "
         "authors as far as they are known, scaled to these images; docs/defenses.md and the docstrings name what "
         "differs. *Worst case* is over the attacks of the row. Minutes and milliseconds are those of this machine "
-        "without a GPU. For a random defense, an answer is one draw of its many.",
+        "without a GPU. For a random defense, an answer is one draw of its many. A dash means: not run.",
         markdown(defenses_sheet(folders, _times(folders[0]))),
         "Did it hold? The difference is that of the worst cases under `adaptive` to those of the undefended network, "
         "image by image, with its 95 % interval; the attack that leaves least is the one that broke it:",
         "\n".join(verdict_of_defense(folders, name, checks) for name in _judged(folders) if name != SOURCE),
         f"![All defenses: clean accuracy against the worst case]({figure}.png)",
-        "One mark is one defense. Its area grows with the time of an answer. Random defenses were attacked on fewer "
-        "images by the expensive attacks.",
+        "One mark is one defense. Its area grows with the time of an answer.",
         *generators_part(folders[0]),
     ]
 
