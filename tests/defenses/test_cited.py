@@ -16,6 +16,7 @@ from grfd.defenses.jpeg import Compressed, compress_jpeg, differentiable_jpeg
 from grfd.defenses.trs import Ensemble, alignment, gradient_norms, gradients_of_members, steepest_point
 from grfd.models import MODELS
 from grfd.models.robust_resnet import SqueezeExcitation
+from grfd.seeds import BatchPart, sharing
 
 
 def smooth(shape: tuple[int, ...]) -> torch.Tensor:
@@ -144,6 +145,13 @@ def test_the_divergence_of_a_posterior_is_that_of_normal_distributions() -> None
     weight = posterior.network[1].weight
     expected = kl_divergence(Normal(weight, 0.3), Normal(0.0, 1.0)).sum()
     assert torch.allclose(posterior.divergence(), expected, rtol=1e-5)
+
+
+def test_weights_are_drawn_whole_where_a_batch_is_divided() -> None:
+    """In the last part of a batch that several passes share, noise for weights is not cut like noise for images."""
+    posterior = Posterior(nn.Sequential(nn.Flatten(), nn.Linear(4, 30)), 0.5, votes=5)
+    with sharing(BatchPart(12, 16, torch.Generator())):
+        assert posterior(torch.rand(4, 1, 2, 2)).shape == (4, 30)
 
 
 def test_a_posterior_draws_anew_for_the_repetitions_of_an_attack() -> None:

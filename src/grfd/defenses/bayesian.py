@@ -23,7 +23,6 @@ from torch.func import functional_call
 from grfd.defenses import recipes
 from grfd.runs import load_weights
 from grfd.schema import Count, Deviation, Rate, Settings, Weight
-from grfd.seeds import normal_like
 from grfd.training.classification import train_under, training_split
 from grfd.training.job import Job
 from grfd.training.loop import Terms
@@ -81,7 +80,8 @@ class Posterior(nn.Module):
     def drawn(self) -> dict[str, Tensor]:
         """One draw of the random weights, differentiable with respect to means and deviations."""
         means = dict(self.network.named_parameters())
-        return {name: means[name] + each * normal_like(each) for name, each in self.deviations().items()}
+        # not through `seeds.drawn`, which shares draws along the axis of the batch: weights have none
+        return {name: means[name] + each * torch.randn_like(each) for name, each in self.deviations().items()}
 
     def divergence(self) -> Tensor:
         """KL(posterior ‖ N(0, 1)), summed over all random weights: Σ ½(μ² + σ² − 1) − log σ."""

@@ -107,17 +107,26 @@ def check_declarations(model: nn.Module, images: Images, who: str, classes: int)
 
 
 def check_numbers(model: nn.Module, who: str, classes: int) -> None:
-    """Checks only `stochastic`, `averages_probabilities`, `votes` and `rejection`. Raises `UserError`."""
+    """Checks only the attributes that are numbers or truth values. Raises `UserError`."""
     for name in ("stochastic", "averages_probabilities"):
         if says(model, name, who) and not isinstance(getattr(model, name), bool | np.bool_):
             raise UserError(f"{who}'s {name} is {_short(getattr(model, name))}: expected True or False")
     if says(model, "votes", who) and not (_is_count(model.votes) and int(model.votes) > 0):  # type: ignore[arg-type]
         raise UserError(f"{who}'s votes is {_short(model.votes)}: expected a whole number of at least 1")
+    if says(model, "training_temperature", who) and not _is_positive(model.training_temperature):
+        raise UserError(
+            f"{who}'s training_temperature is {_short(model.training_temperature)}: expected a number above 0"
+        )
     if says(model, "rejection", who) and not (_is_count(model.rejection) and model.rejection == classes):
         raise UserError(
             f"{who}'s rejection is {_short(model.rejection)}: expected {classes}, the index of the logit behind those "
             f"of the {classes} classes (a model that never rejects has no such attribute)"
         )
+
+
+def _is_positive(value: object) -> bool:
+    number = isinstance(value, int | float | np.number) and not isinstance(value, bool)
+    return number and 0 < float(value) < float("inf")  # type: ignore[arg-type]
 
 
 def says(model: nn.Module, name: str, who: str) -> bool:
