@@ -1,11 +1,13 @@
 """The section on the cited defenses follows from records: the table, a verdict on each defense, and the figure."""
 
+import io
 import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from rich.console import Console
 from torch import nn
 
 from grfd.defenses import DEFENSES
@@ -13,6 +15,8 @@ from grfd.evaluation.crafting import LabelledImages
 from grfd.evaluation.records import Record, path_of, write_record
 from grfd.experiments.section22 import cells, draw, section
 from grfd.experiments.section22.generators import _attacked, success_over_steps
+from grfd.experiments.section22.page_section import brief_sheet, defenses_sheet
+from grfd.report.sheets import printed
 
 IMAGES = 200
 
@@ -68,6 +72,14 @@ def test_success_is_counted_among_the_images_that_were_right() -> None:
         return torch.where(torch.arange(4)[:, None, None, None] < steps, -images, images)
 
     assert success_over_steps(attack, model, labels, right, (0, 1, 3)) == pytest.approx([0, 1 / 3, 1])
+
+
+def test_the_table_fits_a_terminal(results: Path) -> None:
+    console = Console(width=80, record=True, file=io.StringIO())
+    sheet = brief_sheet(defenses_sheet([results / "section22/short-seed-0"], {}))
+    console.print(printed(sheet))
+    text = console.export_text()
+    assert "…" not in text and "51.0 [44, 58]" in text and "JPEG" in text
 
 
 def test_the_figure_is_drawn(results: Path, tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from grfd.config import PRESETS, Config
 from grfd.evaluation.protocols import Protocol
 from grfd.experiments.cells import Cell
 from grfd.experiments.section22.generators import generators_cell
-from grfd.experiments.section22.page_section import FOLDER, defenses_sheet, draw, draw_defenses, section
+from grfd.experiments.section22.page_section import FOLDER, brief_sheet, defenses_sheet, draw, draw_defenses, section
 from grfd.experiments.table_cells import TIMES_FILE, Part, fit_cell, judging_cell, time_cell
 from grfd.report.sheets import printed, write
 
@@ -109,4 +109,4 @@ def show(out: Path, scale: str, seeds: int) -> list[Table | str]:
     times = json.loads((folders[0] / TIMES_FILE).read_text())
     sheet = defenses_sheet(folders, times)
     write(sheet, out / "section22")
-    return [printed(sheet), f"drawn {draw_defenses(folders, times, out / 'section22')[0]}"]
+    return [printed(brief_sheet(sheet)), f"drawn {draw_defenses(folders, times, out / 'section22')[0]}"]

@@ -3,6 +3,7 @@
 import json
 import statistics
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -107,6 +108,17 @@ def defenses_sheet(folders: Sequence[Path], times: Times) -> Sheet:
     header = ["defense", "clean", *(f"`whitebox`, {column_titles()[name]}" for name in attacks)]
     header += ["`transfer`, worst", "`whitebox`, worst", "`adaptive`, worst", "images", "fit, min", "answer, ms"]
     return Sheet(header, lines, "The defenses of section 2.2")
+
+
+def brief_sheet(sheet: Sheet) -> Sheet:
+    """Without single attacks, and with intervals for `adaptive` alone, since a terminal is narrow."""
+    shown = {name: name.replace("`", "").replace(", ", "\n") for name in sheet.header}
+    kept = [place for place, name in enumerate(sheet.header) if not name.startswith("`whitebox`") or "worst" in name]
+    rows = [
+        [row[place] if "adaptive" in sheet.header[place] else row[place].partition(" [")[0] for place in kept]
+        for row in sheet.rows
+    ]
+    return replace(sheet, header=[shown[sheet.header[place]] for place in kept], rows=rows)
 
 
 def _images(grids: Sequence[Grid], name: str) -> str:
