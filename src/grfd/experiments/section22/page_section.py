@@ -111,9 +111,13 @@ def defenses_sheet(folders: Sequence[Path], times: Times) -> Sheet:
 
 
 def brief_sheet(sheet: Sheet) -> Sheet:
-    """Without single attacks, and with intervals for `adaptive` alone, since a terminal is narrow."""
+    """Without single attacks and times of fits, and with intervals for `adaptive` alone: a terminal is narrow."""
     shown = {name: name.replace("`", "").replace(", ", "\n") for name in sheet.header}
-    kept = [place for place, name in enumerate(sheet.header) if not name.startswith("`whitebox`") or "worst" in name]
+    kept = [
+        place
+        for place, name in enumerate(sheet.header)
+        if "worst" in name or not name.startswith(("`whitebox`", "fit"))
+    ]
     rows = [
         [row[place] if "adaptive" in sheet.header[place] else row[place].partition(" [")[0] for place in kept]
         for row in sheet.rows
