@@ -23,6 +23,7 @@ from grfd.evaluation.case import CONTROL, Case, budgets_for, check_applies, look
 from grfd.evaluation.checks import checked_examples, run_checks
 from grfd.evaluation.corrupted import corruption_rows, judge_corruptions
 from grfd.evaluation.distances import distances
+from grfd.evaluation.earlier_checks import MARKS, earlier_checks, marks_before, marks_of_checks
 from grfd.evaluation.judge import attack_all
 from grfd.evaluation.numbers import rows
 from grfd.evaluation.protocols import PROTOCOLS
@@ -263,14 +264,19 @@ def _judge(run: Run, case: Case, request: Request, facts: Mapping[str, Any]) -> 
     if request.corruptions:
         processes.of_main(lambda: judge_corruptions(case, request.examples))
     kept = [check for check in earlier if check.model not in case.models]
-    checks = kept + processes.of_main(lambda: run_checks(case, checked_examples(case)))
+    examples, provenance = checked_examples(case), runs.provenance()
+    marks = marks_of_checks(case, examples, provenance)
+    checks = kept + processes.of_main(lambda: run_checks(case, examples, earlier_checks(run.path, marks)))
     lines = (*rows(run.path), *threat_rows(run.path))
     outcome = Results(lines, tuple(checks), tuple(distances(run.path)), tuple(corruption_rows(run.path)))
     about = {name: value for name, value in vars(request).items() if value not in (None, (), False)}
     about |= facts
     about["weights"] = {name: known["weights"] for name, known in case.identities.items()}
-    runs.write_json(run.file("evaluation.json"), about | runs.provenance())
+    others = {name: mark for name, mark in marks_before(run.path).items() if name not in case.models}
+    about[MARKS] = others | marks
     runs.write_json(run.file("results.json"), outcome.to_json())
+    # it says which findings in results.json are still true, so it must not be the newer of the two
+    runs.write_json(run.file("evaluation.json"), about | provenance)
     if processes.is_main():
         draw_curves(outcome.rows, run.path)
     return outcome

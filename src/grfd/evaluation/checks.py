@@ -3,6 +3,7 @@
 There are probes of each model (`grfd.evaluation.probes`) and comparisons of records. Each check says what it measured.
 """
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from grfd.attacks.budgets import Ball
@@ -48,14 +49,23 @@ def checked_examples(case: Case) -> int:
     return max(min(int(most) // _PASSES_OF_CHECKS, CHECKED_EXAMPLES), _LEAST_CHECKED)
 
 
-def run_checks(case: Case, examples: int = CHECKED_EXAMPLES) -> list[Check]:
-    """All checks of all models, on the first images of the split and on the records."""
+def run_checks(
+    case: Case, examples: int = CHECKED_EXAMPLES, known: Mapping[str, Sequence[Check]] | None = None
+) -> list[Check]:
+    """All checks of all models, on the first images of the split and on the records.
+
+    `known`: model → the findings of all its probes, which are then not made again.
+    """
+    known = known or {}
     images = as_images(case.split.images[:examples].to(case.device))
     labels = case.split.labels[:examples].to(case.device)
-    checks = []
+    checks: list[Check] = []
     judged = {name: model for name, model in case.models.items() if name != CONTROL}
-    with progress("masking checks", len(judged) * len(PROBES)) as advance:
+    with progress("masking checks", len(judged.keys() - known.keys()) * len(PROBES)) as advance:
         for name, model in judged.items():
+            if name in known:
+                checks += known[name]
+                continue
             for check_name, probe in PROBES.items():
                 with seeded(case.seed, "check", name, check_name), passes_of(case.passes.get(name)):
                     flagged, detail = probe(case, model, images, labels)
