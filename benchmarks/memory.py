@@ -95,6 +95,10 @@ def main() -> None:
         cases += [(min(asked.files), examples) for examples in sorted(asked.examples)[1:]]
         for files, examples in cases:
             found = measured(work, files, examples)
+            print(
+                f"{files:,} files, {examples} judged: {found.seconds / 60:.1f} minutes, {found.gigabytes:.2f} GB",
+                flush=True,
+            )
             table.add_row(f"{files:,}", str(examples), f"{found.seconds / 60:.1f}", f"{found.gigabytes:.2f}")
     Console().print(table)
 

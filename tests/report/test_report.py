@@ -50,6 +50,14 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
+def test_a_users_own_attack_has_a_column(folder: Path) -> None:
+    records.write_record(records.path_of(folder, "grfd", "whitebox", "mine:darker"), record([2, 3]))
+    console = Console(file=io.StringIO(), width=80, record=True)
+    console.print(results_table(rows(folder), {}))
+    printed = console.export_text()
+    assert "mine:" in printed and "darker" in printed and "50.0" in printed
+
+
 def test_rows_are_clean_each_attack_and_worst(folder: Path) -> None:
     assert rows(folder) == [
         Row("grfd", "whitebox", "none", 4, 1.0),
