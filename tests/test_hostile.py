@@ -284,6 +284,10 @@ ROWS: dict[str, dict[str, list[tuple[str, str]]]] = {
         "seed": [("--model lenet5 --out new --seed -1", "--seed must be at least 0, got -1")],
         "json": [("--model lenet5 --out new --json=yes", "--json takes no value")],
     },
+    "models": {
+        "folder": [("nowhere", "nowhere is not there"), ("file", "file is no folder")],
+        "json": [("--json x y", "Unrecognized options: y"), ("--jsn", "did you mean --json?")],
+    },
     "data": {"json": [("--json x", "Unrecognized options: x"), ("--jsn", "did you mean --json?")]},
     "bench": {
         "what": [("", "attacks,parity"), ("speed", "invalid choice 'speed'")],

@@ -9,6 +9,7 @@ from grfd.commands.data import data_command
 from grfd.commands.demo import demo_command
 from grfd.commands.harden import harden_command
 from grfd.commands.keep import keep_command
+from grfd.commands.models import models_command
 from grfd.commands.report import report_command
 from grfd.commands.use import disentangle_command, export_command, predict_command
 
@@ -21,6 +22,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "predict": predict_command,
     "export": export_command,
     "harden": harden_command,
+    "models": models_command,
     "data": data_command,
     "bench": bench.bench_command,
     "bench train": bench.bench_train_command,

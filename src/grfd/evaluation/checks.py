@@ -11,6 +11,7 @@ from grfd.attacks.pass_size import passes_of
 from grfd.data.record import as_images
 from grfd.evaluation import records
 from grfd.evaluation.case import CONTROL, Case, task_at
+from grfd.evaluation.findings import is_large
 from grfd.evaluation.probes import PROBES, TOLERANCE
 from grfd.evaluation.records import Record
 from grfd.evaluation.results import Check, Row
@@ -21,11 +22,8 @@ from grfd.seeds import seeded
 CHECKED_EXAMPLES = 200
 """Number of images for each check, counted from the first of the split."""
 
-_SMALL = 3 * 64 * 64
-"""Pixels times channels up to which all `CHECKED_EXAMPLES` are used."""
-
-_PASSES_OF_CHECKS = 2_500
-"""Forward passes per image of all probes together, counted as in `AttackEntry.passes`."""
+_PASSES_OF_CHECKS = 1_300
+"""Forward passes per image of all probes of large images together, where a gradient is `_PASSES_OF_A_GRADIENT`."""
 
 _LEAST_CHECKED = 4
 
@@ -39,7 +37,7 @@ def checked_examples(case: Case) -> int:
     What the attacks took follows from their records, so that the number is the same in every run. A few images are
     always checked.
     """
-    if case.split.images[0].numel() <= _SMALL:
+    if not is_large(case.split.images[:1]):
         return CHECKED_EXAMPLES
     queries: dict[str, float] = {}
     for root in records.roots_of(case.folder):

@@ -17,7 +17,7 @@ from grfd.attacks.pass_size import pass_limit
 from grfd.defenses import is_stochastic
 from grfd.evaluation.attacker import answer, attacked_model, predictions, surrogate_of
 from grfd.evaluation.case import Case, scale_for
-from grfd.evaluation.findings import Finding
+from grfd.evaluation.findings import Finding, is_large
 from grfd.seeds import generator
 from grfd.types import Images, Labels
 
@@ -32,6 +32,8 @@ CONTINUOUS = 0.8
 whose logits are rounded, one-hot or signs at most 0.31."""
 ATTACKED = 100
 """Images for the probes that attack."""
+FEWEST_STEPS = 20
+"""Steps of PGD, then twice as many, for large images in place of the judge's."""
 STILL_FALLING = 0.05
 """How much more accurate the model may be after the judge's steps of PGD than after twice as many."""
 APART = 0.2
@@ -116,18 +118,22 @@ def _at_pass(model: nn.Module, place: Images, move: Images, labels: Labels) -> t
 
 
 def unfinished_optimisation(case: Case, model: nn.Module, images: Images, labels: Labels) -> Finding:
-    """Whether PGD with the judge's budget is still on its way: twice as many steps find clearly more."""
+    """Whether PGD with the judge's budget is still on its way: twice as many steps find clearly more.
+
+    On large images it is PGD of `FEWEST_STEPS`.
+    """
     if is_stochastic(model):
         return False, "not tested: the answers are random"
     images, labels = images[:ATTACKED], labels[:ATTACKED]
     budget = case.budgets["pgd"]
+    judged = FEWEST_STEPS if is_large(images) else budget["steps"]
     right = []
-    for steps in (budget["steps"], 2 * budget["steps"]):
+    for steps in (judged, 2 * judged):
         stream = generator(case.seed, "check", "unfinished", device=case.device)
         attacked = attacked_model(model, scale_for(case, model))
         made = pgd(attacked, images, labels, **(budget | {"steps": steps}), generator=stream)
         right.append((predictions(model, made) == labels).float().mean().item())
-    detail = f"{right[0]:.1%} right after {budget['steps']} steps of PGD, {right[1]:.1%} after twice as many"
+    detail = f"{right[0]:.1%} right after {judged} steps of PGD, {right[1]:.1%} after twice as many"
     return right[1] < right[0] - STILL_FALLING, detail + f" (flagged {100 * STILL_FALLING:.0f} points below)"
 
 

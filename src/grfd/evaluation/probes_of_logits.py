@@ -3,6 +3,8 @@
 They have the form of those in `grfd.evaluation.probes`.
 """
 
+from collections.abc import Callable
+
 import scipy
 import torch
 from torch import Tensor, nn
@@ -11,7 +13,7 @@ from grfd.data.record import as_images
 from grfd.evaluation import scale
 from grfd.evaluation.attacker import answer, may_reject, predictions
 from grfd.evaluation.case import Case
-from grfd.evaluation.findings import Finding, affordable, share_of
+from grfd.evaluation.findings import Finding, affordable, is_large, share_of
 from grfd.seeds import generator
 from grfd.types import Images, Labels, Logits
 
@@ -29,8 +31,8 @@ without this mistake, undoing a normalisation raises the cross-entropy several t
 AT_TRAINING = 1.5
 """At the scale of the training, no other factor on the logits reduces the cross-entropy much. Where it does, the logits
 are too large for another reason than a second normalisation."""
-MANY = 1_000
-"""Images for the probe of the inputs' scale."""
+MANY, MANY_LARGE = 1_000, 50
+"""Images for the probe of the inputs' scale; the second number is of large images."""
 LUCK = 0.01
 """A clean accuracy is at chance if guessing reaches it with a larger probability."""
 AS_ACCURATE = 0.01
@@ -96,17 +98,18 @@ def input_scale(case: Case, model: nn.Module, images: Images, labels: Labels) ->
 
     It uses more images than it is given, because a second normalisation changes only few predictions.
     """
-    images = as_images(case.split.images[:MANY].to(case.device))
-    labels = case.split.labels[:MANY].to(case.device)
+    many = MANY_LARGE if is_large(images) else MANY
+    images = as_images(case.split.images[:many].to(case.device))
+    labels = case.split.labels[:many].to(case.device)
     mean, spread = images.mean((0, 2, 3), keepdim=True), images.std((0, 2, 3), keepdim=True).clamp_min(1e-6)
-    scales = {
-        "in [0, 255]": images * 255,
-        "in [−1, 1]": images * 2 - 1,
-        "normalised by mean and deviation": (images - mean) / spread,
-        TWICE: images * spread + mean,
+    scales: dict[str, Callable[[Images], Images]] = {
+        "in [0, 255]": lambda each: each * 255,
+        "in [−1, 1]": lambda each: each * 2 - 1,
+        "normalised by mean and deviation": lambda each: (each - mean) / spread,
+        TWICE: lambda each: each * spread + mean,
     }
     with torch.no_grad():
-        logits_of = {name: answer(model, each) for name, each in ({"plain": images} | scales).items()}
+        logits_of = {name: answer(model, change(images)) for name, change in ({"plain": _plain} | scales).items()}
     right = {name: share_of(logits.argmax(1) == labels) for name, logits in logits_of.items()}
     cross_entropy = {name: nn.functional.cross_entropy(logits, labels).item() for name, logits in logits_of.items()}
     best = max(scales, key=lambda name: right[name])
@@ -122,6 +125,10 @@ def input_scale(case: Case, model: nn.Module, images: Images, labels: Labels) ->
     if right[best] > right["plain"] + BETTER_SCALE:
         return True, f"{right['plain']:.1%} right on [0, 1], but {right[best]:.1%} on inputs {best}: wrap the model so"
     return False, f"{right['plain']:.1%} right on [0, 1], at most {right[best]:.1%} on other scales"
+
+
+def _plain(images: Images) -> Images:
+    return images
 
 
 def _lowest_cross_entropy(logits: Logits, labels: Labels) -> float:

@@ -150,6 +150,13 @@ def _committed(results: Path) -> list[Path]:
     return [folder for folder in committed_folders(results) if (folder / _LATENTS).exists()]
 
 
+def silhouettes(results: Path) -> tuple[list[float], list[float]] | None:
+    """The silhouettes of the classes without and with the head, one of each seed; None if none are committed."""
+    stored = [_stored(folder) for folder in _committed(results)]
+    without, whole = ([float(each[f"{kind}.silhouette"]) for each in stored] for kind in ("without", "with"))
+    return (without, whole) if stored else None
+
+
 def _sheet(folders: Sequence[Path]) -> Sheet:
     """The silhouette, the linear probe and the nearest neighbours, with and without the head, over seeds."""
     lines = []

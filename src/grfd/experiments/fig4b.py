@@ -42,11 +42,11 @@ _LINES = {"none": "clean", "average": "average under attack", "worst": "worst ca
 def cells(out: Path, scale: str, seeds: int, data_dir: Path | None = None) -> list[Cell]:
     """The training on each share and the evaluation of all of them, for each seed."""
     config = SCHEDULES[scale].config
-    changes = [_changes(share, config.train_examples, config.data) for share in _SHARES]
+    changes = [changes_of_share(share, config.train_examples, config.data) for share in _SHARES]
     return variants.cells(out, scale, seeds, [Variant(each) for each in changes], data_dir)
 
 
-def _changes(share: int, train_examples: int | None, data: str) -> dict[str, int]:
+def changes_of_share(share: int, train_examples: int | None, data: str) -> dict[str, int]:
     """What the configuration changes for a share of the training images. `train_examples` None means all images."""
     return {} if share == 100 else {"train_examples": (train_examples or _OFFICIAL_IMAGES[data]) * share // 100}
 
@@ -95,7 +95,7 @@ def _shares(records: VariantRecords) -> dict[Protocol, dict[int, dict[str, list[
     numbers: dict[Protocol, dict[int, dict[str, list[float]]]] = {}
     for protocol in COMPARED:
         for share in _SHARES:
-            name = find_variant(records, _changes(share, config["train_examples"], config["data"]))
+            name = find_variant(records, changes_of_share(share, config["train_examples"], config["data"]))
             if name:
                 get = partial(values, records.grids, protocol, name)
                 average = averages(records.grids, protocol, name, attacks)
@@ -115,7 +115,7 @@ def _sheet(records: VariantRecords) -> Sheet:
     for protocol, by_share in _shares(records).items():
         for share in by_share:
             paper = published.get(share, {})
-            name = find_variant(records, _changes(share, config["train_examples"], config["data"]))
+            name = find_variant(records, changes_of_share(share, config["train_examples"], config["data"]))
             assert name is not None
             texts = [
                 text + (f" / {paper[column]:.1f}" if column in paper else "")

@@ -13,7 +13,7 @@ from grfd.experiments.records import config_file_of, config_of, metrics_of, stag
 from grfd.report.sheets import Sheet, markdown
 from grfd.report.table import cell
 
-_LONG = "mnist-lenet5"
+LONG = "mnist-lenet5"
 """The folder in results/ of the run with the paper's 150 epochs of stage I."""
 _SHORT = "mnist-lenet5-short-seed-*"
 """The folders in results/ of the runs with a shorter schedule, one for each seed."""
@@ -25,7 +25,7 @@ _RELAPSE = 0.1
 
 def section(results: Path) -> list[str]:
     """The run with the paper's schedule and the shorter runs; empty if neither is committed."""
-    long, short = results / _LONG, sorted(results.glob(_SHORT))
+    long, short = results / LONG, sorted(results.glob(_SHORT))
     parts = []
     if (long / "config.json").exists():
         numbers = rows(long)

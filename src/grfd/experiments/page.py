@@ -6,7 +6,7 @@ from grfd import runs
 from grfd.errors import UserError
 from grfd.evaluation.protocols import PROTOCOLS
 from grfd.evaluation.records import THREAT_MODELS, read_settings
-from grfd.experiments import EXPERIMENTS, long_run
+from grfd.experiments import EXPERIMENTS, claims, long_run
 from grfd.experiments.cells import DrawsFigures
 from grfd.experiments.records import left_early
 from grfd.report.method_figure import draw_method
@@ -76,7 +76,8 @@ def page(results: Path) -> str:
     parts += long_run.stopped_section(results)
     if not parts:
         raise UserError(f"{results} holds no evaluated run")
-    return "\n\n".join(part for part in [_HEAD, _early_exit(results), *parts] if part) + "\n"
+    opening = [_HEAD, _early_exit(results), *claims.section(results)]
+    return "\n\n".join(part for part in [*opening, *parts] if part) + "\n"
 
 
 def _early_exit(results: Path) -> str:

@@ -29,7 +29,9 @@ def results_table(numbers: list[Row], published: dict[str, dict[str, float]], ti
     """A table for the terminal. `published`: lines of the paper, printed below ours: name → attack → per cent."""
     attacks = columns(numbers)
     table = Table(title=title, title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
-    for name in ("protocol", "model", *(narrow_titles().get(name, name.replace(":", ":\n")) for name in attacks), "images"):
+    own = {name: name.replace(":", ":\n") for name in attacks if ":" in name}
+    titles = own | narrow_titles()
+    for name in ("protocol", "model", *(titles[name] for name in attacks), "images"):
         table.add_column(name, justify="left" if name in ("protocol", "model") else "right")
     last = ""
     for (protocol, model), cells in grid(numbers).items():

@@ -51,13 +51,14 @@ def section(results: Path) -> list[str]:
     return _mnist_section(results) + _small_section(results, "cifar10") + _small_section(results, "cifar100")
 
 
-def _folders(results: Path, data: str) -> list[Path]:
+def folders_of(results: Path, data: str) -> list[Path]:
+    """The committed records of Table 3 on a data set, one folder for each seed."""
     return sorted((results / "table3").glob(f"{data}-{_COMMITTED[data]}-seed-*"))
 
 
 def _small_section(results: Path, data: str) -> list[str]:
     """From a small network, and therefore without verdicts on the paper's numbers."""
-    folders = _folders(results, data)
+    folders = folders_of(results, data)
     if not folders:
         return []
     grids = [grid(rows(folder)) for folder in folders]
@@ -78,7 +79,7 @@ def _small_section(results: Path, data: str) -> list[str]:
 
 
 def _mnist_section(results: Path) -> list[str]:
-    folders = _folders(results, "mnist")
+    folders = folders_of(results, "mnist")
     if not folders:
         return []
     grids = [grid(rows(folder)) for folder in folders]

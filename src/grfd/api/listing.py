@@ -1,0 +1,72 @@
+"""The fitted models below a folder, each with its clean accuracy and its worst case: where to find what was trained."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from grfd import runs
+from grfd.api.job import as_path
+from grfd.defenses import DEFENSES, is_fitted, standard
+from grfd.errors import UserError
+from grfd.evaluation.results import Results, Row
+from grfd.evaluation.stored import read_results
+from grfd.files import is_there
+from grfd.runs import Run
+
+_PROTOCOLS = ("adaptive", "whitebox")
+"""The attackers whose worst case is shown: the first of them that was run."""
+
+
+@dataclass(frozen=True)
+class FittedModel:
+    """A defense whose weights lie in a run folder. `clean` and `worst` are None if it has not been judged there.
+
+    `worst`: the share of images that are right under all `attacks` of a protocol. `flags`: the masking checks that see
+    a reason to doubt it.
+    """
+
+    run: str
+    defense: str
+    data: str
+    network: str
+    clean: Row | None
+    worst: Row | None
+    attacks: tuple[str, ...]
+    flags: tuple[str, ...]
+    megabytes: float
+
+
+def fitted_models(folder: str | Path = "results") -> list[FittedModel]:
+    """All fitted defenses in the run folders below a folder, by path; the second standard model is left out.
+
+    Load one with `grfd.load_defense(model.run, defense=model.defense)`. Raises `UserError` if the folder is not there,
+    or if a run below it is damaged.
+    """
+    above = as_path(folder, "the folder")
+    if not above.is_dir():
+        problem = "is no folder" if is_there(above) else "is not there"
+        raise UserError(f"{above} {problem}: give a folder that contains run folders, such as runs")
+    found = sorted(file.parent for file in above.rglob("config.json"))
+    return [model for path in found if any(path.glob("*.safetensors")) for model in _of_run(runs.load(path))]
+
+
+def _of_run(run: Run) -> list[FittedModel]:
+    results = read_results(run.path) if run.has("results.json") else Results((), ())
+    names = [name for name, module in DEFENSES.items() if module.FILES and is_fitted(run, name)]
+    return [_model(run, results, name) for name in names if name != standard.SECOND]
+
+
+def _model(run: Run, results: Results, name: str) -> FittedModel:
+    rows = [row for row in results.rows if row.model == name and row.eps is None and row.target is None]
+    worst = next((row for each in _PROTOCOLS for row in rows if (row.protocol, row.attack) == (each, "worst")), None)
+    shared = [row for row in rows if worst is not None and row.protocol == worst.protocol]
+    return FittedModel(
+        str(run.path),
+        name,
+        run.config.data,
+        run.config.model,
+        next((row for row in shared if row.attack == "none"), None),
+        worst,
+        tuple(row.attack for row in shared if row.attack not in ("none", "worst")),
+        tuple(check.name for check in results.checks if check.model == name and check.flagged),
+        sum(run.file(file).stat().st_size for file in DEFENSES[name].FILES) / 1e6,
+    )

@@ -1,0 +1,58 @@
+"""`grfd models`: every fitted model below a folder, with the numbers of its evaluation, and nothing else."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+import grfd
+from grfd import cli
+from grfd.errors import UserError
+
+DEMO = Path(__file__).parents[1] / "results" / "demo"
+
+
+@pytest.fixture
+def runs_folder(tmp_path: Path) -> Path:
+    """The committed demo, a copy that was not judged, and a folder of records without weights."""
+    shutil.copytree(DEMO, tmp_path / "runs" / "demo")
+    shutil.copytree(DEMO, tmp_path / "runs" / "new")
+    (tmp_path / "runs" / "new" / "results.json").unlink()
+    shutil.copytree(DEMO, tmp_path / "runs" / "records", ignore=shutil.ignore_patterns("*.safetensors"))
+    return tmp_path / "runs"
+
+
+def said_by(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> str:
+    capsys.readouterr()
+    cli._dispatch([*map(str, arguments)])
+    return capsys.readouterr().out
+
+
+def test_models_are_listed_with_the_numbers_of_their_evaluation(runs_folder: Path) -> None:
+    listed = {(Path(model.run).name, model.defense): model for model in grfd.fitted_models(runs_folder)}
+    assert {name for name, _ in listed} == {"demo", "new"}
+    assert ("demo", "second-standard") not in listed and ("demo", "trades") not in listed
+    rows = {(row.model, row.protocol, row.attack): row for row in grfd.results(runs_folder / "demo").rows}
+    found = listed["demo", "grfd"]
+    assert found.worst == rows["grfd", "adaptive", "worst"] and found.clean == rows["grfd", "adaptive", "none"]
+    assert found.attacks == ("fgsm", "pgd", "aa", "eotpgd", "vmifgsm") and 1 < found.megabytes < 3
+    assert listed["new", "grfd"].worst is None
+    model = grfd.load_defense(found.run, defense=found.defense)
+    assert model(torch.rand(2, 1, 28, 28)).shape == (2, 10)
+
+
+def test_the_command_prints_the_same(runs_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    printed = json.loads(said_by(capsys, "models", runs_folder, "--json"))
+    worst = {(Path(each["run"]).name, each["defense"]): each["worst"] for each in printed}
+    assert worst["demo", "grfd"] == pytest.approx(0.29) and worst["new", "grfd"] is None
+    table = said_by(capsys, "models", runs_folder)
+    assert "29.0" in table and "not judged" in table
+    assert max(map(len, table.splitlines())) <= 80 or "runs/" in table
+
+
+def test_a_folder_without_models(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "no fitted model" in said_by(capsys, "models", tmp_path)
+    with pytest.raises(UserError, match="is not there"):
+        grfd.fitted_models(tmp_path / "gone")
