@@ -8,7 +8,7 @@ import pytest
 
 from grfd.evaluation.results import Row
 from grfd.evaluation.spread import Grid
-from grfd.experiments.claims import interval_of, section, verdict
+from grfd.experiments.claims import interval_of, section, verdict_on
 from grfd.experiments.claims.listed import CLAIMS, Claim
 from grfd.experiments.claims.measure import above_best, above_none, average, clean, kept
 from grfd.experiments.variant_records import VariantRecords
@@ -34,7 +34,7 @@ GAIN = Claim("a gain", "4.5", 30.0, "long", lambda records, protocol: None)
     ],
 )
 def test_a_verdict_follows_from_the_interval(interval: tuple[float, float], claim: Claim, expected: str) -> None:
-    assert verdict(interval, claim) == expected
+    assert verdict_on(interval, claim) == expected
 
 
 def _cells(protocol: str, model: str, right: dict[str, list[int]]) -> dict[str, Row]:

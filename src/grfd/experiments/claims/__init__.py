@@ -12,7 +12,7 @@ from grfd.evaluation.spread import spread
 from grfd.evaluation.stored import read_checks
 from grfd.experiments import fig2
 from grfd.experiments.claims.listed import CLAIMS, EVIDENCE, Claim
-from grfd.experiments.claims.measure import Measured
+from grfd.experiments.claims.measure import ClaimNumbers
 from grfd.experiments.records import config_of, left_early
 from grfd.experiments.variant_records import VariantRecords
 from grfd.report.sheets import Sheet, markdown
@@ -61,7 +61,7 @@ def _clusters(results: Path) -> list[str]:
     ]
 
 
-def verdict(interval: tuple[float, float], claim: Claim) -> str:
+def verdict_on(interval: tuple[float, float], claim: Claim) -> str:
     """What an interval, in per cent or points, says of a claim."""
     low, high = interval
     if claim.difference and high < 0 and (claim.paper is None or claim.paper > 0):
@@ -71,7 +71,7 @@ def verdict(interval: tuple[float, float], claim: Claim) -> str:
     return "not reached" if high < claim.paper else "exceeded" if low > claim.paper else "reproduced"
 
 
-def interval_of(found: Measured) -> tuple[float, float]:
+def interval_of(found: ClaimNumbers) -> tuple[float, float]:
     """The 95 % interval over images, in per cent or points. Means over attacks are not 0 or 1, so it is a bootstrap."""
     low, high = bootstrap(found.columns)
     return 100 * low, 100 * high
@@ -100,7 +100,7 @@ def _cell(claim: Claim, records: VariantRecords, protocol: Protocol) -> str:
     sign = "+" if claim.difference else ""
     number = f"{mean:{sign}.1f} [{low:{sign}.1f}, {high:{sign}.1f}]"
     early = protocol != "whitebox" and any(_left_early(folder, protocol) for folder in records.folders)
-    said = f" **{verdict((low, high), claim)}**" if claim.judged else ""
+    said = f" **{verdict_on((low, high), claim)}**" if claim.judged else ""
     return number + ("†" if early else "") + said + note
 
 

@@ -10,7 +10,7 @@ from grfd.attacks import TABLE_1_ATTACKS
 from grfd.evaluation.numbers import grid, rows
 from grfd.evaluation.protocols import Protocol
 from grfd.experiments.claims import measure
-from grfd.experiments.claims.measure import Measured, average, clean
+from grfd.experiments.claims.measure import ClaimNumbers, average, clean
 from grfd.experiments.fig4b import changes_of_share
 from grfd.experiments.long_run import LONG
 from grfd.experiments.paper import FIGURE_4B, TABLE_2, TABLE_3
@@ -30,7 +30,7 @@ class Claim:
     place: str
     paper: float | None
     evidence: str
-    measure: Callable[[VariantRecords, Protocol], Measured | None]
+    measure: Callable[[VariantRecords, Protocol], ClaimNumbers | None]
     difference: bool = True
     judged: bool = True
 

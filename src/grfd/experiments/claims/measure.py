@@ -29,7 +29,7 @@ Columns = list[np.ndarray]
 
 
 @dataclass(frozen=True)
-class Measured:
+class ClaimNumbers:
     """The numbers of a claim; the title of the model with which GRFD was compared, and its name if it is a rival."""
 
     columns: Columns
@@ -64,7 +64,9 @@ def of_model(grids: Sequence[Grid], protocol: Protocol, model: str, column: Colu
     return [each for each in found if each is not None]
 
 
-def difference(grids: Sequence[Grid], protocol: Protocol, models: tuple[str, str], column: Column) -> Measured | None:
+def difference(
+    grids: Sequence[Grid], protocol: Protocol, models: tuple[str, str], column: Column
+) -> ClaimNumbers | None:
     """The first model less the second, on the images of both, for each seed that has both."""
     pairs = []
     for each in grids:
@@ -72,21 +74,21 @@ def difference(grids: Sequence[Grid], protocol: Protocol, models: tuple[str, str
         if one is not None and other is not None:
             shared = min(len(one), len(other))
             pairs.append(one[:shared] - other[:shared])
-    return Measured(pairs) if pairs else None
+    return ClaimNumbers(pairs) if pairs else None
 
 
-def kept(records: VariantRecords, protocol: Protocol) -> Measured | None:
+def kept(records: VariantRecords, protocol: Protocol) -> ClaimNumbers | None:
     """What GRFD keeps on average over the five attacks."""
     columns = of_model(records.grids, protocol, GRFD, average)
-    return Measured(columns) if columns else None
+    return ClaimNumbers(columns) if columns else None
 
 
-def above_none(records: VariantRecords, protocol: Protocol, *, column: Column) -> Measured | None:
+def above_none(records: VariantRecords, protocol: Protocol, *, column: Column) -> ClaimNumbers | None:
     """GRFD less the undefended network: under `transfer`, whose examples are made on the first, less the second."""
     return difference(records.grids, protocol, (GRFD, _undefended(protocol)), column)
 
 
-def above_best(records: VariantRecords, protocol: Protocol) -> Measured | None:
+def above_best(records: VariantRecords, protocol: Protocol) -> ClaimNumbers | None:
     """GRFD less the rival of the paper that keeps most on average over the five attacks."""
     grids = records.grids
     found = {name: of_model(grids, protocol, name, average) for name in TABLE_3["mnist"] if name not in (GRFD, SOURCE)}
@@ -95,12 +97,12 @@ def above_best(records: VariantRecords, protocol: Protocol) -> Measured | None:
         return None
     best = max(known, key=lambda name: _mean(known[name]))
     compared = difference(grids, protocol, (GRFD, best), average)
-    return compared and Measured(compared.columns, model_titles()[best], best)
+    return compared and ClaimNumbers(compared.columns, model_titles()[best], best)
 
 
 def above_variant(
     records: VariantRecords, protocol: Protocol, *, changes: dict[str, Any], column: Column
-) -> Measured | None:
+) -> ClaimNumbers | None:
     """GRFD with the weights that the paper chooses, less a variant that is named by what it changes."""
     chosen, other = find_variant(records, {}), find_variant(records, changes)
     return difference(records.grids, protocol, (chosen, other), column) if chosen and other else None
@@ -108,21 +110,21 @@ def above_variant(
 
 def variant_less_whole(
     records: VariantRecords, protocol: Protocol, *, changes: dict[str, Any], column: Column
-) -> Measured | None:
+) -> ClaimNumbers | None:
     """A variant, named by what it changes, less GRFD with the weights and images that the paper chooses."""
     less = above_variant(records, protocol, changes=changes, column=column)
-    return less and Measured([-each for each in less.columns])
+    return less and ClaimNumbers([-each for each in less.columns])
 
 
 def variant_above_none(
     records: VariantRecords, protocol: Protocol, *, changes: dict[str, Any], column: Column
-) -> Measured | None:
+) -> ClaimNumbers | None:
     """A variant of GRFD less the undefended network."""
     name = find_variant(records, changes)
     return difference(records.grids, protocol, (name, _undefended(protocol)), column) if name else None
 
 
-def above_all_rows(records: VariantRecords, protocol: Protocol) -> Measured | None:
+def above_all_rows(records: VariantRecords, protocol: Protocol) -> ClaimNumbers | None:
     """The chosen row of Table 2 less the best of the other ten, on average over the five attacks."""
     rows = {weights: changes_of_row(*weights) for weights in TABLE_2}
     compare = partial(above_variant, records, protocol, column=average)
@@ -131,7 +133,7 @@ def above_all_rows(records: VariantRecords, protocol: Protocol) -> Measured | No
     if len(known) < len(found):
         return None
     best = min(known, key=lambda weights: _mean(known[weights].columns))
-    return Measured(known[best].columns, "the row " + ", ".join(f"{each:g}" for each in best))
+    return ClaimNumbers(known[best].columns, "the row " + ", ".join(f"{each:g}" for each in best))
 
 
 def _undefended(protocol: Protocol) -> str:
