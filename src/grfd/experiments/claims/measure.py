@@ -20,7 +20,7 @@ from grfd.experiments.paper import TABLE_2, TABLE_3
 from grfd.experiments.table2 import changes_of_row
 from grfd.experiments.variant_records import VariantRecords, find_variant
 
-GRFD = "grfd"
+_OURS = "grfd"
 LEAST_IMAGES = 100
 """A rival that was judged on fewer images is not compared here."""
 
@@ -79,24 +79,24 @@ def difference(
 
 def kept(records: VariantRecords, protocol: Protocol) -> ClaimNumbers | None:
     """What GRFD keeps on average over the five attacks."""
-    columns = of_model(records.grids, protocol, GRFD, average)
+    columns = of_model(records.grids, protocol, _OURS, average)
     return ClaimNumbers(columns) if columns else None
 
 
 def above_none(records: VariantRecords, protocol: Protocol, *, column: Column) -> ClaimNumbers | None:
     """GRFD less the undefended network: under `transfer`, whose examples are made on the first, less the second."""
-    return difference(records.grids, protocol, (GRFD, _undefended(protocol)), column)
+    return difference(records.grids, protocol, (_OURS, _undefended(protocol)), column)
 
 
 def above_best(records: VariantRecords, protocol: Protocol) -> ClaimNumbers | None:
     """GRFD less the rival of the paper that keeps most on average over the five attacks."""
     grids = records.grids
-    found = {name: of_model(grids, protocol, name, average) for name in TABLE_3["mnist"] if name not in (GRFD, SOURCE)}
+    found = {name: of_model(grids, protocol, name, average) for name in TABLE_3["mnist"] if name not in (_OURS, SOURCE)}
     known = {name: columns for name, columns in found.items() if columns and len(columns[0]) >= LEAST_IMAGES}
     if not known:
         return None
     best = max(known, key=lambda name: _mean(known[name]))
-    compared = difference(grids, protocol, (GRFD, best), average)
+    compared = difference(grids, protocol, (_OURS, best), average)
     return compared and ClaimNumbers(compared.columns, model_titles()[best], best)
 
 
