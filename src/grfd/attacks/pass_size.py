@@ -20,6 +20,9 @@ _SHARE = 0.25
 _MOST_ON_CPU = 256
 """Number of images in one pass on a CPU, at most. The features of more images do not fit into its cache."""
 
+_BYTES_ON_CPU = 2**30
+"""What one pass keeps on a CPU, at most, however much memory is free: larger passes are no faster there."""
+
 _limit: ContextVar[int | None] = ContextVar("_limit", default=None)
 _counting: ContextVar[bool] = ContextVar("_counting", default=True)
 
@@ -82,9 +85,13 @@ def _bytes_of(model: Callable[[Images], Logits], images: Images) -> int:
 
 
 def images_in_a_pass(model: Callable[[Images], Logits], image: Images) -> int | None:
-    """How many images fit into a quarter of the free memory, at least 1. None where the system does not say."""
-    free = available(image.device)
-    most = _MOST_ON_CPU if image.device.type == "cpu" else 10**9
-    if free is None:
-        return most if image.device.type == "cpu" else None
-    return max(1, min(most, int(_SHARE * free) // max(bytes_kept(model, image), 1)))
+    """How many images fit into a quarter of the free memory, at least 1. None where a GPU's system does not say.
+
+    On a CPU a pass keeps at most a gibibyte.
+    """
+    free, on_cpu = available(image.device), image.device.type == "cpu"
+    if free is None and not on_cpu:
+        return None
+    room = int(_SHARE * free) if free is not None else _BYTES_ON_CPU
+    most, room = (_MOST_ON_CPU, min(room, _BYTES_ON_CPU)) if on_cpu else (10**9, room)
+    return max(1, min(most, room // max(bytes_kept(model, image), 1)))
