@@ -345,6 +345,11 @@ ROWS: dict[str, dict[str, list[tuple[str, str]]]] = {
             ("table2 --seeds two", "--seeds must be a whole number, got 'two'"),
         ],
         "out": [("--out new", "--out does not apply to grfd reproduce --list"), ("table2 --out ''", "--out is empty")],
+        "shard": [
+            ("law --shard 3/2", "--shard must be K/N"),
+            ("law --shard 1", "--shard must be K/N"),
+            ("--list --shard 1/2", "--shard does not apply to grfd reproduce --list"),
+        ],
         "dry_run": [("--dry-run", "--dry-run does not apply to grfd reproduce --list")],
         "list": [("--list --list", "--list is given twice"), ("--list=all", "--list takes no value")],
         "json": [("nope --json", "unknown experiment 'nope'"), ("--list --json=1", "--json takes no value")],

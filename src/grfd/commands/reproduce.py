@@ -1,6 +1,6 @@
 """The paper's tables and figures, and the pages that compare them with ours."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -14,15 +14,19 @@ from grfd.bench.page import write_attacks_page
 from grfd.commands.arguments import Mode
 from grfd.errors import UserError
 from grfd.experiments import EXPERIMENTS, cells
-from grfd.experiments.minutes import measured_minutes, store_minutes
+from grfd.experiments.minutes import measured_minutes, minutes_file_of_shard, store_minutes
 from grfd.experiments.page import write_page
-from grfd.progress import answer_alone, console, print_json
+from grfd.experiments.shards import Planned, part_of, shard_of
+from grfd.progress import answer_alone, console, print_json, side, titled
+
+ALL = "all"
+"""In place of the name of an experiment."""
 
 MODES: tuple[Mode, ...] = (
     Mode(
         "grfd reproduce --list",
         lambda asked: asked["list"] or asked["name"] is None,
-        ("dataset", "data_dir", "out", "dry_run"),
+        ("dataset", "data_dir", "out", "shard", "dry_run"),
         "name an experiment to run, without --list",
     ),
     Mode(
@@ -36,13 +40,16 @@ MODES: tuple[Mode, ...] = (
 
 
 def reproduce_command(
-    name: Annotated[str | None, tyro.conf.Positional, tyro.conf.arg(help=f"One of {', '.join(EXPERIMENTS)}.")] = None,
+    name: Annotated[
+        str | None, tyro.conf.Positional, tyro.conf.arg(help=f"One of {', '.join(EXPERIMENTS)}, or all of them.")
+    ] = None,
     *,
     dataset: Literal["mnist", "cifar10", "cifar100"] = "mnist",
     data_dir: Path | None = None,
     scale: str = "quick",
     seeds: Annotated[int, Interval(ge=1, le=1000)] = 1,
     out: Path | None = None,
+    shard: str = "1/1",
     dry_run: bool = False,
     list: bool = False,
     json: bool = False,
@@ -55,30 +62,63 @@ def reproduce_command(
         scale: quick (minutes), short (a schedule that fits two cores, where an experiment has it) or paper (hours).
         seeds: Number of seeds, counted from 0.
         out: The folder for its runs. The default is runs/NAME; experiments on variants of GRFD share runs/variants.
+        shard: K/N: do only the K-th of N shares, each of whole seeds. N machines that share the folder do all of it.
         dry_run: Only print the cells of the experiment, their cost and state.
         list: Only print the experiments with claim, cost and state at that scale.
         json: Print JSON: an object for each experiment (--list), for each cell (--dry-run), or for each table.
     """
-    if name is not None and name not in EXPERIMENTS:
-        raise UserError(f"unknown experiment {name!r}: expected one of {', '.join(EXPERIMENTS)}")
+    if name not in (None, ALL, *EXPERIMENTS):
+        raise UserError(f"unknown experiment {name!r}: expected {ALL} or one of {', '.join(EXPERIMENTS)}")
+    chosen = EXPERIMENTS if name in (None, ALL) else {name: EXPERIMENTS[name]}
     if list or name is None:
-        _print_states(EXPERIMENTS if name is None else {name: EXPERIMENTS[name]}, scale, seeds, json)
+        _print_states(chosen, scale, seeds, json)
         return
-    experiment, folder = EXPERIMENTS[name], out or Path("runs") / EXPERIMENTS[name].FOLDER
-    scale = scale if dataset == "mnist" else f"{dataset}-{scale}"
-    cells.check_scale(experiment, scale, seeds)
-    todo = experiment.cells(folder, scale, seeds, **({} if data_dir is None else {"data_dir": data_dir}))
+    mine = shard_of(shard)
+    where = {} if data_dir is None else {"data_dir": data_dir}
+    whole = planned(chosen, scale if dataset == "mnist" else f"{dataset}-{scale}", seeds, out, **where)
+    plan = part_of(whole, mine)
     if dry_run:
-        _print_plan(todo, measured_minutes(folder, scale), json)
+        _print_plan(plan, json)
         return
     with answer_alone(json):
-        cells.run(todo, partial(store_minutes, folder, scale))
-        parts = experiment.show(folder, scale, seeds)
+        for each in plan:
+            file = minutes_file_of_shard(mine.number, mine.count)
+            cells.run(each.cells, partial(store_minutes, each.folder, each.scale, file=file))
+        parts = [part for each in whole for part in _shown(each, seeds)]
     if json:
         print_json([as_json(part) for part in parts if isinstance(part, Table)])
         return
     for part in parts:
         console.print(part)
+
+
+def planned(
+    experiments: Mapping[str, cells.Experiment], scale: str, seeds: int, out: Path | None, **where: Path
+) -> list[Planned]:
+    """The cells of experiments. Of several, those that lack the scale are left out, and `out` gets a folder for each.
+
+    Raises `UserError` for a scale that none of them has.
+    """
+    several = len(experiments) > 1
+    having = {name: each for name, each in experiments.items() if not several or scale in each.SCALES}
+    if not having:
+        raise UserError(f"no experiment has the scale {scale!r}: `grfd reproduce --list` shows them")
+    if missing := [name for name in experiments if name not in having]:
+        side.print(f"without {', '.join(missing)}, which have no scale {scale}")
+    plan = []
+    for name, each in having.items():
+        cells.check_scale(each, scale, seeds)
+        folder = Path("runs") / each.FOLDER if out is None else out / each.FOLDER if several else out
+        plan.append(Planned(name, each, folder, scale, each.cells(folder, scale, seeds, **where)))
+    return plan
+
+
+def _shown(each: Planned, seeds: int) -> Sequence[Table | str]:
+    """Its tables, or how much of it other machines still have to do."""
+    left = [cell for cell in each.cells if not cell.done()]
+    if left:
+        return [f"{each.name}: {len(left)} of {len(each.cells)} cells are left to the other shares"]
+    return each.experiment.show(each.folder, each.scale, seeds)
 
 
 def _print_states(experiments: dict[str, cells.Experiment], scale: str, seeds: int, json: bool) -> None:
@@ -90,11 +130,20 @@ def _print_states(experiments: dict[str, cells.Experiment], scale: str, seeds: i
         console.print(cells.paragraph(state))
 
 
-def _print_plan(todo: list[cells.Cell], minutes: Mapping[str, float], json: bool) -> None:
+def _print_plan(plan: Sequence[Planned], json: bool) -> None:
+    """The cells of each experiment, with the minutes that they took where they were measured."""
+    minutes = {each.name: measured_minutes(each.folder, each.scale) for each in plan}
     if json:
-        print_json([{"cell": cell.name, "minutes": minutes.get(cell.name), "done": cell.done()} for cell in todo])
-    else:
-        console.print(cells.plan(todo, minutes))
+        print_json([
+            ({"experiment": each.name} if len(plan) > 1 else {})
+            | {"cell": cell.name, "minutes": minutes[each.name].get(cell.name), "done": cell.done()}
+            for each in plan for cell in each.cells
+        ])  # fmt: skip
+        return
+    for each in plan:
+        if len(plan) > 1:
+            console.print(titled(each.name, f" --scale {each.scale}"))
+        console.print(cells.plan(each.cells, minutes[each.name]))
 
 
 def as_json(table: Table) -> dict[str, Any]:

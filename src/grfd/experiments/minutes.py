@@ -16,18 +16,23 @@ MINUTES_FILE = "minutes.json"
 """In the folder of an experiment: scale → cell → minutes, processors and threads."""
 
 
-def store_minutes(folder: Path, scale: str, cell: str, minutes: float) -> None:
-    """Adds the time of a cell that has just been done."""
-    content = _read(folder / MINUTES_FILE)
+def store_minutes(folder: Path, scale: str, cell: str, minutes: float, file: str = MINUTES_FILE) -> None:
+    """Adds the time of a cell that has just been done. `file`: each of several machines has one of its own."""
+    content = _read(folder / file)
     machine = {"processors": os.cpu_count(), "threads": torch.get_num_threads()}
     content.setdefault(scale, {})[cell] = {"minutes": round(minutes, 2)} | machine
-    runs.write_json(folder / MINUTES_FILE, content)
+    runs.write_json(folder / file, content)
+
+
+def minutes_file_of_shard(number: int, count: int) -> str:
+    """The file of one of several machines that share a folder."""
+    return MINUTES_FILE if count == 1 else f"minutes-{number}-of-{count}.json"
 
 
 def measured_minutes(folder: Path, scale: str) -> dict[str, float]:
     """Cell → minutes: those that were measured in this folder, else those of the kept runs in results/."""
-    kept = Path("results") / folder.name / MINUTES_FILE
-    cells = _read(kept).get(scale, {}) | _read(folder / MINUTES_FILE).get(scale, {})
+    kept = Path("results") / folder.name
+    cells = _all_of(kept).get(scale, {}) | _all_of(folder).get(scale, {})
     return {name: cell["minutes"] for name, cell in cells.items()}
 
 
@@ -39,11 +44,20 @@ def keep_minutes(run: Path, kept: Path) -> None:
     for above, kept_above in zip(run.absolute().parents, kept.absolute().parents, strict=False):
         if above.name == "runs":
             return
-        measured = _read(above / MINUTES_FILE)
+        measured = _all_of(above)
         if measured:
             content = _read(kept_above / MINUTES_FILE)
             merged = {scale: content.get(scale, {}) | cells for scale, cells in measured.items()}
             runs.write_json(kept_above / MINUTES_FILE, content | merged)
+
+
+def _all_of(folder: Path) -> dict[str, Any]:
+    """Scale → cell → time, as all machines that share the folder have measured it."""
+    content: dict[str, Any] = {}
+    for file in sorted(folder.glob("minutes*.json")):
+        for scale, cells in _read(file).items():
+            content[scale] = content.get(scale, {}) | cells
+    return content
 
 
 def _read(file: Path) -> dict[str, Any]:
