@@ -10,21 +10,35 @@ Command: `grfd reproduce free --scale short --seeds 3`; `grfd reproduce free --d
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
+import numpy as np
 from rich.table import Table
 
+from grfd.api.job import named_data
+from grfd.data.record import as_images
+from grfd.defenses.grfd import GRFD
+from grfd.evaluation.crafting import LabelledImages
 from grfd.evaluation.numbers import data_titles, rows
+from grfd.evaluation.paired import attacks_on, worst
 from grfd.evaluation.stored import read_checks
 from grfd.experiments.cells import Cell
+from grfd.experiments.free import bottleneck
+from grfd.experiments.free.bottleneck import BOTTLENECK_FILE
 from grfd.experiments.free.contenders import FREE, FREE_SCALES
 from grfd.experiments.records import config_of
-from grfd.experiments.robust import cells_of_seed
+from grfd.experiments.robust import cells_of_seed, deployed
+from grfd.experiments.robust.contenders import ContenderScale
 from grfd.experiments.robust.numbers import JUDGED, draw_curve, in_brief, paired_sheet, robust_sheet
 from grfd.report.sheets import markdown, printed, write
 
 FOLDER = "free"
 SCALES = tuple(FREE_SCALES)
+_BOTTLENECKS = ("free", "control")
+"""The contenders that are attacked around G."""
+_AROUND = {"quick": 20, "short": 200, "cifar10-small": 100}
+"""Scale → images for these attacks."""
 _FIGURES = {"short": "free", "cifar10-small": "free-cifar10"}
 """Scale of committed records → figure."""
 
@@ -32,7 +46,19 @@ _FIGURES = {"short": "free", "cifar10-small": "free-cifar10"}
 def cells(out: Path, scale: str, seeds: int, data_dir: Path | None = None) -> list[Cell]:
     """The standard models, and the training and evaluation of each contender, for each seed."""
     chosen = replace(FREE_SCALES[scale], config=replace(FREE_SCALES[scale].config, data_dir=data_dir))
-    return [cell for seed in range(seeds) for cell in cells_of_seed(out / f"{scale}-seed-{seed}", chosen, seed)]
+    todo = [cell for seed in range(seeds) for cell in cells_of_seed(out / f"{scale}-seed-{seed}", chosen, seed)]
+    first = out / f"{scale}-seed-0"
+    measured = (first / JUDGED / BOTTLENECK_FILE).exists
+    return [*todo, Cell(f"seed 0: around the bottleneck, {_AROUND[scale]} images", measured,
+                        partial(_around, first, chosen, _AROUND[scale]))]  # fmt: skip
+
+
+def _around(folder: Path, scale: ContenderScale, count: int) -> None:
+    """Attacks that avoid G, on GRFD free and its control."""
+    split = named_data(replace(scale.config, seed=0)).test.take(count)
+    models = {name: deployed(folder / name, scale.contenders[name]) for name in _BOTTLENECKS}
+    defenses = {name: model for name, model in models.items() if isinstance(model, GRFD)}
+    bottleneck.attack_bottleneck(defenses, LabelledImages(as_images(split.images), split.labels), folder / JUDGED)
 
 
 def show(out: Path, scale: str, seeds: int) -> list[Table | str]:
@@ -78,5 +104,12 @@ def _of_scale(folders: Sequence[Path], figure: str) -> list[str]:
         "A comparison image by image, with the seeds of an image kept together; in brackets the 95 % interval:",
         markdown(paired_sheet(folders, FREE)),
         f"![Clean accuracy against the worst case]({figure}.png)",
+        *bottleneck.bottleneck_part(folders[0], _end_to_end(folders[0])),
         "\n".join([f"Masking checks: {len(checks)} made, {len(flagged)} flagged.", *flagged]),
     ]
+
+
+def _end_to_end(folder: Path) -> dict[str, np.ndarray]:
+    """Contender → whether each image is right under all attacks of `adaptive` that it has met."""
+    met = {name: attacks_on([folder], name) for name in _BOTTLENECKS}
+    return {name: worst(folder, name, attacks) for name, attacks in met.items() if attacks}

@@ -144,7 +144,8 @@ def _shares_stage_one(contender: Contender) -> bool:
     return starts_from_stage_one(contender) and not contender.changes
 
 
-def _deployed(path: Path, contender: Contender) -> nn.Module:
+def deployed(path: Path, contender: Contender) -> nn.Module:
+    """The trained defense of a contender."""
     return DEFENSES[contender.defense].load(open_job(path))
 
 
@@ -159,7 +160,7 @@ def _judge(
 ) -> None:
     names = tuple(name for name in names if not _is_judged(folder, scale, (name,), attacks))
     models = variants.load_standard_models(folder / SOURCE)
-    models |= {name: _deployed(folder / name, scale.contenders[name]) for name in names}
+    models |= {name: deployed(folder / name, scale.contenders[name]) for name in names}
     evaluating.evaluate_models(
         models,
         folder / JUDGED,
