@@ -139,10 +139,11 @@ def bottleneck_part(folder: Path, end_to_end: dict[str, np.ndarray]) -> list[str
     if not file.exists():
         return []
     stored = json.loads(file.read_text())
-    right = {model: {name: np.array(each, dtype=bool) for name, each in found.items()}
-             for model, found in stored["right"].items() if model in end_to_end}  # fmt: skip
+    known = {model: found for model, found in stored["right"].items() if model in end_to_end}
+    count = min(len(each) for model, found in known.items() for each in (*found.values(), end_to_end[model]))
+    right = {model: {name: np.array(each[:count], dtype=bool) for name, each in found.items()}
+             for model, found in known.items()}  # fmt: skip
     lines = [[title, *(_text([found[name]]) for found in right.values())] for name, (title, _) in AROUND.items()]
-    count = min(len(each) for found in right.values() for each in found.values())
     usual = {model: end_to_end[model][:count] for model in right}
     lines += [
         ["end to end, as above", *(_text([each]) for each in usual.values())],

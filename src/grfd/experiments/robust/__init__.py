@@ -125,7 +125,7 @@ def _is_fitted(path: Path, contender: Contender) -> bool:
 
 
 def _fit(folder: Path, name: str, config: Config, contender: Contender) -> None:
-    """Trains a contender in a folder of its own, with a copy of the seed's stage I if it starts from one."""
+    """Trains a contender in a folder of its own, with copies of the standard model and of stage I if it needs them."""
     module = DEFENSES[contender.defense]
     with runs.locked(folder / name):
         job = fitting.prepare(folder / name, changed(config, **contender.changes))
@@ -133,9 +133,13 @@ def _fit(folder: Path, name: str, config: Config, contender: Contender) -> None:
         channels = job.data.train.images.shape[1]
         recipe = recipes.with_published_values(module.Recipe(**contender.recipe), channels, module.GREY, module.COLOUR)
         recipes.remember(run, contender.defense, recipe)
-        for file in ("lvcvae.safetensors", "rsm.safetensors"):
-            if _shares_stage_one(contender) and not run.has(file):
-                shutil.copyfile(folder / _STAGE_ONE / file, run.file(file))
+        shared = [folder / _STAGE_ONE / file for file in ("lvcvae.safetensors", "rsm.safetensors")]
+        shared = shared if _shares_stage_one(contender) else []
+        if "model" not in contender.changes:  # some fine-tune the standard model, or answer with it
+            shared.append(folder / SOURCE / "standard.safetensors")
+        for file in shared:
+            if not run.has(file.name):
+                shutil.copyfile(file, run.file(file.name))
         module.fit(job, recipe)
         variants.delete_derived(run)
 
