@@ -181,7 +181,7 @@ def test_the_commands_reproduce_the_run() -> None:
     about = json.loads((DEMO / "evaluation.json").read_text())
     train, judge = reproducing_commands(run, about)
     assert train == "grfd train quick --out NEW"
-    assert judge.startswith("grfd evaluate NEW --protocols transfer whitebox adaptive --attacks fgsm pgd aa")
+    assert judge.startswith("grfd evaluate NEW --protocols transfer whitebox adaptive --attacks fgsm pgd a3")
 
 
 def test_a_changed_model_is_not_asked(judged_run: Path, tmp_path: Path) -> None:
