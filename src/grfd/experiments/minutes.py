@@ -32,7 +32,7 @@ def minutes_file_of_shard(number: int, count: int) -> str:
 def measured_minutes(folder: Path, scale: str) -> dict[str, float]:
     """Cell → minutes: those that were measured in this folder, else those of the kept runs in results/."""
     kept = Path("results") / folder.name
-    cells = _all_of(kept).get(scale, {}) | _all_of(folder).get(scale, {})
+    cells = all_minutes(kept).get(scale, {}) | all_minutes(folder).get(scale, {})
     return {name: cell["minutes"] for name, cell in cells.items()}
 
 
@@ -44,14 +44,14 @@ def keep_minutes(run: Path, kept: Path) -> None:
     for above, kept_above in zip(run.absolute().parents, kept.absolute().parents, strict=False):
         if above.name == "runs":
             return
-        measured = _all_of(above)
+        measured = all_minutes(above)
         if measured:
             content = _read(kept_above / MINUTES_FILE)
             merged = {scale: content.get(scale, {}) | cells for scale, cells in measured.items()}
             runs.write_json(kept_above / MINUTES_FILE, content | merged)
 
 
-def _all_of(folder: Path) -> dict[str, Any]:
+def all_minutes(folder: Path) -> dict[str, Any]:
     """Scale → cell → time, as all machines that share the folder have measured it."""
     content: dict[str, Any] = {}
     for file in sorted(folder.glob("minutes*.json")):

@@ -8,6 +8,7 @@ from grfd.evaluation.protocols import PROTOCOLS
 from grfd.evaluation.records import THREAT_MODELS, read_settings
 from grfd.experiments import EXPERIMENTS, claims, long_run
 from grfd.experiments.cells import DrawsFigures
+from grfd.experiments.costs import costs_section
 from grfd.experiments.records import left_early
 from grfd.report.method_figure import draw_method
 
@@ -73,7 +74,7 @@ def page(results: Path) -> str:
     for experiment in EXPERIMENTS.values():
         section = experiment.section(results)
         parts += section[1:] if section and section[0] in parts else section  # a shared opening is printed once
-    parts += long_run.stopped_section(results)
+    parts += long_run.stopped_section(results) + costs_section(results)
     if not parts:
         raise UserError(f"{results} holds no evaluated run")
     opening = [_HEAD, _early_exit(results), *claims.section(results)]
