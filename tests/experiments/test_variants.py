@@ -33,6 +33,21 @@ def test_the_list_tells_claim_cost_and_state(tmp_path: Path, monkeypatch: pytest
     )
     assert "3 minutes without the 34 cells that were not measured" in told["table3"]
     assert "cost not measured" in told["rsm"]
+    assert "grfd reproduce free --scale short --seeds 2" in told["free"], (
+        "it has no scale paper, and CIFAR is asked for"
+    )
+
+
+def test_the_list_says_what_remains(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    todo = [cells.Cell("seed 0: a", lambda: True, lambda: None), cells.Cell("seed 0: b", lambda: False, lambda: None)]
+    monkeypatch.setattr(EXPERIMENTS["law"], "cells", lambda folder, scale, seeds: todo)
+    known = {"law": EXPERIMENTS["law"]}
+    assert str(cells.paragraph(*cells.states(known, "short", 1))).rstrip().endswith("# 1 cells remain")
+    store_minutes(Path("runs/law"), "short", "seed 0: b", 12.0)
+    assert "# 1 cells remain, about 12 minutes" in cells.paragraph(*cells.states(known, "short", 1))
+    todo.pop()
+    assert "grfd reproduce" not in cells.paragraph(*cells.states(known, "short", 1))
 
 
 @pytest.fixture

@@ -91,7 +91,10 @@ def check_scale(experiment: Experiment, scale: str, seeds: int) -> None:
 
 @dataclass(frozen=True)
 class ExperimentState:
-    """How far an experiment is. `minutes`: the sum over its cells that were measured; None where none was."""
+    """How far an experiment is. `minutes`: the sum over its cells that were measured; None where none was.
+
+    `minutes_left`: of those that are not done; None if one of them was not measured. `command`: what does them.
+    """
 
     name: str
     scale: str
@@ -100,11 +103,16 @@ class ExperimentState:
     cells_done: int
     cells_not_measured: int
     minutes: float | None
+    minutes_left: float | None
+    command: str
     claim: str
 
 
+_LARGEST_FIRST = ("paper", "short", "quick")
+
+
 def states(experiments: dict[str, Experiment], scale: str, seeds: int) -> list[ExperimentState]:
-    """Of each experiment, at its last scale where it has none of that name.
+    """Of each experiment, at its largest scale on MNIST where it has none of that name.
 
     Raises `UserError` for a scale that none has.
     """
@@ -113,23 +121,46 @@ def states(experiments: dict[str, Experiment], scale: str, seeds: int) -> list[E
         raise UserError(f"unknown scale {scale!r}: expected one of {', '.join(known)}")
     listed = []
     for name, experiment in experiments.items():
-        chosen = scale if scale in experiment.SCALES else experiment.SCALES[-1]
-        folder = Path("runs") / experiment.FOLDER
-        todo = experiment.cells(folder, chosen, seeds)
-        done = sum(cell.done() for cell in todo)
-        known_minutes = measured_minutes(folder, chosen)
-        measured = [known_minutes[cell.name] for cell in todo if cell.name in known_minutes]
-        minutes = sum(measured) if measured else None
-        missing = len(todo) - len(measured)
-        counts = (len(todo), done, missing)
-        listed.append(ExperimentState(name, chosen, folder.as_posix(), *counts, minutes, claim(experiment)))
+        chosen = next(each for each in (scale, *_LARGEST_FIRST) if each in experiment.SCALES)
+        listed.append(_state(name, experiment, chosen, seeds))
     return listed
+
+
+def _state(name: str, experiment: Experiment, scale: str, seeds: int) -> ExperimentState:
+    folder = Path("runs") / experiment.FOLDER
+    known = measured_minutes(folder, scale)
+    cells = {cell.name: cell.done() for cell in experiment.cells(folder, scale, seeds)}
+    measured = [known[cell] for cell in cells if cell in known]
+    left = [known.get(cell) for cell, done in cells.items() if not done]
+    dataset, _, rest = scale.rpartition("-")
+    words = ["grfd reproduce", name, *(["--dataset", dataset] if dataset else []), "--scale", rest]
+    return ExperimentState(
+        name=name,
+        scale=scale,
+        folder=folder.as_posix(),
+        cells=len(cells),
+        cells_done=sum(cells.values()),
+        cells_not_measured=len(cells) - len(measured),
+        minutes=sum(measured) if measured else None,
+        minutes_left=None if None in left else sum(each for each in left if each is not None),
+        command=" ".join([*words, *(["--seeds", str(seeds)] if seeds > 1 else [])]),
+        claim=claim(experiment),
+    )
 
 
 def paragraph(state: ExperimentState) -> Text:
     """Name, how much is done, cost where it was measured, claim."""
     done = f"{state.cells_done} of {state.cells} cells done in {state.folder}"
-    return titled(state.name, f" --scale {state.scale}: {done}; {_cost(state)}\n  {state.claim}\n")
+    rest = f"\n  {state.command}" + _rest(state) if state.cells_done < state.cells else ""
+    return titled(state.name, f" --scale {state.scale}: {done}; {_cost(state)}\n  {state.claim}{rest}\n")
+
+
+def _rest(state: ExperimentState) -> str:
+    """What remains, where something is done."""
+    if not state.cells_done:
+        return ""
+    about = "" if state.minutes_left is None else f", about {max(round(state.minutes_left), 1)} minutes"
+    return f"    # {state.cells - state.cells_done} cells remain{about}"
 
 
 def _cost(state: ExperimentState) -> str:
