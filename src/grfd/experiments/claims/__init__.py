@@ -1,4 +1,4 @@
-"""Every claim of the paper's abstract and of its sections 4.2 to 4.6, and what the committed records say of it."""
+"""The claims of the paper's abstract and of its sections 4.2 to 4.6, and what the committed records say of them."""
 
 from functools import lru_cache
 from pathlib import Path
@@ -9,10 +9,9 @@ from grfd.evaluation.intervals import bootstrap
 from grfd.evaluation.protocols import COMPARED, Protocol
 from grfd.evaluation.records import read_settings
 from grfd.evaluation.spread import spread
-from grfd.evaluation.stored import read_checks
 from grfd.experiments import fig2
 from grfd.experiments.claims.listed import CLAIMS, EVIDENCE, Claim
-from grfd.experiments.claims.measure import ClaimNumbers
+from grfd.experiments.claims.measure import Columns
 from grfd.experiments.records import config_of, left_early
 from grfd.experiments.variant_records import VariantRecords
 from grfd.report.sheets import Sheet, markdown
@@ -20,20 +19,27 @@ from grfd.report.sheets import Sheet, markdown
 _HEAD = """## The paper's claims, and what was found
 
 Each line is one claim, with the number that the paper prints for it. The paper does not say what its attacker knows, so
-each claim has a verdict under each protocol. A number with a sign is a difference in points, image by image; in
-brackets is the 95 % interval over images. No defense is the standard model, and under `transfer` the 2nd standard.
+a claim about attacks has a verdict under each protocol; one about clean accuracy has its number in the column
+`whitebox`. A number with a sign is a difference in points between two models on the same images, *against* the one that
+is named. Examples under `transfer` are made on the standard model, so no defense is there the 2nd standard. *± x* is
+the standard deviation over seeds, and in brackets is the 95 % interval over images.
 
-- *Reproduced*: the paper's number is in the interval or, where the paper prints none, the interval is above 0.
-- *Exceeded*: ours is higher. *Not reached*: ours is lower, or no difference is shown.
-- *Refuted*: the difference has the other sign, and its interval excludes 0.
+- *Reproduced*: the paper's number lies in the interval. *Exceeded*: ours is better. *Not reached*: ours is worse, but a
+  difference has the sign that the paper claims.
+- *Sign confirmed*: the paper prints no number, and the difference has the sign that it claims.
+- *No difference shown*: the interval contains 0, or the seeds disagree about the sign.
+- *Refuted*: the difference has the other sign.
 
-Where the other model is the best of several, these numbers chose it, and its interval does not account for the choice.
-A verdict holds for the schedule in the last column; the paper's has 150 epochs of stage I. A † marks records whose
-numbers are too high, as the warning above says. A dash means: not printed, or not measured."""
+A verdict holds for the schedule in the last column (epochs of stage I, then of the classifiers); the paper's stage I
+has 150 epochs. Where GRFD is compared with the best of several, these numbers chose the best, and the interval does not
+account for that. Rivals that a masking check flags, or that met fewer than five attacks or 100 images, are left out. A
+† marks records under `transfer` and `adaptive` whose accuracies are too high, as the warning above says; so are both
+accuracies of a difference. A dash means: not printed, or not measured."""
 
-_SMALL = (
-    "Claims on CIFAR-10 and CIFAR-100 were measured on small networks only, after short trainings. The paper's "
-    "network, WRN-28-10, was not run, so these lines have no verdict."
+_UNJUDGED = (
+    "Lines without a verdict answer another question than the paper's: on CIFAR-10 and CIFAR-100 only small networks "
+    "were trained, for a few epochs, and not WRN-28-10. With 10 % of the images, a short schedule also has 10 % of the "
+    "steps."
 )
 
 
@@ -44,7 +50,7 @@ def section(results: Path) -> list[str]:
     if not lines:
         return []
     header = ["claim", "section", "paper", *(f"`{protocol}`" for protocol in COMPARED), "measured on"]
-    return [_HEAD, markdown(Sheet(header, lines, left=2)), _SMALL, *_clusters(results)]
+    return [_HEAD, markdown(Sheet(header, lines, left=2)), _UNJUDGED, *_clusters(results)]
 
 
 def _clusters(results: Path) -> list[str]:
@@ -53,59 +59,57 @@ def _clusters(results: Path) -> list[str]:
     if silhouettes is None:
         return []
     without, whole = silhouettes
-    word = "reproduced" if min(whole) > max(without) else "not reached"
+    word = "sign confirmed" if min(whole) > max(without) else "no difference shown"
     return [
         "The abstract also says that the rectification head clusters the latent variables by class. The silhouette of "
-        f"the classes is {spread(without, 2)} without the head and {spread(whole, 2)} with it "
-        f"({len(whole)} seeds): **{word}**."
+        f"the classes is {spread(without, 2)} without the head and {spread(whole, 2)} with it, over {len(whole)} seeds "
+        f"of the short schedule: **{word}** (every seed with the head above every seed without it)."
     ]
 
 
-def verdict_on(interval: tuple[float, float], claim: Claim) -> str:
-    """What an interval, in per cent or points, says of a claim."""
+def verdict_on(interval: tuple[float, float], means: list[float], claim: Claim) -> str:
+    """What an interval, in per cent or points, and the means of the seeds say of a claim."""
     low, high = interval
-    if claim.difference and high < 0 and (claim.paper is None or claim.paper > 0):
+    if claim.kind in ("share", "cost") and claim.paper is not None:
+        return "not reached" if high < claim.paper else "exceeded" if low > claim.paper else "reproduced"
+    if claim.kind == "loss":
+        low, high, means = -high, -low, [-mean for mean in means]
+    if low <= 0 <= high or min(means) <= 0 <= max(means):
+        return "no difference shown"
+    if high < 0:
         return "refuted"
     if claim.paper is None:
-        return "reproduced" if low > 0 else "not reached"
+        return "sign confirmed"
     return "not reached" if high < claim.paper else "exceeded" if low > claim.paper else "reproduced"
 
 
-def interval_of(found: ClaimNumbers) -> tuple[float, float]:
+def interval_of(columns: Columns) -> tuple[float, float]:
     """The 95 % interval over images, in per cent or points. Means over attacks are not 0 or 1, so it is a bootstrap."""
-    low, high = bootstrap(found.columns)
+    low, high = bootstrap(columns)
     return 100 * low, 100 * high
 
 
 def _line(claim: Claim, records: VariantRecords) -> list[str]:
-    paper = "–" if claim.paper is None else f"{claim.paper:+.2f}" if claim.difference else f"{claim.paper:.2f}"
-    return [
-        claim.words,
-        claim.place,
-        paper,
-        *(_cell(claim, records, each) for each in COMPARED),
-        _about(claim, records),
-    ]
+    sign = "" if claim.kind == "share" else "+"
+    paper = "–" if claim.paper is None else f"{claim.paper:{sign}.2f}"
+    cells = [_cell(claim, records, each) if each == "whitebox" or not claim.clean else "–" for each in COMPARED]
+    return [claim.words, claim.place, paper, *cells, _about(claim, records)]
 
 
 def _cell(claim: Claim, records: VariantRecords, protocol: Protocol) -> str:
-    """The number with its interval and the verdict, such as 84.3 [82, 86] not reached."""
+    """The number with its interval and the verdict, such as 84.4 [82.4, 86.4] not reached."""
     found = claim.measure(records, protocol)
     if found is None:
         return "–"
-    flagged = found.rival and _is_flagged(records, found.rival)
-    note = f" (less {found.note}{', which the masking checks flag' if flagged else ''})" if found.note else ""
-    low, high = interval_of(found)
-    mean = 100 * float(np.mean([each.mean() for each in found.columns]))
-    sign = "+" if claim.difference else ""
-    number = f"{mean:{sign}.1f} [{low:{sign}.1f}, {high:{sign}.1f}]"
+    low, high = interval_of(found.columns)
+    means = [100 * float(each.mean()) for each in found.columns]
+    sign = "" if claim.kind == "share" else "+"
+    deviation = f" ± {np.std(means, ddof=1):.1f}" if len(means) > 1 else ""
+    number = f"{np.mean(means):{sign}.1f}{deviation} [{low:{sign}.1f}, {high:{sign}.1f}]"
     early = protocol != "whitebox" and any(_left_early(folder, protocol) for folder in records.folders)
-    said = f" **{verdict_on((low, high), claim)}**" if claim.judged else ""
-    return number + ("†" if early else "") + said + note
-
-
-def _is_flagged(records: VariantRecords, model: str) -> bool:
-    return any(check.flagged for folder in records.folders for check in read_checks(folder) if check.model == model)
+    said = f" **{verdict_on((low, high), means, claim)}**" if claim.judged else ""
+    against = f" (against {found.against})" if found.against else ""
+    return number + ("†" if early else "") + said + against
 
 
 @lru_cache(maxsize=256)
@@ -114,10 +118,13 @@ def _left_early(folder: Path, protocol: Protocol) -> bool:
 
 
 def _about(claim: Claim, records: VariantRecords) -> str:
-    """The schedule, the seeds and the images behind a line."""
+    """The network, the schedule, the seeds and the images behind a line."""
     config = config_of(records.folders[0])
-    seeds = f"{len(records.folders)} seeds" if len(records.folders) > 1 else "one seed"
-    found = [each for protocol in COMPARED if (each := claim.measure(records, protocol))]
-    counts = sorted({len(each.columns[0]) for each in found}, reverse=True)
-    images = " to ".join(f"{count:,}" for count in dict.fromkeys((counts[-1], counts[0]))) if counts else "no"
-    return f"{config['epochs']} epochs of stage I, {seeds}, {images} images"
+    protocols = ("whitebox",) if claim.clean else COMPARED
+    found = [each.columns for protocol in protocols if (each := claim.measure(records, protocol))]
+    if not found:
+        return "–"
+    seeds = f"{len(found[0])} seeds" if len(found[0]) > 1 else "one seed"
+    counts = [max(map(len, columns)) for columns in found]
+    images = " to ".join(f"{count:,}" for count in dict.fromkeys((min(counts), max(counts))))
+    return f"{config['model']}, {config['epochs']} + {config['classifier_epochs']} epochs, {seeds}, {images} images"
