@@ -181,7 +181,7 @@ TABLE_1_ATTACKS = tuple(name for name, entry in ALL_ATTACKS.items() if entry.tab
 DEFAULT_ATTACKS = tuple("a3" if name == "aa" else name for name in TABLE_1_ATTACKS)
 """What an evaluation runs unless attacks are named: Table 1's, with A3 in the place of AutoAttack at the same ε.
 
-A3 leaves at most AutoAttack's robust accuracy at a small part of its cost (docs/attacks.md)."""
+A3 leaves what AutoAttack leaves, at most 0.3 points more, at a small part of its cost (docs/attacks.md)."""
 
 
 def entry_of(name: str) -> AttackEntry:
