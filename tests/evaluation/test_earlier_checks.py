@@ -53,6 +53,25 @@ def test_only_a_model_that_is_new_or_has_changed_is_probed(
     assert probed == [one, other, one]
 
 
+class Own(nn.Module):
+    """A user's own layer."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.model(images)  # type: ignore[no-any-return]
+
+
+def test_a_users_own_layers_are_probed_each_time(tmp_path: Path, small: Data, probed: list[nn.Module]) -> None:
+    """Their code may have changed, though weights and answers have not."""
+    model = Own(_network(0)).eval()
+    for _ in range(2):
+        evaluating.evaluate_models({"model": model}, tmp_path, REQUEST, small)
+    assert len(probed) == 2
+
+
 def test_another_version_or_a_changed_package_probes_again(
     tmp_path: Path, small: Data, probed: list[nn.Module], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from torch import nn
+
 from grfd.errors import UserError
 from grfd.evaluation.case import CONTROL, Case
 from grfd.evaluation.identity import marks_of
@@ -24,17 +26,23 @@ MARKS = "checked"
 def marks_of_checks(case: Case, examples: int, provenance: Mapping[str, Any]) -> dict[str, str]:
     """Model → a hash of all on which its findings depend: model, images, settings, versions and machine.
 
-    It is empty where the package has uncommitted changes, because its code is then not known.
+    It is empty where the package has uncommitted changes, because its code is then not known. For the same reason a
+    model with layers of a user's own has no mark: their code may have changed, though weights and answers have not.
     """
     if str(provenance["git_revision"]).endswith("+"):
         return {}
     labels = case.split.labels[:examples].tolist()
     common = [marks_of(case.split.images[:examples]).tolist(), labels, case.seed, str(case.device), case.budgets]
     common.append(provenance)
-    names = [name for name in case.models if name != CONTROL and name in case.identities]
+    names = [name for name, model in case.models.items() if name != CONTROL and name in case.identities
+             and all(_is_of_known_code(module) for module in model.modules())]  # fmt: skip
     return {
         name: _hash([*common, case.identities[name], case.scales.get(name), case.passes.get(name)]) for name in names
     }
+
+
+def _is_of_known_code(module: nn.Module) -> bool:
+    return type(module).__module__.partition(".")[0] in ("torch", "grfd")
 
 
 def earlier_checks(folder: Path, marks: Mapping[str, str]) -> dict[str, list[Check]]:
