@@ -21,7 +21,7 @@ from grfd.data.record import as_images
 from grfd.defenses.grfd import GRFD
 from grfd.evaluation.crafting import LabelledImages
 from grfd.evaluation.numbers import data_titles, rows
-from grfd.evaluation.paired import attacks_on, worst
+from grfd.evaluation.paired import attacks_on, compared, points_text, probability, worst
 from grfd.evaluation.stored import read_checks
 from grfd.experiments.cells import Cell
 from grfd.experiments.free import bottleneck
@@ -103,10 +103,27 @@ def _of_scale(folders: Sequence[Path], figure: str) -> list[str]:
         markdown(robust_sheet(folders)),
         "A comparison image by image, with the seeds of an image kept together; in brackets the 95 % interval:",
         markdown(paired_sheet(folders, FREE)),
+        *_terms(folders),
         f"![Clean accuracy against the worst case]({figure}.png)",
         *bottleneck.bottleneck_part(folders[0], _end_to_end(folders[0])),
         "\n".join([f"Masking checks: {len(checks)} made, {len(flagged)} flagged.", *flagged]),
     ]
+
+
+def _terms(folders: Sequence[Path]) -> list[str]:
+    """What GRFD's terms are worth, with each G: GRFD free less its control, image by image."""
+    named = {
+        "residual, equal epochs": ("free", "control"),
+        "residual, the control with more gradients": ("free", "control-more-gradients"),
+        "LeNet5's mirror image, equal epochs": ("free-lenet", "control-lenet"),
+        "LeNet5's mirror image, the control with more gradients": ("free-lenet", "control-lenet-more-gradients"),
+    }
+    met = {title: pair for title, pair in named.items() if attacks_on(folders, *pair)}
+    pairs = {title: compared(folders, *pair) for title, pair in met.items()}
+    lines = [
+        f"- G {title}: {points_text(pair)} points (p {probability(pair.p_value)})" for title, pair in pairs.items()
+    ]
+    return ["What GRFD's terms are worth, as the worst case of GRFD free less that of its control:", "\n".join(lines)]
 
 
 def _end_to_end(folder: Path) -> dict[str, np.ndarray]:

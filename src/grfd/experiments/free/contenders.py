@@ -60,6 +60,9 @@ def _of_epochs(epochs: int) -> dict[str, Contender]:
         "gradient-norm": _baseline("cure", epochs=2 * epochs, weight=0.1, learning_rate=1e-3, **_GRADIENT_NORM),
         "pgd-at": _reference("pgd-at", epochs=2 * epochs),
         "trades": _reference("trades", epochs=2 * epochs, beta=3.0),
+        # the controls above have the epochs of GRFD free, which are fewer gradients, because L_rb takes four
+        "control-more-gradients": _control(_RESIDUAL, epochs=2 * epochs),
+        "control-lenet-more-gradients": _control(epochs=2 * epochs),
     }  # fmt: skip
 
 
@@ -68,7 +71,7 @@ def _for_colour(contenders: dict[str, Contender]) -> dict[str, Contender]:
     attack = {"eps": 8 / 255, "step_size": 4 / 255}
     chosen = {}
     for name, each in contenders.items():
-        if name.endswith("-lenet"):
+        if "-lenet" in name:
             continue
         chosen[name] = replace(each, recipe=each.recipe | attack, changes={}) if each.group == REFERENCE else (
             replace(each, changes={})
