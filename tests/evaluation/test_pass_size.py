@@ -102,3 +102,9 @@ def test_a_batch_that_does_not_fit_is_halved_and_repeated(net: nn.Module, tmp_pa
     for key, record in large.items():
         for column, values in record.columns.items():
             assert values == pytest.approx(halved[key].columns[column], abs=1e-5), (key, column)
+
+
+def test_a_pass_keeps_at_most_a_gibibyte_on_a_cpu(net: nn.Module, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("grfd.attacks.pass_size.available", lambda device: 2**40)
+    monkeypatch.setattr("grfd.attacks.pass_size.bytes_kept", lambda model, image: 2**27)
+    assert images_in_a_pass(net, IMAGES[:1]) == 8
