@@ -5,7 +5,7 @@ import inspect
 import io
 import re
 from collections.abc import Callable
-from contextlib import redirect_stderr
+from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass, field, fields, is_dataclass
 from functools import wraps
 from itertools import dropwhile, takewhile
@@ -16,6 +16,7 @@ import tyro
 
 from grfd import schema
 from grfd.commands.config_file import as_tokens, read_settings_file
+from grfd.commands.help_text import readable
 from grfd.errors import UserError
 
 HELP = ("-h", "--help")
@@ -185,12 +186,13 @@ def _check_values(function: Callable[..., None], arguments: dict[str, Any]) -> N
 
 def parsed(what: Any, program: str, tokens: list[str], **keywords: Any) -> Any:
     """The result of tyro. Its message about a mistake, a box of many lines, becomes the one line of a `UserError`."""
-    written = io.StringIO()
+    written, answered = io.StringIO(), io.StringIO()
     try:
-        with redirect_stderr(written):
+        with redirect_stderr(written), redirect_stdout(answered):
             return tyro.cli(what, prog=program, args=tokens, **keywords)
     except SystemExit as stop:
         if not stop.code:
+            print(readable(answered.getvalue()), end="")
             raise
         lines = [_RULE.sub("", line.strip("│|╭╮╰╯ ")) for line in _COLOUR.sub("", written.getvalue()).splitlines()]
         words = " ".join(_message(lines)) or lines[0]
