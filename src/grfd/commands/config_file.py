@@ -17,7 +17,7 @@ TYPED_ALONE = frozenset({"config", "trust"})
 """Options that no file can set. Consent to import code is given on the command line."""
 IN_EVALUATION = frozenset({"protocols", "attacks", "examples", "eps", "split"})
 """Options that evaluation.json records; none of them imports code."""
-ABOUT_A_RUN = frozenset({"images", "classes", "weights", "versions", "git_revision", "machine"})
+ABOUT_A_RUN = frozenset({"images", "classes", "weights", "checked", "versions", "git_revision", "machine"})
 """Fields of config.json and evaluation.json that are not settings, but describe the run or the evaluation."""
 
 

@@ -32,7 +32,7 @@ _TITLES = {
 
 
 def free_sheet(folders: Sequence[Path]) -> Sheet:
-    """Clean accuracy and worst case under `adaptive` of each contender that all seeds have; whether a check flags it."""
+    """Clean accuracy and worst case under `adaptive` of each contender that all seeds have; its flags."""
     judged = [name for name in _TITLES if attacks_on(folders, name)]
     attacks = attacks_on(folders, *judged)
     grids = [grid(rows(folder)) for folder in folders]
