@@ -17,6 +17,8 @@ from grfd.seeds import left_as_found
 _LARGEST_WEIGHT = 1e18
 """Products of larger weights overflow float32, and the logits of such a network are not finite."""
 
+_SHARE_OF_WEIGHTS = 0.75
+"""The share of free memory that weights, gradients and moments may take."""
 _BYTES_A_PARAMETER = 16
 """The weight, its gradient and the two moments of AdamW, in float32."""
 
@@ -78,7 +80,9 @@ def refuse_unbounded(name: str, module: nn.Module, epoch: int, folder: Path) -> 
 
 
 def check_memory(name: str, build: Callable[[], nn.Module], config: Config) -> None:
-    """Raises `UserError` where the weights, gradients and moments of a network need more memory than is free.
+    """Raises `UserError` where weights, gradients and moments need more than three quarters of the free memory.
+
+    The optimiser's step and the features of a batch need the rest.
 
     The network is built on PyTorch's meta device, which takes no memory and draws no random numbers.
     """
@@ -88,10 +92,10 @@ def check_memory(name: str, build: Callable[[], nn.Module], config: Config) -> N
     except (RuntimeError, OverflowError, TypeError) as error:  # more parameters than 64 bits can count
         raise UserError(f"{name} cannot be built: {reason(error)}") from error
     free, needed = memory.available(_device(config)), _BYTES_A_PARAMETER * parameters
-    if free is not None and needed > free:
+    if free is not None and needed > _SHARE_OF_WEIGHTS * free:
         raise UserError(
             f"{name} has {parameters:,} parameters: training it needs {memory.in_words(needed)} for weights, gradients "
-            f"and AdamW's moments, and {memory.in_words(free)} are available"
+            f"and AdamW's moments, and at most three quarters of the {memory.in_words(free)} that are available"
         )
 
 
