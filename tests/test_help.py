@@ -3,7 +3,7 @@
 import pytest
 
 from grfd import cli
-from grfd.commands.help_text import readable
+from grfd.commands.help_text import plain_help
 from grfd.commands.registry import COMMANDS
 from grfd.commands.train import TRAINING
 from grfd.defenses import DEFENSES
@@ -31,7 +31,7 @@ def test_columns_stay_aligned_and_real_defaults_are_told() -> None:
         "                     None)\n"
         " --steps INT         Steps. (default: 10)\n"
     )
-    assert readable(written) == (
+    assert plain_help(written) == (
         " --eps FLOAT         The largest change.\n"
         " --names [STR [STR ...]]\n"
         "                     Some names, or all of them without it.\n"

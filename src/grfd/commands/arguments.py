@@ -16,7 +16,7 @@ import tyro
 
 from grfd import schema
 from grfd.commands.config_file import as_tokens, read_settings_file
-from grfd.commands.help_text import readable
+from grfd.commands.help_text import plain_help
 from grfd.errors import UserError
 
 HELP = ("-h", "--help")
@@ -192,7 +192,7 @@ def parsed(what: Any, program: str, tokens: list[str], **keywords: Any) -> Any:
             return tyro.cli(what, prog=program, args=tokens, **keywords)
     except SystemExit as stop:
         if not stop.code:
-            print(readable(answered.getvalue()), end="")
+            print(plain_help(answered.getvalue()), end="")
             raise
         lines = [_RULE.sub("", line.strip("│|╭╮╰╯ ")) for line in _COLOUR.sub("", written.getvalue()).splitlines()]
         words = " ".join(_message(lines)) or lines[0]

@@ -13,7 +13,7 @@ _PATTERNS: tuple[tuple[str, str], ...] = (
 """Pattern → what takes its place. Names of values are as wide as before, because the texts beside them are aligned."""
 
 
-def readable(text: str) -> str:
+def plain_help(text: str) -> str:
     """The help text of a command, as tyro writes it, in words that a reader without Python understands."""
     for pattern, ours in _PATTERNS:
         text = re.sub(pattern, ours, text)
