@@ -19,6 +19,7 @@ from grfd.evaluation.stored import read_results
 from grfd.evaluation.threat_rows import threat_rows
 from grfd.experiments import EXPERIMENTS
 from grfd.experiments.cells import Cell
+from grfd.experiments.free.readme_table import free_sheet
 from grfd.experiments.page import page, write_page
 from grfd.experiments.robust import numbers as robust_page
 from grfd.report import sheets
@@ -101,6 +102,8 @@ def test_the_committed_page_is_derived_from_the_committed_records() -> None:
 def test_the_readmes_table_is_derived_from_the_committed_records() -> None:
     folders = sorted((RESULTS / "robust").glob("short-seed-*/judged"))
     assert markdown(robust_page.short_sheet(robust_page.with_most_attacks(folders))) in README.read_text()
+    without_examples = sorted((RESULTS / "free").glob("short-seed-*/judged"))
+    assert markdown(free_sheet(without_examples)) in README.read_text()
 
 
 def test_a_terminal_of_eighty_columns_shows_every_contender_whole() -> None:

@@ -20,6 +20,7 @@ _TITLES = {
     "cure-from-start": "CURE from fresh weights",
     "gradient-norm": "GRFD free's penalty on LeNet5 alone",
     "control-lenet": "control, small G",
+    "control-lenet-more-gradients": "control, small G, more gradients",
     "free-lenet": "GRFD free, small G",
     "control": "control, residual G",
     "control-more-gradients": "control, residual G, more gradients",
