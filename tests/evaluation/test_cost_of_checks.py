@@ -36,7 +36,6 @@ class Counting(nn.Module):
 def test_checks_of_large_images_take_the_passes_that_are_counted(tmp_path: Path) -> None:
     stream = torch.Generator().manual_seed(0)
     images = torch.rand(300, 3, SIDE, SIDE, generator=stream)
-    labels = (images.mean((2, 3)).argmax(1)).long()
     model = Counting()
     model(images[:2])
     model.eval()

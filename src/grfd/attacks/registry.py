@@ -128,7 +128,7 @@ ALL_ATTACKS: dict[str, AttackEntry] = {
         a3, "A3",
         grey={"eps": 20 / 255},
         colour={"eps": 4 / 255},
-        # where no example leaves early, its further rounds cost ten times as much and transfer no better
+        # where no example leaves early, its further rounds cost ten times as much and hardly transfer better
         transfer=_ALL_QUERIES | {"version": "quick"}, passes=450, norms=_BOTH,
     ),
     "quick": AttackEntry(

@@ -32,7 +32,7 @@ CONTINUOUS = 0.8
 whose logits are rounded, one-hot or signs at most 0.31."""
 ATTACKED = 100
 """Images for the probes that attack."""
-FEWEST_STEPS = 20
+STEPS_OF_LARGE = 20
 """Steps of PGD, then twice as many, for large images in place of the judge's."""
 STILL_FALLING = 0.05
 """How much more accurate the model may be after the judge's steps of PGD than after twice as many."""
@@ -120,13 +120,13 @@ def _at_pass(model: nn.Module, place: Images, move: Images, labels: Labels) -> t
 def unfinished_optimisation(case: Case, model: nn.Module, images: Images, labels: Labels) -> Finding:
     """Whether PGD with the judge's budget is still on its way: twice as many steps find clearly more.
 
-    On large images it is PGD of `FEWEST_STEPS`.
+    On large images it is PGD of `STEPS_OF_LARGE`.
     """
     if is_stochastic(model):
         return False, "not tested: the answers are random"
     images, labels = images[:ATTACKED], labels[:ATTACKED]
     budget = case.budgets["pgd"]
-    judged = FEWEST_STEPS if is_large(images) else budget["steps"]
+    judged = STEPS_OF_LARGE if is_large(images) else budget["steps"]
     right = []
     for steps in (judged, 2 * judged):
         stream = generator(case.seed, "check", "unfinished", device=case.device)

@@ -37,7 +37,7 @@ _Rounds = Iterator[tuple[int | Tensor, Tensor]]
 def success_over_queries(
     model: nn.Module, images: Images, labels: Labels, search: Search, counts: Sequence[int]
 ) -> list[float]:
-    """For each number in `counts` the share of images that are misclassified after at most so many queries.
+    """For each number in `counts` the share of images that are misclassified after at most that many queries.
 
     images [batch, channel, height, width] in [0, 1]; labels [batch]. All numbers come from one run. An image that is
     misclassified without an attack counts as fooled by 0 queries. Raises `UserError` for an attack that is no search by

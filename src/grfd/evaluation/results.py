@@ -42,7 +42,7 @@ class Distance:
     """The smallest perturbations that a minimal-norm attack found for the images that are classified correctly.
 
     `examples`: their number; `found`: how many it fooled. Quartiles are over all of them, in pixels of [0, 1]; None
-    where so many were not fooled that the quartile is unknown.
+    where too few were fooled to know the quartile.
     """
 
     model: str

@@ -121,7 +121,7 @@ def states(experiments: dict[str, Experiment], scale: str, seeds: int) -> list[E
         raise UserError(f"unknown scale {scale!r}: expected one of {', '.join(known)}")
     listed = []
     for name, experiment in experiments.items():
-        chosen = next(each for each in (scale, *_LARGEST_FIRST) if each in experiment.SCALES)
+        chosen = next((each for each in (scale, *_LARGEST_FIRST) if each in experiment.SCALES), experiment.SCALES[-1])
         listed.append(_state(name, experiment, chosen, seeds))
     return listed
 

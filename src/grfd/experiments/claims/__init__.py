@@ -11,7 +11,7 @@ from grfd.evaluation.records import read_settings
 from grfd.evaluation.spread import spread
 from grfd.experiments import fig2
 from grfd.experiments.claims.listed import CLAIMS, EVIDENCE, Claim
-from grfd.experiments.claims.measure import Columns
+from grfd.experiments.claims.measure import ClaimNumbers, Columns
 from grfd.experiments.records import config_of, left_early
 from grfd.experiments.variant_records import VariantRecords
 from grfd.report.sheets import Sheet, markdown
@@ -92,15 +92,14 @@ def interval_of(columns: Columns) -> tuple[float, float]:
 def _line(claim: Claim, records: VariantRecords) -> list[str]:
     sign = "" if claim.kind == "share" else "+"
     paper = "–" if claim.paper is None else f"{claim.paper:{sign}.2f}"
-    cells = [_cell(claim, records, each) if each == "whitebox" or not claim.clean else "–" for each in COMPARED]
-    return [claim.words, claim.place, paper, *cells, _about(claim, records)]
+    wanted: tuple[Protocol, ...] = ("whitebox",) if claim.clean else COMPARED
+    found = {each: numbers for each in wanted if (numbers := claim.measure(records, each))}
+    cells = [_cell(claim, records, each, found[each]) if each in found else "–" for each in COMPARED]
+    return [claim.words, claim.place, paper, *cells, _about(records, [each.columns for each in found.values()])]
 
 
-def _cell(claim: Claim, records: VariantRecords, protocol: Protocol) -> str:
+def _cell(claim: Claim, records: VariantRecords, protocol: Protocol, found: ClaimNumbers) -> str:
     """The number with its interval and the verdict, such as 84.4 [82.4, 86.4] not reached."""
-    found = claim.measure(records, protocol)
-    if found is None:
-        return "–"
     low, high = interval_of(found.columns)
     means = [100 * float(each.mean()) for each in found.columns]
     sign = "" if claim.kind == "share" else "+"
@@ -117,13 +116,11 @@ def _left_early(folder: Path, protocol: Protocol) -> bool:
     return any(left_early(read_settings(path)) for path in folder.glob(f"records/*/{protocol}/*.npz"))
 
 
-def _about(claim: Claim, records: VariantRecords) -> str:
-    """The network, the schedule, the seeds and the images behind a line."""
-    config = config_of(records.folders[0])
-    protocols = ("whitebox",) if claim.clean else COMPARED
-    found = [each.columns for protocol in protocols if (each := claim.measure(records, protocol))]
+def _about(records: VariantRecords, found: list[Columns]) -> str:
+    """The network, the schedule, the seeds and the images behind a line. `found`: its numbers by protocol."""
     if not found:
         return "–"
+    config = config_of(records.folders[0])
     seeds = f"{len(found[0])} seeds" if len(found[0]) > 1 else "one seed"
     counts = [max(map(len, columns)) for columns in found]
     images = " to ".join(f"{count:,}" for count in dict.fromkeys((min(counts), max(counts))))

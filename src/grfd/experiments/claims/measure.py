@@ -138,10 +138,8 @@ def above_all_rows(records: VariantRecords, protocol: Protocol, *, column: Colum
 
 def _above_none(grids: Sequence[Grid], protocol: Protocol, model: str, column: Column) -> ClaimNumbers | None:
     undefended = CONTROL if protocol == "transfer" else SOURCE
-    found, theirs = (
-        difference(grids, protocol, (model, undefended), column),
-        of_model(grids, protocol, undefended, column),
-    )
+    found = difference(grids, protocol, (model, undefended), column)
+    theirs = of_model(grids, protocol, undefended, column)
     return found and replace(found, against=f"no defense, which keeps {100 * _mean(theirs):.1f}")
 
 
