@@ -51,6 +51,27 @@ def test_the_command_prints_the_same(runs_folder: Path, capsys: pytest.CaptureFi
     assert "30.7" in table and "not judged" in table
 
 
+def test_a_run_that_was_judged_at_another_eps_tells_it(runs_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = runs_folder / "demo" / "results.json"
+    content = json.loads(file.read_text())
+    for row in content["rows"]:
+        row |= {"norm": "linf", "eps": 0.1}
+    file.write_text(json.dumps(content))
+    table = " ".join(said_by(capsys, "models", runs_folder).split())
+    assert "adaptive, L∞, ε = 0.1" in table and "30.7" in table
+
+
+def test_a_network_of_another_program_is_passed_over(runs_folder: Path) -> None:
+    folder = runs_folder / "resnet"
+    folder.mkdir()
+    (folder / "config.json").write_text('{"architectures": ["ResNet"]}')
+    (folder / "model.safetensors").write_bytes(b"0")
+    assert {Path(model.run).name for model in grfd.fitted_models(runs_folder)} == {"demo", "new"}
+    (runs_folder / "demo" / "config.json").write_text('{"git_revision": 3')
+    with pytest.raises(UserError, match="demo"):
+        grfd.fitted_models(runs_folder)
+
+
 def test_a_folder_without_models(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "no fitted model" in said_by(capsys, "models", tmp_path)
     with pytest.raises(UserError, match="is not there"):

@@ -1,5 +1,6 @@
 """Attacks around a bottleneck: they stay in the ball, and they find what useless gradients of G would hide."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from grfd.defenses.grfd import GRFD
 from grfd.evaluation.attacker import predictions
 from grfd.evaluation.crafting import LabelledImages
 from grfd.experiments.free import bottleneck
-from grfd.experiments.free.bottleneck import AROUND, attack_bottleneck, bottleneck_part
+from grfd.experiments.free.bottleneck import AROUND, BOTTLENECK_FILE, attack_bottleneck, bottleneck_part, is_attacked
 from grfd.method.lvcvae import LVCVAE
 
 EPS = 0.15
@@ -87,8 +88,32 @@ def test_the_table_has_each_attack_and_all_together(
     defense = grfd.load_defense(DEMO)
     assert isinstance(defense, GRFD) and bottleneck_part(tmp_path, {}) == []
     attack_bottleneck({"free": defense}, few, tmp_path)
+    assert is_attacked(tmp_path, ["free"]) and not is_attacked(tmp_path, ["free", "control"])
     _, table = bottleneck_part(tmp_path, {"free": np.array([True, False, True, True, True, True, False])})
     lines = table.splitlines()[2:]
     assert len(lines) == len(AROUND) + 2 and "83.3" in lines[-2]
     shares = [float(line.split("|")[2].split("[")[0]) for line in lines]
     assert shares[-1] <= min(shares[:-1]) and shares[-1] <= 83.4
+
+
+def test_a_stopped_run_goes_on_behind_its_last_attack(
+    examples: LabelledImages, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bottleneck, "_QUERIES", 20)
+    few = LabelledImages(examples.images[:4], examples.labels[:4])
+    defense = grfd.load_defense(DEMO)
+    assert isinstance(defense, GRFD)
+    real = dict(AROUND)
+
+    def stopped(*arguments: object) -> Tensor:
+        raise KeyboardInterrupt
+
+    monkeypatch.setitem(AROUND, "square", ("", stopped))
+    with pytest.raises(KeyboardInterrupt):
+        attack_bottleneck({"free": defense}, few, tmp_path)
+    assert set(json.loads((tmp_path / BOTTLENECK_FILE).read_text())["right"]["free"]) == {"identity", "latents"}
+    assert bottleneck_part(tmp_path, {"free": np.ones(4, dtype=bool)}) == []
+    for name in AROUND:
+        monkeypatch.setitem(AROUND, name, real[name] if name in ("square", "hopskipjump") else ("", stopped))
+    attack_bottleneck({"free": defense}, few, tmp_path)
+    assert is_attacked(tmp_path, ["free"])

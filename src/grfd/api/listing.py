@@ -20,8 +20,8 @@ _PROTOCOLS = ("adaptive", "whitebox")
 class FittedModel:
     """A defense whose weights lie in a run folder. `clean` and `worst` are None if it has not been judged there.
 
-    `worst`: the share of images that are right under all `attacks` of a protocol. `flags`: the masking checks that see
-    a reason to doubt it.
+    `worst`: the share of images that are right under all `attacks` of a protocol, at the ε of Table 1; in a run that
+    was judged at others only, at the first of them. `flags`: the masking checks that see a reason to doubt it.
     """
 
     run: str
@@ -38,15 +38,21 @@ class FittedModel:
 def fitted_models(folder: str | Path = "results") -> list[FittedModel]:
     """All fitted defenses in the run folders below a folder, by path; the second standard model is left out.
 
-    Load one with `grfd.load_defense(model.run, defense=model.defense)`. Raises `UserError` if the folder is not there,
-    or if a run below it is damaged.
+    Folders that grfd did not make are passed over, also those with a config.json of another program. Load a model with
+    `grfd.load_defense(model.run, defense=model.defense)`. Raises `UserError` if the folder is not there, or if a run
+    below it is damaged.
     """
     above = as_path(folder, "the folder")
     if not above.is_dir():
         problem = "is no folder" if is_there(above) else "is not there"
         raise UserError(f"{above} {problem}: give a folder that contains run folders, such as runs")
     found = sorted(file.parent for file in above.rglob("config.json"))
-    return [model for path in found if any(path.glob("*.safetensors")) for model in _of_run(runs.load(path))]
+    return [model for path in found if _is_run(path) for model in _of_run(runs.load(path))]
+
+
+def _is_run(path: Path) -> bool:
+    """Whether a folder holds weights, and a config.json that grfd wrote, though it may be damaged."""
+    return any(path.glob("*.safetensors")) and '"git_revision"' in (path / "config.json").read_text(errors="replace")
 
 
 def _of_run(run: Run) -> list[FittedModel]:
@@ -56,7 +62,10 @@ def _of_run(run: Run) -> list[FittedModel]:
 
 
 def _model(run: Run, results: Results, name: str) -> FittedModel:
-    rows = [row for row in results.rows if row.model == name and row.eps is None and row.target is None]
+    mine = [row for row in results.rows if row.model == name and row.target is None]
+    threats = dict.fromkeys((row.norm, row.eps) for row in mine)
+    threat = (None, None) if (None, None) in threats else next(iter(threats), (None, None))
+    rows = [row for row in mine if (row.norm, row.eps) == threat]
     worst = next((row for each in _PROTOCOLS for row in rows if (row.protocol, row.attack) == (each, "worst")), None)
     shared = [row for row in rows if worst is not None and row.protocol == worst.protocol]
     return FittedModel(

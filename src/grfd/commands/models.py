@@ -10,6 +10,7 @@ from rich import box
 from rich.table import Table
 
 from grfd.api.listing import FittedModel, fitted_models
+from grfd.attacks.budgets import Ball
 from grfd.evaluation.numbers import column_titles
 from grfd.evaluation.results import Row
 from grfd.progress import answer_alone, console, print_json
@@ -47,10 +48,15 @@ def _table(run: str, models: list[FittedModel]) -> Table:
         table.add_column(name, justify="right" if name in ("MB", "clean", "worst case") else "left")
     for model in models:
         attacks = ", ".join(column_titles().get(name, name) for name in model.attacks)
-        over = f"{model.worst.protocol}: {attacks}" if model.worst else "not judged"
+        over = f"{model.worst.protocol}{_ball(model.worst)}: {attacks}" if model.worst else "not judged"
         flags = "\n".join(model.flags)
         table.add_row(model.defense, f"{model.megabytes:.1f}", _text(model.clean), _text(model.worst), over, flags)
     return table
+
+
+def _ball(row: Row) -> str:
+    """What the attacker may change, where it is not Table 1's ε."""
+    return "" if row.norm is None or row.eps is None else f", {Ball(row.norm, row.eps)}"  # type: ignore[arg-type]
 
 
 def _text(row: Row | None) -> str:
@@ -61,5 +67,6 @@ def _as_object(model: FittedModel) -> dict[str, Any]:
     """A model with its accuracies as plain numbers."""
     numbers = {name: None if row is None else row.accuracy for name, row in (("clean", model.clean),
                                                                              ("worst", model.worst))}  # fmt: skip
-    protocol = model.worst.protocol if model.worst else None
-    return asdict(model) | numbers | {"protocol": protocol, "images": model.worst.examples if model.worst else None}
+    worst = model.worst
+    names = ("protocol", "norm", "eps", "examples")
+    return asdict(model) | numbers | {name: getattr(worst, name) if worst else None for name in names}

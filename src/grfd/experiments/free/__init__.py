@@ -25,7 +25,6 @@ from grfd.evaluation.paired import attacks_on, compared, points_text, probabilit
 from grfd.evaluation.stored import read_checks
 from grfd.experiments.cells import Cell
 from grfd.experiments.free import bottleneck
-from grfd.experiments.free.bottleneck import BOTTLENECK_FILE
 from grfd.experiments.free.contenders import FREE, FREE_SCALES
 from grfd.experiments.records import config_of
 from grfd.experiments.robust import cells_of_seed, deployed
@@ -48,7 +47,7 @@ def cells(out: Path, scale: str, seeds: int, data_dir: Path | None = None) -> li
     chosen = replace(FREE_SCALES[scale], config=replace(FREE_SCALES[scale].config, data_dir=data_dir))
     todo = [cell for seed in range(seeds) for cell in cells_of_seed(out / f"{scale}-seed-{seed}", chosen, seed)]
     first = out / f"{scale}-seed-0"
-    measured = (first / JUDGED / BOTTLENECK_FILE).exists
+    measured = partial(bottleneck.is_attacked, first / JUDGED, _BOTTLENECKS)
     return [*todo, Cell(f"seed 0: around the bottleneck, {_AROUND[scale]} images", measured,
                         partial(_around, first, chosen, _AROUND[scale]))]  # fmt: skip
 

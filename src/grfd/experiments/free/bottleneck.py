@@ -116,17 +116,29 @@ AROUND: dict[str, tuple[str, Callable[[GRFD, LabelledImages, float, torch.Genera
 
 
 def attack_bottleneck(defenses: dict[str, GRFD], examples: LabelledImages, folder: Path) -> None:
-    """Attacks each defense around its generator, and writes which images stay right."""
-    eps = _EPS[examples.images.shape[1]]
-    found: dict[str, dict[str, list[int]]] = {}
-    with progress("bottleneck", len(defenses) * len(AROUND)) as advance:
-        for model, defense in defenses.items():
-            for name, (_, attack) in AROUND.items():
-                made = attack(defense, examples, eps, generator(0, "bottleneck", name))
-                right = predictions(defense, made) == examples.labels
-                found.setdefault(model, {})[name] = right.int().tolist()
-                advance(1, f"{model}: {name}")
-    runs.write_json(folder / BOTTLENECK_FILE, {"eps": eps, "right": found})
+    """Attacks each defense around its generator. Writes which images stay right, attack by attack, and continues."""
+    eps, found = _EPS[examples.images.shape[1]], _found(folder)
+    todo = [(model, name) for model in defenses for name in AROUND if name not in found.get(model, {})]
+    with progress("bottleneck", len(todo)) as advance:
+        for model, name in todo:
+            made = AROUND[name][1](defenses[model], examples, eps, generator(0, "bottleneck", name))
+            right = predictions(defenses[model], made) == examples.labels
+            found.setdefault(model, {})[name] = right.int().tolist()
+            runs.write_json(folder / BOTTLENECK_FILE, {"eps": eps, "right": found})
+            advance(1, f"{model}: {name}")
+
+
+def is_attacked(folder: Path, models: Sequence[str]) -> bool:
+    """Whether all of these attacks were made on all of these models."""
+    found = _found(folder)
+    return all(AROUND.keys() <= found.get(model, {}).keys() for model in models)
+
+
+def _found(folder: Path) -> dict[str, dict[str, list[int]]]:
+    """Model → attack → whether each image stays right."""
+    file = folder / BOTTLENECK_FILE
+    right: dict[str, dict[str, list[int]]] = json.loads(file.read_text())["right"] if file.exists() else {}
+    return right
 
 
 def bottleneck_part(folder: Path, end_to_end: dict[str, np.ndarray]) -> list[str]:
@@ -135,12 +147,11 @@ def bottleneck_part(folder: Path, end_to_end: dict[str, np.ndarray]) -> list[str
     Its last line is about both together: were the attacks around G to find much more, the gradients through G would be
     of little use.
     """
-    file = folder / BOTTLENECK_FILE
-    if not file.exists():
+    known = {model: found for model, found in _found(folder).items()
+             if model in end_to_end and AROUND.keys() <= found.keys()}  # fmt: skip
+    if not known:
         return []
-    stored = json.loads(file.read_text())
-    known = {model: found for model, found in stored["right"].items() if model in end_to_end}
-    count = min(len(each) for model, found in known.items() for each in (*found.values(), end_to_end[model]))
+    count = min(each for model, found in known.items() for each in [*map(len, found.values()), len(end_to_end[model])])
     right = {model: {name: np.array(each[:count], dtype=bool) for name, each in found.items()}
              for model, found in known.items()}  # fmt: skip
     lines = [[title, *(_text([found[name]]) for found in right.values())] for name, (title, _) in AROUND.items()]
@@ -149,8 +160,9 @@ def bottleneck_part(folder: Path, end_to_end: dict[str, np.ndarray]) -> list[str
         ["end to end, as above", *(_text([each]) for each in usual.values())],
         ["all of these", *(_text([usual[model], *found.values()]) for model, found in right.items())],
     ]
+    eps = json.loads((folder / BOTTLENECK_FILE).read_text())["eps"]
     text = (
-        f"**Does the bottleneck mask gradients?** Attacks that go around G, ε = {255 * stored['eps']:g}/255, on the "
+        f"**Does the bottleneck mask gradients?** Attacks that go around G, ε = {255 * eps:g}/255, on the "
         f"first {count:,} test images of the first seed. The number is the share of images that stay right, with its "
         "95 % interval. Attacks end to end have ε of Table 1, which for FGSM is larger."
     )
