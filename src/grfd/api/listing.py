@@ -52,7 +52,10 @@ def fitted_models(folder: str | Path = "results") -> list[FittedModel]:
 
 def _is_run(path: Path) -> bool:
     """Whether a folder holds weights, and a config.json that grfd wrote, though it may be damaged."""
-    return any(path.glob("*.safetensors")) and '"git_revision"' in (path / "config.json").read_text(errors="replace")
+    config = path / "config.json"
+    return (
+        any(path.glob("*.safetensors")) and config.is_file() and '"git_revision"' in config.read_text(errors="replace")
+    )
 
 
 def _of_run(run: Run) -> list[FittedModel]:
