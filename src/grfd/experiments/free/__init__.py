@@ -34,8 +34,8 @@ from grfd.report.sheets import markdown, printed, write
 
 FOLDER = "free"
 SCALES = tuple(FREE_SCALES)
-_BOTTLENECKS = ("free", "control")
-"""The contenders that are attacked around G."""
+_BOTTLENECKS = ("free", "control", "free-more-epochs", "control-more-gradients")
+"""The contenders that are attacked around G, where a scale has them."""
 _AROUND = {"quick": 20, "short": 200, "cifar10-small": 100}
 """Scale → images for these attacks."""
 _FIGURES = {"short": "free", "cifar10-small": "free-cifar10"}
@@ -47,15 +47,20 @@ def cells(out: Path, scale: str, seeds: int, data_dir: Path | None = None) -> li
     chosen = replace(FREE_SCALES[scale], config=replace(FREE_SCALES[scale].config, data_dir=data_dir))
     todo = [cell for seed in range(seeds) for cell in cells_of_seed(out / f"{scale}-seed-{seed}", chosen, seed)]
     first = out / f"{scale}-seed-0"
-    measured = partial(bottleneck.is_attacked, first / JUDGED, _BOTTLENECKS)
+    measured = partial(bottleneck.is_attacked, first / JUDGED, _attacked_around(chosen))
     return [*todo, Cell(f"seed 0: around the bottleneck, {_AROUND[scale]} images", measured,
                         partial(_around, first, chosen, _AROUND[scale]))]  # fmt: skip
 
 
+def _attacked_around(scale: ContenderScale) -> tuple[str, ...]:
+    return tuple(name for name in _BOTTLENECKS if name in scale.contenders)
+
+
 def _around(folder: Path, scale: ContenderScale, count: int) -> None:
-    """Attacks that avoid G, on GRFD free and its control."""
+    """Attacks that avoid G, on GRFD free and its controls."""
     split = named_data(replace(scale.config, seed=0)).test.take(count)
-    models = {name: deployed(folder / name, scale.contenders[name]) for name in _BOTTLENECKS}
+    waiting = [name for name in _attacked_around(scale) if not bottleneck.is_attacked(folder / JUDGED, [name])]
+    models = {name: deployed(folder / name, scale.contenders[name]) for name in waiting}
     defenses = {name: model for name, model in models.items() if isinstance(model, GRFD)}
     bottleneck.attack_bottleneck(defenses, LabelledImages(as_images(split.images), split.labels), folder / JUDGED)
 
@@ -116,6 +121,8 @@ def _terms(folders: Sequence[Path]) -> list[str]:
         "residual, the control with more gradients": ("free", "control-more-gradients"),
         "LeNet5's mirror image, equal epochs": ("free-lenet", "control-lenet"),
         "LeNet5's mirror image, the control with more gradients": ("free-lenet", "control-lenet-more-gradients"),
+        "residual, twice the epochs for both": ("free-more-epochs", "control-more-gradients"),
+        "LeNet5's mirror image, twice the epochs for both": ("free-lenet-more-epochs", "control-lenet-more-gradients"),
     }
     met = {title: pair for title, pair in named.items() if attacks_on(folders, *pair)}
     pairs = {title: compared(folders, *pair) for title, pair in met.items()}

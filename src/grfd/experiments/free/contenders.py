@@ -63,6 +63,9 @@ def _of_epochs(epochs: int) -> dict[str, Contender]:
         # the controls above have the epochs of GRFD free, which are fewer gradients, because L_rb takes four
         "control-more-gradients": _control(_RESIDUAL, epochs=2 * epochs),
         "control-lenet-more-gradients": _control(epochs=2 * epochs),
+        # GRFD free with as many epochs as these: each has more gradients than its control, by L_rb alone
+        "free-more-epochs": _free(_RESIDUAL, epochs=2 * epochs),
+        "free-lenet-more-epochs": _free(epochs=2 * epochs),
     }  # fmt: skip
 
 

@@ -22,10 +22,12 @@ _TITLES = {
     "control-lenet": "control, small G",
     "control-lenet-more-gradients": "control, small G, more gradients",
     "free-lenet": "GRFD free, small G",
+    "free-lenet-more-epochs": "GRFD free, small G, twice the epochs",
     "control": "control, residual G",
     "control-more-gradients": "control, residual G, more gradients",
     "free-random-directions": "GRFD free, residual G, random directions",
     "free": "GRFD free, residual G",
+    "free-more-epochs": "GRFD free, residual G, twice the epochs",
     "pgd-at": "PGD-AT (trains on adversarial examples)",
     "trades": "TRADES (trains on adversarial examples)",
 }
