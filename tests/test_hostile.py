@@ -350,6 +350,11 @@ ROWS: dict[str, dict[str, list[tuple[str, str]]]] = {
             ("law --shard 1", "--shard must be K/N"),
             ("--list --shard 1/2", "--shard does not apply to grfd reproduce --list"),
         ],
+        "store": [
+            ("law --store nope://bucket", "--store nope://bucket: Protocol not known: nope"),
+            ("law --store ''", "--store is empty"),
+            ("--list --store memory://b", "--store does not apply to grfd reproduce --list"),
+        ],
         "dry_run": [("--dry-run", "--dry-run does not apply to grfd reproduce --list")],
         "list": [("--list --list", "--list is given twice"), ("--list=all", "--list takes no value")],
         "json": [("nope --json", "unknown experiment 'nope'"), ("--list --json=1", "--json takes no value")],

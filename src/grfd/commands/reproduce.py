@@ -13,7 +13,7 @@ from rich.table import Table
 from grfd.bench.page import write_attacks_page
 from grfd.commands.arguments import Mode
 from grfd.errors import UserError
-from grfd.experiments import EXPERIMENTS, cells
+from grfd.experiments import EXPERIMENTS, cells, object_store
 from grfd.experiments.minutes import measured_minutes, minutes_file_of_shard, store_minutes
 from grfd.experiments.page import write_page
 from grfd.experiments.shards import Planned, part_of, shard_of
@@ -26,7 +26,7 @@ MODES: tuple[Mode, ...] = (
     Mode(
         "grfd reproduce --list",
         lambda asked: asked["list"] or asked["name"] is None,
-        ("dataset", "data_dir", "out", "shard", "dry_run"),
+        ("dataset", "data_dir", "out", "shard", "store", "dry_run"),
         "name an experiment to run, without --list",
     ),
     Mode(
@@ -50,6 +50,7 @@ def reproduce_command(
     seeds: Annotated[int, Interval(ge=1, le=1000)] = 1,
     out: Path | None = None,
     shard: str = "1/1",
+    store: str | None = None,
     dry_run: bool = False,
     list: bool = False,
     json: bool = False,
@@ -63,6 +64,8 @@ def reproduce_command(
         seeds: Number of seeds, counted from 0.
         out: The folder for its runs. The default is runs/NAME; experiments on variants of GRFD share runs/variants.
         shard: K/N: do only the K-th of N shares, each of whole seeds. N machines that share the folder do all of it.
+        store: URL of an object store, such as s3://bucket/runs, for N machines that share no folder. New files are
+            fetched from it before the work begins and sent to it after each cell.
         dry_run: Only print the cells of the experiment, their cost and state.
         list: Only print the experiments with claim, cost and state at that scale.
         json: Print JSON: an object for each experiment (--list), for each cell (--dry-run), or for each table.
@@ -81,15 +84,34 @@ def reproduce_command(
         _print_plan(plan, json)
         return
     with answer_alone(json):
+        stores = {} if store is None else _fetched(store, whole)
         for each in plan:
             file = minutes_file_of_shard(mine.number, mine.count)
-            cells.run(each.cells, partial(store_minutes, each.folder, each.scale, file=file))
+            cells.run(each.cells, partial(_keep, each, file, stores.get(each.folder)))
+        for place in stores.values():
+            object_store.send(place)
         parts = [part for each in whole for part in _shown(each, seeds)]
     if json:
         print_json([as_json(part) for part in parts if isinstance(part, Table)])
         return
     for part in parts:
         console.print(part)
+
+
+def _fetched(url: str, whole: Sequence[Planned]) -> dict[Path, object_store.Store]:
+    """Folder → its place in the object store, whose files have been fetched."""
+    stores = {folder: object_store.open_store(url, folder) for folder in dict.fromkeys(each.folder for each in whole)}
+    for place in stores.values():
+        if count := object_store.fetch(place):
+            side.print(f"fetched {count} files of {place.folder.name}")
+    return stores
+
+
+def _keep(each: Planned, file: str, place: object_store.Store | None, cell: str, minutes: float) -> None:
+    """What follows a cell: its time is stored, and its files are sent."""
+    store_minutes(each.folder, each.scale, cell, minutes, file=file)
+    if place is not None:
+        object_store.send_or_say(place)
 
 
 def planned(

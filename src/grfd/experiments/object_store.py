@@ -1,0 +1,184 @@
+"""The files of an experiment in an object store (S3, Google Cloud Storage, Azure), for machines that share no folder.
+
+A machine fetches what the store has before it starts, and sends what it made after each cell. Both compare with a list
+of the files on which folder and store last agreed, so that no clock is trusted and nothing is sent twice. fsspec, which
+PyTorch needs too, speaks to the stores; a store's own package is asked for by name where it is missing.
+"""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import Any
+
+import fsspec
+
+from grfd import runs
+from grfd.errors import UserError
+from grfd.files import is_there, read_regular
+from grfd.folders import LOCK, PARTIAL, partial_of
+from grfd.progress import side
+
+_AGREED = "store.json"
+"""In the folder of an experiment: file → its mark here, and its mark in the store, when the two last agreed."""
+
+_ABOUT = b"Runs of an experiment, exchanged by grfd reproduce --store.\n"
+
+
+@dataclass(frozen=True)
+class Store:
+    """A place in an object store that mirrors the folder of an experiment."""
+
+    files: Any
+    """fsspec's AbstractFileSystem."""
+    root: str
+    folder: Path
+
+    def at(self, name: str) -> str:
+        return f"{self.root}/{name}"
+
+
+def open_store(url: str, folder: Path) -> Store:
+    """The place for `folder` below the URL. Raises `UserError` for an unknown kind of store, or a missing package."""
+    # only local files need folders; elsewhere, makedirs would also create a bucket whose name is mistyped
+    making: dict[str, Any] = {"auto_mkdir": True} if url.startswith(("file:", "local:")) else {}
+    try:
+        files, root = fsspec.core.url_to_fs(f"{url.rstrip('/')}/{folder.name}", **making)
+    except (ValueError, ImportError) as error:
+        raise UserError(f"--store {url}: {error}") from error
+    return Store(files, root.rstrip("/"), folder)
+
+
+def fetch(store: Store) -> int:
+    """Copies what is new in the store into the folder. Returns the number of files.
+
+    Raises `UserError` where a file was changed on both sides, before anything is copied, and where the store cannot be
+    read or written, which is better known before the work begins.
+    """
+    agreed = _agreed(store.folder)
+    with _asked(store):
+        store.files.pipe_file(store.at("README.txt"), _ABOUT)
+        found = _in_store(store)
+    here = _in_folder(store.folder)
+    new = [name for name, mark in found.items() if agreed.get(name, {}).get("store") != mark]
+    clashing = [name for name in new if name in here and here[name] != agreed.get(name, {}).get("here")]
+    with _asked(store):
+        for name in clashing:
+            if store.files.cat_file(store.at(name)) != (store.folder / name).read_bytes():
+                raise UserError(
+                    f"{store.folder / name} was changed here and in {store.root}: delete the one that you do not need"
+                )
+        for name in new:
+            if name not in clashing:
+                _download(store, name)
+    _agree(store.folder, agreed | {name: {"here": _mark(store.folder / name), "store": found[name]} for name in new})
+    return len(new)
+
+
+def send(store: Store) -> int:
+    """Copies what is new in the folder into the store. Returns the number of files.
+
+    Raises `UserError` where the store cannot be written.
+    """
+    agreed, sent = _agreed(store.folder), 0
+    for name, mark in _in_folder(store.folder).items():
+        if agreed.get(name, {}).get("here") == mark:
+            continue
+        with _asked(store):
+            store.files.put_file(str(store.folder / name), store.at(name))
+            store.files.invalidate_cache()
+            agreed[name] = {"here": mark, "store": _store_mark(store.files.info(store.at(name)))}
+        sent += 1
+        _agree(store.folder, agreed)
+    return sent
+
+
+def send_or_say(store: Store) -> None:
+    """`send`, of which a failure costs no work: it is told, and the next cell tries again."""
+    try:
+        send(store)
+    except UserError as error:
+        side.print(f"not stored, the next cell tries again: {error}")
+
+
+def _download(store: Store, name: str) -> None:
+    """Into a file beside it first, so that a stopped copy is not taken for the whole."""
+    target = store.folder / name
+    target.parent.mkdir(parents=True, exist_ok=True)
+    partial = partial_of(target)
+    store.files.get_file(store.at(name), str(partial))
+    partial.replace(target)
+
+
+def _in_store(store: Store) -> dict[str, str]:
+    """File → its mark in the store."""
+    store.files.invalidate_cache()
+    try:
+        found = store.files.find(store.root, detail=True)
+    except FileNotFoundError:
+        return {}
+    start = len(store.root) + 1
+    named = {path[start:]: info for path, info in found.items() if info.get("type") != "directory"}
+    return {name: _store_mark(info) for name, info in named.items() if _is_exchanged(name)}
+
+
+def _store_mark(info: dict[str, Any]) -> str:
+    """What changes with a file's content there: its entity tag where the store has one, else size and time."""
+    for key in ("ETag", "etag", "md5Hash", "content_md5"):
+        if info.get(key):
+            return str(info[key])
+    times = [str(info[key]) for key in ("mtime", "LastModified", "last_modified", "updated", "created") if key in info]
+    return " ".join([str(info.get("size")), *times[:1]])
+
+
+def _in_folder(folder: Path) -> dict[str, str]:
+    """File → its mark here."""
+    names = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+    return {name: _mark(folder / name) for name in names if _is_exchanged(name)}
+
+
+def _is_exchanged(name: str) -> bool:
+    """The runs of all seeds, and how long cells took, without what belongs to one machine.
+
+    Tables are left out, since each machine prints them anew. A name in a store may be anybody's: one that leads out of
+    the folder is passed over.
+    """
+    first, *below = name.split("/")
+    if not fnmatch(first, "*-seed-*" if below else "minutes*.json") or {"", ".", ".."} & {first, *below}:
+        return False
+    last = [first, *below][-1]
+    return last != LOCK and not last.endswith(PARTIAL)
+
+
+def _mark(file: Path) -> str:
+    known = file.stat()
+    return f"{known.st_size} {known.st_mtime_ns}"
+
+
+def _agreed(folder: Path) -> dict[str, dict[str, str]]:
+    file = folder / _AGREED
+    if not is_there(file):
+        return {}
+    with suppress(ValueError):
+        content = json.loads(read_regular(file))
+        if isinstance(content, dict):
+            return content
+    raise UserError(f"{file} is damaged: delete it, and the files are compared with those of the store again")
+
+
+def _agree(folder: Path, agreed: dict[str, dict[str, str]]) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    runs.write_json(folder / _AGREED, agreed)
+
+
+@contextmanager
+def _asked(store: Store) -> Iterator[None]:
+    """Stores raise many kinds of errors: no network, no permission, no bucket."""
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        raise UserError(f"the store {store.root} does not answer: {type(error).__name__}: {error}") from error
