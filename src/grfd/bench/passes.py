@@ -51,6 +51,7 @@ class Attempted(NamedTuple):
 
 
 _QUICK_LIBRARIES = ("torchattacks", "art", "foolbox")
+_AUTOATTACK_LIBRARIES = ("torchattacks", "pyautoattack")
 
 PASSES_ATTACKS: tuple[Attempted, ...] = (
     Attempted("a3", {}),
@@ -58,11 +59,24 @@ PASSES_ATTACKS: tuple[Attempted, ...] = (
     Attempted("aa", {"queries": 5000}),
     Attempted("fgsm", {}, _QUICK_LIBRARIES),
     *(Attempted("pgd", {"steps": steps}, _QUICK_LIBRARIES) for steps in (5, 10, 20, 50)),
-    *(Attempted("apgd_ce", {"steps": steps}, ("torchattacks",)) for steps in (10, 25, 50, 100)),
-    *(Attempted("apgd_t", {"steps": steps}, ()) for steps in (10, 25, 100)),
-    *(Attempted("square", {"queries": queries}, ()) for queries in (100, 500, 2000)),
+    *(
+        Attempted(name, {"steps": steps}, ("torchattacks",))
+        for name in ("bim", "mifgsm", "eotpgd", "vmifgsm")
+        for steps in (5, 20)
+    ),
+    *(Attempted("apgd_ce", {"steps": steps}, _AUTOATTACK_LIBRARIES) for steps in (10, 25, 50, 100)),
+    *(
+        Attempted(name, {"steps": steps}, _AUTOATTACK_LIBRARIES)
+        for name in ("apgd_dlr", "fab_t")
+        for steps in (25, 100)
+    ),
+    *(Attempted("apgd_t", {"steps": steps}, _AUTOATTACK_LIBRARIES) for steps in (10, 25, 100)),
+    *(Attempted("square", {"queries": queries}, ("art", *_AUTOATTACK_LIBRARIES)) for queries in (100, 500, 2000)),
 )
-"""What is run. AutoAttack of the original is compared by `grfd bench parity`, which also says how long it takes."""
+"""What is run: every attack that has a budget in L∞ and gradients or logits to spend it on.
+
+AutoAttack of the original is compared by `grfd bench parity`, which also says how long it takes.
+"""
 
 
 @dataclass(frozen=True)
