@@ -8,7 +8,7 @@ Cost: `grfd reproduce fig2 --scale short --dry-run` prints the cost of each cell
 Command: `grfd reproduce fig2 --scale short --seeds 3`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -40,8 +40,8 @@ from grfd.report.style import PAGE, new_figure, saved, styled
 
 __all__ = ["FOLDER", "SCALES", "cells", "draw", "section", "show"]
 
-_LATENTS = "latents.npz"
-"""What `_measure` writes beside the records of a seed."""
+LATENTS_FILE = "latents.npz"
+"""What `measure_latents` writes beside the records of a seed."""
 _COMPARED = {"with": Variant(), "without": Variant({"epsilon": 0.0})}
 _LABELS = {"with": "with the head (ε = 0.6)", "without": "without it (ε = 0)"}
 _PLANES = {"pca": "PCA", "tsne": "t-SNE"}
@@ -54,12 +54,12 @@ def cells(out: Path, scale: str, seeds: int, data_dir: Path | None = None) -> li
     for seed in range(seeds):
         folder = variants_folder(out, scale, seed)
         names = {kind: variant_name(schedule, variant) for kind, variant in _COMPARED.items()}
-        measured = folder / JUDGED_VARIANTS / _LATENTS
+        measured = folder / JUDGED_VARIANTS / LATENTS_FILE
         for kind, variant in _COMPARED.items():
             path, config = folder / names[kind], variant_config(schedule, seed, variant)
             done, do = partial(_is_done_with, path, measured), partial(variants.train_variant, path, config)
             todo.append(Cell(f"seed {seed}: train {names[kind]}", done, do))
-        do = partial(_measure, folder, names, variant_config(schedule, seed, Variant()))
+        do = partial(measure_latents, folder, names, variant_config(schedule, seed, Variant()))
         todo.append(Cell(f"seed {seed}: latent variables", measured.exists, do))
     return todo
 
@@ -69,7 +69,7 @@ def _is_done_with(path: Path, measured: Path) -> bool:
     return variants.is_trained(path) or measured.exists()
 
 
-def _measure(folder: Path, names: dict[str, str], config: Config) -> None:
+def measure_latents(folder: Path, names: dict[str, str], config: Config) -> None:
     """Writes latents.npz: labels, and for each kind its PCA and t-SNE plane [images, 2] and its three numbers."""
     from sklearn.decomposition import PCA  # takes a second to import, which not every command should
     from sklearn.manifold import TSNE
@@ -87,7 +87,7 @@ def _measure(folder: Path, names: dict[str, str], config: Config) -> None:
         arrays |= {f"{kind}.{key}": np.array(value) for key, value in
                    _numbers(latents, plotted, known, probed).items()}  # fmt: skip
     judged = runs.create(folder / JUDGED_VARIANTS, config)
-    write_npz(judged.path / _LATENTS, arrays)
+    write_npz(judged.path / LATENTS_FILE, arrays)
 
 
 @torch.no_grad()
@@ -118,7 +118,7 @@ def _numbers(latents: np.ndarray, plotted: Split, known: np.ndarray, probed: Spl
 def show(out: Path, scale: str, seeds: int) -> list[Table | str]:
     """The numbers over seeds, and fig2.png and .pdf of the first seed."""
     folders = [variants_folder(out, scale, seed) / JUDGED_VARIANTS for seed in range(seeds)]
-    sheet = _sheet(folders)
+    sheet = latents_sheet(folders, _LABELS)
     write(sheet, out / "fig2")
     return [printed(sheet), f"drawn {_draw(folders[0], out / 'fig2')[0]}"]
 
@@ -135,7 +135,7 @@ def section(results: Path) -> list[str]:
         "classes, and the accuracies of a linear probe and of the 10 nearest neighbours, both trained on μ of 5,000 "
         "training images. The figure shows the planes of a principal component analysis (PCA) and of t-SNE "
         "(t-distributed stochastic neighbour embedding).",
-        markdown(_sheet(folders)),
+        markdown(latents_sheet(folders, _LABELS)),
         "![Latent variables, PCA and t-SNE](fig2.png)",
     ]
 
@@ -147,7 +147,7 @@ def draw(results: Path, docs: Path) -> list[Path]:
 
 
 def _committed(results: Path) -> list[Path]:
-    return [folder for folder in committed_folders(results) if (folder / _LATENTS).exists()]
+    return [folder for folder in committed_folders(results) if (folder / LATENTS_FILE).exists()]
 
 
 def silhouettes(results: Path) -> tuple[list[float], list[float]] | None:
@@ -157,10 +157,10 @@ def silhouettes(results: Path) -> tuple[list[float], list[float]] | None:
     return (without, whole) if stored else None
 
 
-def _sheet(folders: Sequence[Path]) -> Sheet:
-    """The silhouette, the linear probe and the nearest neighbours, with and without the head, over seeds."""
+def latents_sheet(folders: Sequence[Path], labels: Mapping[str, str]) -> Sheet:
+    """The silhouette, the linear probe and the nearest neighbours over seeds, a line for each kind of training."""
     lines = []
-    for kind, label in _LABELS.items():
+    for kind, label in labels.items():
         arrays = [_stored(folder) for folder in folders]
         silhouette = spread([float(each[f"{kind}.silhouette"]) for each in arrays], 3)
         others = [spread([100 * float(each[f"{kind}.{name}"]) for each in arrays]) for name in ("probe", "neighbours")]
@@ -197,5 +197,5 @@ def _draw(folder: Path, path: Path) -> list[Path]:
 
 
 def _stored(folder: Path) -> dict[str, np.ndarray]:
-    with np.load(folder / _LATENTS, allow_pickle=False) as stored:
+    with np.load(folder / LATENTS_FILE, allow_pickle=False) as stored:
         return {name: stored[name] for name in stored.files}

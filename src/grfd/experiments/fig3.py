@@ -43,13 +43,13 @@ def cells(out: Path, scale: str, seeds: int, data_dir: Path | None = None) -> li
             variants.standard_cell(folder, schedule, seed),
             Cell(f"seed {seed}: train default", partial(variants.is_trained, run),
                  partial(variants.train_variant, run, config)),
-            Cell(f"seed {seed}: examples", (run / "examples.npz").exists, partial(_examples, folder, run)),
+            Cell(f"seed {seed}: examples", (run / "examples.npz").exists, partial(write_example_arrays, folder, run)),
         ]  # fmt: skip
     return todo
 
 
-def _examples(folder: Path, path: Path) -> None:
-    """Writes examples.npz into the run folder."""
+def write_example_arrays(folder: Path, path: Path) -> None:
+    """Writes examples.npz into the run folder of a variant. `folder`: that of the seed."""
     run = runs.load(path)
     data = load_data(run)
     models = variants.load_standard_models(folder / "standard") | {"grfd": variants.load_deployed(path)}

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 __all__ = ["FOLDER", "SCALES", "cells", "draw", "section", "show"]
 
-_CASES: dict[str, dict[str, Any] | None] = {
+CASES: dict[str, dict[str, Any] | None] = {
     "1: no defense": None,
     "2: LVCVAE without RSM": {"gamma": 0.0, "delta": 0.0},
     "3: no rectification": {"epsilon": 0.0},
@@ -50,7 +50,7 @@ _HATCHES = ("", "////", "....", "")
 
 def cells(out: Path, scale: str, seeds: int, data_dir: Path | None = None) -> list[Cell]:
     """The training of cases 2 to 4, and the evaluation of all four, for each seed."""
-    parts = [Variant(changes) for changes in _CASES.values() if changes is not None]
+    parts = [Variant(changes) for changes in CASES.values() if changes is not None]
     return variants.cells(out, scale, seeds, parts, data_dir)
 
 
@@ -85,14 +85,14 @@ def draw(results: Path, docs: Path) -> list[Path]:
 
 def _committed(results: Path) -> VariantRecords | None:
     records = committed_variants(results)
-    if records is None or not all(find_variant(records, changes) for changes in _CASES.values()):
+    if records is None or not all(find_variant(records, changes) for changes in CASES.values()):
         return None
     return records
 
 
 def _cases(records: VariantRecords) -> dict[Protocol, dict[str, list[list[float]]]]:
     """Protocol → case → `accuracies`."""
-    named = {case: find_variant(records, changes) for case, changes in _CASES.items()}
+    named = {case: find_variant(records, changes) for case, changes in CASES.items()}
     return {
         protocol: {case: accuracies(records, protocol, _judged(name, protocol)) for case, name in named.items() if name}
         for protocol in COMPARED
@@ -109,7 +109,7 @@ def _sheet(records: VariantRecords) -> Sheet:
     lines = [
         [protocol, case, *accuracy_texts(records, protocol, _judged(name, protocol))]
         for protocol in COMPARED
-        for case, changes in _CASES.items()
+        for case, changes in CASES.items()
         if (name := find_variant(records, changes)) is not None
     ]
     return Sheet(["protocol", "case", *accuracy_titles(records)], lines, "Figure 4a", left=2)
@@ -129,17 +129,17 @@ def _draw(records: VariantRecords, path: Path) -> list[Path]:
             axis.tick_params(axis="x", length=0)
         axes[0].set_ylabel("accuracy, per cent")
         axes[0].set_ylim(0, 101)
-        figure.legend(*axes[-1].get_legend_handles_labels(), loc="outside upper center", ncols=len(_CASES))
+        figure.legend(*axes[-1].get_legend_handles_labels(), loc="outside upper center", ncols=len(CASES))
         return saved(figure, path)
 
 
 def _bars(axis: "Axes", numbers: dict[str, list[list[float]]]) -> None:
     """One bar for each case in each group: the mean over seeds, with the standard deviation as error bar."""
-    width = 0.8 / len(_CASES)
-    for index, case in enumerate(_CASES):
+    width = 0.8 / len(CASES)
+    for index, case in enumerate(CASES):
         if case not in numbers:
             continue
-        places = [group + (index - (len(_CASES) - 1) / 2) * width for group in range(len(numbers[case]))]
+        places = [group + (index - (len(CASES) - 1) / 2) * width for group in range(len(numbers[case]))]
         heights, bars = means(numbers[case]), deviations(numbers[case])
         axis.bar(places, heights, width, yerr=bars, label=case, hatch=_HATCHES[index], edgecolor="white", linewidth=0.3,
                  color=f"C{index}", error_kw={"elinewidth": 0.7, "capsize": 1.2, "ecolor": "#333333"})  # fmt: skip

@@ -97,11 +97,12 @@ def cells(out: Path, scale: str, seeds: int, variants: Sequence[Variant], data_d
     """The training of each variant, and one evaluation of all of them, for each seed."""
     schedule = schedule_of(scale, data_dir)
     return [
-        cell for seed in range(seeds) for cell in _of_seed(variants_folder(out, scale, seed), schedule, seed, variants)
+        cell for seed in range(seeds) for cell in variant_cells(variants_folder(out, scale, seed), schedule, seed, variants)
     ]
 
 
-def _of_seed(folder: Path, schedule: Schedule, seed: int, variants: Sequence[Variant]) -> list[Cell]:
+def variant_cells(folder: Path, schedule: Schedule, seed: int, variants: Sequence[Variant]) -> list[Cell]:
+    """The trainings and the evaluation of variants, in the folder of a seed."""
     waiting = partial(_waiting, folder, schedule, variants)
     standard_models = standard_cell(folder, schedule, seed)
     todo = [replace(standard_models, done=lambda: standard_models.done() or not waiting())]
