@@ -1,6 +1,7 @@
 """Experiments, one file or folder each: claim, cost and command in the docstring, cells, table, figure, section."""
 
 from grfd.experiments import (
+    exchanged,
     fig2,
     fig3,
     fig4a,
@@ -31,6 +32,7 @@ EXPERIMENTS: dict[str, Experiment] = {
     "readings": readings,
     "rsm": rsm,
     "law": law,
+    "exchanged": exchanged,
     "robust": robust,
     "free": free,
     "section22": section22,

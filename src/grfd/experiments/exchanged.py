@@ -7,7 +7,6 @@ Command: `grfd reproduce exchanged --scale short`.
 """
 
 import statistics
-from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -53,13 +52,12 @@ _Changes = dict[str, Any]
 _PARTS: dict[str, _Changes] = {"x − G(x)": {}, "G(x)": {"robust_part": "reconstruction"}}
 """What F receives → what the configuration changes. The first is the published GRFD."""
 _WITHOUT_HEAD: _Changes = {"epsilon": 0.0}
+_ROWS: dict[tuple[float, float, float], _Changes] = {row: dict(changes_of_row(*row)) for row in TABLE_2}
+"""The rows of Table 2: ε, γ and δ → what the configuration changes."""
+_CASES: dict[str, _Changes] = {case: changes for case, changes in CASES.items() if changes is not None}
+"""The cases of Figure 4a that GRFD has a part in."""
 _SHARES = (10, 30, 100)
-"""The parts of the training images, in per cent."""
-
-
-def _rows() -> dict[str, _Changes]:
-    """The rows of Table 2."""
-    return {f"{row[0]:g} | {row[1]:g} | {row[2]:g}": changes_of_row(*row) for row in TABLE_2}
+"""Figure 4b's parts of the training images, in per cent."""
 
 
 def _shares(config: Config) -> dict[str, _Changes]:
@@ -69,8 +67,7 @@ def _shares(config: Config) -> dict[str, _Changes]:
 
 def _chosen(config: Config) -> list[Variant]:
     """All variants, each once: with either part, the rows of Table 2, the cases of Figure 4a, shares of the images."""
-    cases = [changes for changes in CASES.values() if changes is not None]
-    every = [*_rows().values(), *cases, *_shares(config).values()]
+    every = [*_ROWS.values(), *_CASES.values(), *_shares(config).values()]
     chosen = [Variant(changes | part) for part in _PARTS.values() for changes in every]
     return [each for index, each in enumerate(chosen) if each not in chosen[:index]]
 
@@ -107,3 +104,138 @@ def _latent_runs(schedule: Schedule) -> dict[str, str]:
         for part, changes in _PARTS.items()
         for kind, head in kinds.items()
     }
+
+
+def show(out: Path, scale: str, seeds: int) -> list[Table | str]:
+    """The tables, the figure, and the examples of the first seed."""
+    seed_folders = [variants_folder(out, scale, seed) for seed in range(seeds)]
+    folders = [folder / JUDGED_VARIANTS for folder in seed_folders]
+    records = read_variants(folders)
+    sheets = {**_sheets(records), "latents": latents_sheet(folders, _latent_labels(scale))}
+    for name, sheet in sheets.items():
+        write(sheet, out / f"exchanged-{name}")
+    drawn = [_draw(records, out / "exchanged")[0], figure_3(_exchanged_run(seed_folders[0], _SCHEDULES[scale]))[0]]
+    return [*(printed(sheet) for sheet in sheets.values()), *(f"drawn {file}" for file in drawn)]
+
+
+def section(results: Path) -> list[str]:
+    """The tables beside each other, whether the paper's ranking holds, and the figure."""
+    folders = _committed(results)
+    if not folders:
+        return []
+    records, sheets = read_variants(folders), _sheets(read_variants(folders))
+    examples, seeds = read_evaluation(folders[0], "examples")["examples"], len(folders)
+    over = f"{seeds} seeds" if seeds > 1 else "one seed"
+    return [
+        "## Table 2 and Figures 2 to 4 with the parts exchanged",
+        f"`grfd reproduce exchanged`, {over}, {examples} test images, three epochs. Each training was done twice, once "
+        "with x − G(x) for the target model, as published, and once with G(x). *Worst* is the worst case over "
+        f"{' and '.join(column_titles()[name] for name in _SCHEDULES['short'].attacks)}. The paper's column is its "
+        "average over five attacks.",
+        "### Table 2",
+        markdown(sheets["table2"]),
+        "\n".join(_ranking(records, title, changes) for title, changes in _PARTS.items()),
+        "### Figure 4a",
+        markdown(sheets["fig4a"]),
+        "### Figure 4b",
+        markdown(sheets["fig4b"]),
+        "![The cases, and the shares of the training images](exchanged.png)",
+        "### Figure 2",
+        "On the means μ of the latent variables, as above:",
+        markdown(latents_sheet(folders, _latent_labels("short"))),
+        "### Figure 3",
+        "With the parts exchanged, x_r is what G reproduces:",
+        "![Images, their redundant parts x − G(x) and their robust parts G(x)](exchanged-fig3.png)",
+    ]
+
+
+def draw(results: Path, docs: Path) -> list[Path]:
+    """The figure beside the page, and figure 3 of the first seed."""
+    folders = _committed(results)
+    if not folders:
+        return []
+    run = _exchanged_run(folders[0].parent, _SCHEDULES["short"])
+    examples = figure_3(run, docs / "exchanged-fig3") if (run / "examples.npz").exists() else []
+    return [*_draw(read_variants(folders), docs / "exchanged"), *examples]
+
+
+def _committed(results: Path) -> list[Path]:
+    found = sorted((results / FOLDER).glob(f"short-seed-*/{JUDGED_VARIANTS}"))
+    return [folder for folder in found if (folder / VARIANTS_FILE).exists()]
+
+
+def _latent_labels(scale: str) -> dict[str, str]:
+    return {kind: kind for kind in _latent_runs(_SCHEDULES[scale])}
+
+
+def _sheets(records: VariantRecords) -> dict[str, Sheet]:
+    """Table 2, and the numbers of Figures 4a and 4b, each with both parts beside each other."""
+    shares = _shares(_trained_on(records))
+    titles = [f"{part}: {what}" for part in _PARTS for what in ("clean", "`whitebox`, worst", "`adaptive`, worst")]
+    table_2 = [
+        [*(f"{weight:g}" for weight in row), f"{_published_average(row):.1f}", *_texts(records, changes)]
+        for row, changes in _ROWS.items()
+    ]
+    fig4a = [[case, *_texts(records, changes)] for case, changes in _CASES.items()]
+    fig4b = [[share, *_texts(records, changes)] for share, changes in shares.items()]
+    return {
+        "table2": Sheet(["ε", "γ", "δ", "the paper", *titles], table_2, "Table 2", left=3),
+        "fig4a": Sheet(["case", *titles], fig4a, "Figure 4a"),
+        "fig4b": Sheet(["training images", *titles], fig4b, "Figure 4b"),
+    }
+
+
+def _texts(records: VariantRecords, changes: _Changes) -> list[str]:
+    """For each part: clean accuracy, and the worst case under whitebox and adaptive."""
+    texts = []
+    for part in _PARTS.values():
+        name = find_variant(records, changes | part)
+        wanted = (("adaptive", "none"), ("whitebox", "worst"), ("adaptive", "worst"))
+        texts += [cell_text(records.grids, protocol, name, attack) if name else "–" for protocol, attack in wanted]
+    return texts
+
+
+def _trained_on(records: VariantRecords) -> Config:
+    """A configuration with the number of training images of all variants."""
+    return Config(train_examples=config_of(records.folders[0])["train_examples"])
+
+
+def _published_average(row: tuple[float, float, float]) -> float:
+    return statistics.mean(TABLE_2[row][attack] for attack in TABLE_1_ATTACKS)
+
+
+def _ranking(records: VariantRecords, title: str, part: _Changes) -> str:
+    """Whether our order of the rows of Table 2 is the paper's."""
+    ours = [means([_worst(records, changes | part)])[0] for changes in _ROWS.values()]
+    if len(set(ours)) == 1:
+        return f"- F receives {title}: all rows keep as much."
+    correlation = scipy.stats.spearmanr(ours, [_published_average(row) for row in _ROWS])
+    return (
+        f"- F receives {title}: Spearman's rank correlation with the paper's averages is {correlation.statistic:+.2f} "
+        f"(p = {correlation.pvalue:.2f})."
+    )
+
+
+def _worst(records: VariantRecords, changes: _Changes) -> list[float]:
+    name = find_variant(records, changes)
+    return values(records.grids, "adaptive", name, "worst") if name else []
+
+
+def _draw(records: VariantRecords, path: Path) -> list[Path]:
+    """The worst case of each case of Figure 4a, and over the shares of the training images, for both parts."""
+    with styled():
+        figure = new_figure(PAGE, 2.3)
+        left, right = figure.subplots(1, 2, sharey=True)
+        for index, (part, changes) in enumerate(_PARTS.items()):
+            bars = [_worst(records, case | changes) for case in _CASES.values()]
+            places = [place + (index - 0.5) * 0.4 for place in range(len(bars))]
+            left.bar(places, means(bars), 0.38, yerr=deviations(bars), color=f"C{index}", hatch=("", "////")[index],
+                     edgecolor="white", linewidth=0.3, label=f"F receives {part}")  # fmt: skip
+            shares = [_worst(records, share | changes) for share in _shares(_trained_on(records)).values()]
+            right.errorbar(_SHARES, means(shares), deviations(shares), fmt="os"[index] + "-", color=f"C{index}")
+        left.set_xticks(range(len(_CASES)), list(_CASES))
+        left.set_ylabel("worst case under adaptive, per cent")
+        left.set_ylim(0, 101)
+        right.set_xlabel("training images, per cent")
+        figure.legend(*left.get_legend_handles_labels(), loc="outside upper center", ncols=2)
+        return saved(figure, path)

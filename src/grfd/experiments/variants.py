@@ -97,7 +97,9 @@ def cells(out: Path, scale: str, seeds: int, variants: Sequence[Variant], data_d
     """The training of each variant, and one evaluation of all of them, for each seed."""
     schedule = schedule_of(scale, data_dir)
     return [
-        cell for seed in range(seeds) for cell in variant_cells(variants_folder(out, scale, seed), schedule, seed, variants)
+        cell
+        for seed in range(seeds)
+        for cell in variant_cells(variants_folder(out, scale, seed), schedule, seed, variants)
     ]
 
 

@@ -32,22 +32,24 @@ class Line:
     panels: list[Panel]
 
 
-_FIGURE_3_ROWS = (
-    ("images", "$x$", 0.0),
-    ("redundant", "$x_u = G(x)$", 0.0),
-    ("robust", "$x_r = x - x_u$", -1.0),
-    ("transferred", "$x'$ made on\nthe standard model", 0.0),
-    ("adversarial", "$x'$ made on\nGRFD, end to end", 0.0),
-    ("adversarial_robust", "$x'_r$ of the\nrow above", -1.0),
-)
-"""Name of the array in examples.npz, label, and the value that is drawn black. White is always 1."""
+_FIGURE_3_ROWS = {
+    "images": "$x$",
+    "redundant": "$x_u = G(x)$",
+    "robust": "$x_r = x - x_u$",
+    "transferred": "$x'$ made on\nthe standard model",
+    "adversarial": "$x'$ made on\nGRFD, end to end",
+    "adversarial_robust": "$x'_r$ of the\nrow above",
+}
+"""Name of the array in examples.npz → label, as published."""
+_EXCHANGED_ROWS = _FIGURE_3_ROWS | {"redundant": "$x_u = x - x_r$", "robust": "$x_r = G(x)$"}
+"""The same where G(x) is the robust part, so that the redundant one has negative values."""
 
 
-def figure_3(folder: Path) -> list[Path]:
+def figure_3(folder: Path, drawn: Path | None = None) -> list[Path]:
     """Draws x, x_u and x_r as in the paper's Fig. 3, with adversarial examples below. Writes fig3.png and fig3.pdf.
 
-    The prediction is printed above each image, in red if it is wrong. Grey scales are fixed: x_r from −1 to 1, the
-    others from 0 to 1. Raises `UserError` if examples.npz is missing.
+    The prediction is printed above each image, in red if it is wrong. Grey scales are fixed: the residual from −1 to 1,
+    the others from 0 to 1. `drawn`: another place, without suffix. Raises `UserError` if examples.npz is missing.
     """
     source = folder / "examples.npz"
     if not source.exists():
@@ -55,12 +57,13 @@ def figure_3(folder: Path) -> list[Path]:
     with np.load(source, allow_pickle=False) as stored:
         examples = {name: stored[name] for name in stored.files}
     lines = []
-    for name, title, black in _FIGURE_3_ROWS:
+    for name, title in (_EXCHANGED_ROWS if examples["redundant"].min() < 0 else _FIGURE_3_ROWS).items():
+        black = -1.0 if examples[name].min() < 0 else 0.0
         predictions = examples.get(f"{name}_prediction", [None] * len(examples["labels"]))
         columns = zip(examples[name], predictions, examples["labels"], strict=True)
         panels = [Panel(_scaled(image, black), *_caption(prediction, label)) for image, prediction, label in columns]
         lines.append(Line(title, panels))
-    return saved(_mosaic(lines), folder / "fig3")
+    return saved(_mosaic(lines), drawn or folder / "fig3")
 
 
 _GALLERY_COLUMNS = ("$x$", "shown", "$x'$", "shown")
