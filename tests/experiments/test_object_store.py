@@ -54,7 +54,13 @@ def test_a_change_travels_both_ways(tmp_path: Path) -> None:
 
 def test_locks_tables_and_half_written_files_stay_where_they_are(tmp_path: Path) -> None:
     first = _machine(tmp_path, "first")
-    for name in ("short-seed-0/.lock", "short-seed-0/.a.npz.grfd-partial", "law.md", "other/a.npz"):
+    for name in (
+        "short-seed-0/.lock",
+        "short-seed-0/.a.npz.grfd-partial",
+        "law.md",
+        "other/a.npz",
+        "short-seed-0/fig3.png",
+    ):
         _write(first, name, "x")
     assert send(first) == 0
 
@@ -72,6 +78,16 @@ def test_a_file_that_both_sides_changed_stops_before_anything_is_copied(tmp_path
     mine.unlink()
     assert fetch(second) == 2
     assert mine.read_text() == "theirs"
+
+
+def test_a_file_that_was_deleted_here_is_fetched_again(tmp_path: Path) -> None:
+    first, second = _machine(tmp_path, "first"), _machine(tmp_path, "second")
+    _write(first, RUN, "one")
+    send(first)
+    fetch(second)
+    (second.folder / RUN).unlink()
+    assert fetch(second) == 1
+    assert (second.folder / RUN).read_text() == "one"
 
 
 def test_the_same_content_on_both_sides_is_no_clash(tmp_path: Path) -> None:

@@ -24,6 +24,7 @@ from grfd.progress import side
 _AGREED = "store.json"
 """In the folder of an experiment: file → its mark here, and its mark in the store, when the two last agreed."""
 
+_MADE_ANEW = (".png", ".pdf")
 _ABOUT = b"Runs of an experiment, exchanged by grfd reproduce --store.\n"
 
 
@@ -62,7 +63,7 @@ def fetch(store: Store) -> int:
         store.files.pipe_file(store.at("README.txt"), _ABOUT)
         found = _in_store(store)
     here = _in_folder(store.folder)
-    new = [name for name, mark in found.items() if agreed.get(name, {}).get("store") != mark]
+    new = [name for name, mark in found.items() if name not in here or agreed.get(name, {}).get("store") != mark]
     clashing = [name for name in new if name in here and here[name] != agreed.get(name, {}).get("here")]
     with _asked(store):
         for name in clashing:
@@ -142,14 +143,14 @@ def _in_folder(folder: Path) -> dict[str, str]:
 def _is_exchanged(name: str) -> bool:
     """The runs of all seeds, and how long cells took, without what belongs to one machine.
 
-    Tables are left out, since each machine prints them anew. A name in a store may be anybody's: one that leads out of
-    the folder is passed over.
+    Tables and pictures are left out, since each machine makes them anew. A name in a store may be anybody's: one that
+    leads out of the folder is passed over.
     """
     first, *below = name.split("/")
     if not fnmatch(first, "*-seed-*" if below else "minutes*.json") or {"", ".", ".."} & {first, *below}:
         return False
     last = [first, *below][-1]
-    return last != LOCK and not last.endswith(PARTIAL)
+    return last != LOCK and not last.endswith((PARTIAL, *_MADE_ANEW))
 
 
 def _mark(file: Path) -> str:
