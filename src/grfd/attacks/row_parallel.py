@@ -22,7 +22,7 @@ from grfd.types import Images, Logits
 _Part = TypeVar("_Part")
 _Done = TypeVar("_Done")
 
-_SMALLEST_PART, _LARGEST_PART = 8, 64
+_SMALLEST_PART, _LARGEST_PART = 8, 128
 """Images in a part. Of larger images a part would hold fewer, and PyTorch's own threads are faster then."""
 _NUMBERS_IN_A_PART = 64 * 3 * 32 * 32
 """Pixels times channels, at most: 64 images of CIFAR-10, or one photograph of 224×224 pixels."""
