@@ -353,6 +353,8 @@ ROWS: dict[str, dict[str, list[tuple[str, str]]]] = {
         "store": [
             ("law --store nope://bucket", "--store nope://bucket: Protocol not known: nope"),
             ("law --store ''", "--store is empty"),
+            ("law --store bucket/runs", "--store bucket/runs: expected a URL"),
+            ("law --dry-run --store memory://b", "--store does not apply to grfd reproduce --dry-run"),
             ("--list --store memory://b", "--store does not apply to grfd reproduce --list"),
         ],
         "dry_run": [("--dry-run", "--dry-run does not apply to grfd reproduce --list")],

@@ -38,7 +38,7 @@ def test_ratios_and_shortfalls_are_named(tmp_path: Path) -> None:
     assert "| lenet5 | Square in L2 | torchattacks | 3 | 1.0 | 0.50 | 50.0 | 51.0 |" in text
     assert "| lenet5 | Square in L2 | 51.0 | 50.0 |" in text
     assert "- Square in L2, lenet5: 1.0 points above torchattacks" in text
-    assert "- PGD" not in text and "500 images, seed 0; last added to by grfd at 0123456" in text
+    assert "- PGD" not in text and "500 images, seed 0; last rows measured by grfd at 0123456" in text
 
 
 def test_no_records_is_one_line(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ def _machine(tmp_path: Path, name: str) -> Store:
     """A machine's folder of an experiment, and its place in the store that all machines of a test use."""
     folder = tmp_path / name / "law"
     folder.mkdir(parents=True, exist_ok=True)
-    return open_store((tmp_path / "store").as_uri(), folder)
+    return open_store((tmp_path / "store").as_uri(), "law", folder)
 
 
 def _write(machine: Store, name: str, content: str) -> Path:
@@ -71,7 +71,7 @@ def test_a_file_that_both_sides_changed_stops_before_anything_is_copied(tmp_path
     _write(first, "short-seed-0/b.npz", "new")
     send(first)
     mine = _write(second, RUN, "mine")
-    with pytest.raises(UserError, match=r"a\.npz was changed here and in .*: delete the one that you do not need"):
+    with pytest.raises(UserError, match=r"a\.npz: changed here and in .*Delete on one side, whole: .*records"):
         fetch(second)
     assert mine.read_text() == "mine"
     assert not (second.folder / "short-seed-0/b.npz").exists()
@@ -90,6 +90,29 @@ def test_a_file_that_was_deleted_here_is_fetched_again(tmp_path: Path) -> None:
     assert (second.folder / RUN).read_text() == "one"
 
 
+def test_what_another_machine_has_sent_meanwhile_is_not_overwritten(tmp_path: Path) -> None:
+    first, second = _machine(tmp_path, "first"), _machine(tmp_path, "second")
+    assert fetch(first) == fetch(second) == 0
+    _write(first, RUN, "of the first")
+    _write(second, RUN, "of the second, which is longer")
+    _write(second, "short-seed-1/b.npz", "of the second alone")
+    send(first)
+    with pytest.raises(UserError, match="Two machines must not work on the same seed"):
+        send(second)
+    assert first.files.cat_file(first.at(RUN)) == b"of the first"
+    assert fetch(first) == 1, "the other files of the second were sent"
+
+
+def test_another_store_gets_everything_and_so_does_an_emptied_one(tmp_path: Path) -> None:
+    first = _machine(tmp_path, "first")
+    _write(first, RUN, "one")
+    send(first)
+    other = open_store((tmp_path / "other").as_uri(), "law", first.folder)
+    assert (fetch(other), send(other), send(other)) == (0, 1, 0)
+    first.files.rm(first.at(RUN))
+    assert send(first) == 1
+
+
 def test_the_same_content_on_both_sides_is_no_clash(tmp_path: Path) -> None:
     first, second = _machine(tmp_path, "first"), _machine(tmp_path, "second")
     for machine in (first, second):
@@ -100,7 +123,7 @@ def test_the_same_content_on_both_sides_is_no_clash(tmp_path: Path) -> None:
 
 
 def test_a_name_in_the_store_cannot_lead_out_of_the_folder(tmp_path: Path) -> None:
-    store = open_store("memory://bucket", tmp_path / "machine" / "law")
+    store = open_store("memory://bucket", "law", tmp_path / "machine" / "law")
     for name in ("short-seed-0/../../../escaped", "short-seed-0//absolute", "../short-seed-0/a", "short-seed-0/good"):
         path = f"{store.root}/{name}"
         store.files.store[path] = MemoryFile(store.files, path, b"x")
@@ -109,10 +132,10 @@ def test_a_name_in_the_store_cannot_lead_out_of_the_folder(tmp_path: Path) -> No
     assert {path.name for path in tmp_path.rglob("*") if path.is_file()} == {"good", "store.json"}
 
 
-@pytest.mark.parametrize("url", ["nope://bucket/runs", "s3://bucket/runs"])
+@pytest.mark.parametrize("url", ["nope://bucket/runs", "s3://bucket/runs", "bucket/runs"])
 def test_an_unknown_store_or_a_missing_package_is_one_line(url: str, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=f"--store {url}: .*(not known|s3fs)"):
-        open_store(url, tmp_path / "law")
+    with pytest.raises(UserError, match=f"--store {url}: .*(not known|s3fs|expected a URL)"):
+        open_store(url, "law", tmp_path / "law")
 
 
 def test_a_store_that_fails_after_a_cell_costs_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -122,7 +145,7 @@ def test_a_store_that_fails_after_a_cell_costs_nothing(tmp_path: Path, capsys: p
     send_or_say(machine)
     assert "not stored, the next cell tries again" in " ".join(capsys.readouterr().err.split())
     for action in (send, fetch):
-        with pytest.raises(UserError, match="does not answer"):
+        with pytest.raises(UserError, match="no exchange between"):
             action(machine)
     (tmp_path / "store").unlink()
     assert send(machine) == 1
@@ -131,7 +154,7 @@ def test_a_store_that_fails_after_a_cell_costs_nothing(tmp_path: Path, capsys: p
 def _work(shard: str, folder: str, store: str) -> None:
     """One of the machines, in a process of its own."""
     variants.SCHEDULES["quick"] = TINY
-    words = ["reproduce", "fig3", "--seeds", "2", "--out", f"{folder}/variants", "--shard", shard, "--store", store]
+    words = ["reproduce", "fig3", "--seeds", "2", "--out", folder, "--shard", shard, "--store", store]
     cli._dispatch(words)
 
 
@@ -154,4 +177,4 @@ def test_two_machines_do_all_of_an_experiment_and_a_third_shows_it(
     told = " ".join(capsys.readouterr().err.split())
     assert "fetched" in told
     assert "1/" not in told, "nothing was left to do"
-    assert all(cell.done() for cell in fig3.cells(tmp_path / "third" / "variants", "quick", 2))
+    assert all(cell.done() for cell in fig3.cells(tmp_path / "third", "quick", 2))

@@ -71,7 +71,7 @@ def _about(record: dict[str, Any]) -> str:
     libraries = ", ".join(f"{name} {number}" for name, number in record["libraries"].items())
     machine, revision = record["machine"], (record["git_revision"] or "unknown")[:7]
     return (
-        f"{record['examples']} images, seed {record['seed']}; last added to by grfd at {revision}; PyTorch "
+        f"{record['examples']} images, seed {record['seed']}; last rows measured by grfd at {revision}; PyTorch "
         f"{record['versions']['torch']}, {libraries}; {machine['processors']} processors, {machine['threads']} threads."
     )
 

@@ -73,7 +73,7 @@ PASSES_ATTACKS: tuple[Attempted, ...] = (
     *(Attempted("apgd_t", {"steps": steps}, _AUTOATTACK_LIBRARIES) for steps in (10, 25, 100)),
     *(Attempted("square", {"queries": queries}, ("art", *_AUTOATTACK_LIBRARIES)) for queries in (100, 500, 2000)),
 )
-"""What is run: every attack that has a budget in L∞ and gradients or logits to spend it on.
+"""What is run: attacks in L∞ that spend a budget of gradients or logits.
 
 AutoAttack of the original is compared by `grfd bench parity`, which also says how long it takes.
 """

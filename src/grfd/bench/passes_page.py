@@ -89,8 +89,8 @@ def draw_passes(rows: Sequence[dict[str, Any]], folder: Path) -> list[Path]:
     """Writes attack-passes.png and .pdf: robust accuracy over passes, one panel for each model."""
     measured = [each for each in (PassesRow(**row) for row in rows) if each.attack in _DRAWN]
     models = _models(measured)
-    columns = min(_PANELS_IN_A_ROW, len(models))
-    lines = -(-len(models) // columns)
+    columns = max(1, min(_PANELS_IN_A_ROW, len(models)))
+    lines = max(1, -(-len(models) // columns))
     colours = {attack: f"C{index % 7}" for index, attack in enumerate(dict.fromkeys(row.attack for row in measured))}
     with styled():
         figure = new_figure(PAGE, 0.6 + 2.0 * lines)

@@ -30,6 +30,12 @@ MODES: tuple[Mode, ...] = (
         "name an experiment to run, without --list",
     ),
     Mode(
+        "grfd reproduce --dry-run",
+        lambda asked: asked["dry_run"],
+        ("store",),
+        "without --dry-run, files are exchanged with it",
+    ),
+    Mode(
         "grfd reproduce on MNIST",
         lambda asked: asked["dataset"] == "mnist",
         ("data_dir",),
@@ -58,7 +64,7 @@ def reproduce_command(
     """Reproduce one of the paper's tables or figures and print it beside the paper's numbers. It can be resumed.
 
     Args:
-        dataset: CIFAR has the scale small. rsm, none-row and sources are for MNIST only.
+        dataset: CIFAR has the scale small. rsm, none-row, sources and exchanged are for MNIST only.
         data_dir: Directory of CIFAR. By default it is downloaded. MNIST comes with the package.
         scale: quick (minutes), short (a schedule that fits two cores, where an experiment has it) or paper (hours).
         seeds: Number of seeds, counted from 0.
@@ -84,12 +90,14 @@ def reproduce_command(
         _print_plan(plan, json)
         return
     with answer_alone(json):
-        stores = {} if store is None else _fetched(store, whole)
+        stores = {} if store is None else _stores(store, whole)
+        _fetch(stores)
         for each in plan:
             file = minutes_file_of_shard(mine.number, mine.count)
             cells.run(each.cells, partial(_keep, each, file, stores.get(each.folder)))
         for place in stores.values():
             object_store.send(place)
+        _fetch(stores)  # what other machines have done meanwhile
         parts = [part for each in whole for part in _shown(each, seeds)]
     if json:
         print_json([as_json(part) for part in parts if isinstance(part, Table)])
@@ -98,13 +106,15 @@ def reproduce_command(
         console.print(part)
 
 
-def _fetched(url: str, whole: Sequence[Planned]) -> dict[Path, object_store.Store]:
-    """Folder → its place in the object store, whose files have been fetched."""
-    stores = {folder: object_store.open_store(url, folder) for folder in dict.fromkeys(each.folder for each in whole)}
+def _stores(url: str, whole: Sequence[Planned]) -> dict[Path, object_store.Store]:
+    """Folder → its place in the object store."""
+    return {each.folder: object_store.open_store(url, each.experiment.FOLDER, each.folder) for each in whole}
+
+
+def _fetch(stores: Mapping[Path, object_store.Store]) -> None:
     for place in stores.values():
         if count := object_store.fetch(place):
             side.print(f"fetched {count} files of {place.folder.name}")
-    return stores
 
 
 def _keep(each: Planned, file: str, place: object_store.Store | None, cell: str, minutes: float) -> None:

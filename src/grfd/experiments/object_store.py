@@ -6,7 +6,7 @@ PyTorch needs too, speaks to the stores; a store's own package is asked for by n
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from fnmatch import fnmatch
@@ -22,9 +22,9 @@ from grfd.folders import LOCK, PARTIAL, partial_of
 from grfd.progress import side
 
 _AGREED = "store.json"
-"""In the folder of an experiment: file → its mark here, and its mark in the store, when the two last agreed."""
+"""In the folder of an experiment: store → file → its mark here, and its mark in the store, when the two were equal."""
 
-_MADE_ANEW = (".png", ".pdf")
+_REDRAWN = (".png", ".pdf")
 _ABOUT = b"Runs of an experiment, exchanged by grfd reproduce --store.\n"
 
 
@@ -41,12 +41,17 @@ class Store:
         return f"{self.root}/{name}"
 
 
-def open_store(url: str, folder: Path) -> Store:
-    """The place for `folder` below the URL. Raises `UserError` for an unknown kind of store, or a missing package."""
+def open_store(url: str, name: str, folder: Path) -> Store:
+    """The place of an experiment below the URL. `name`: the same on all machines, wherever their folders lie.
+
+    Raises `UserError` for an unknown kind of store, or a missing package.
+    """
+    if "://" not in url:
+        raise UserError(f"--store {url}: expected a URL, such as s3://bucket/runs, or file:///PATH for a folder")
     # only local files need folders; elsewhere, makedirs would also create a bucket whose name is mistyped
     making: dict[str, Any] = {"auto_mkdir": True} if url.startswith(("file:", "local:")) else {}
     try:
-        files, root = fsspec.core.url_to_fs(f"{url.rstrip('/')}/{folder.name}", **making)
+        files, root = fsspec.core.url_to_fs(f"{url.rstrip('/')}/{name}", **making)
     except (ValueError, ImportError) as error:
         raise UserError(f"--store {url}: {error}") from error
     return Store(files, root.rstrip("/"), folder)
@@ -55,49 +60,69 @@ def open_store(url: str, folder: Path) -> Store:
 def fetch(store: Store) -> int:
     """Copies what is new in the store into the folder. Returns the number of files.
 
-    Raises `UserError` where a file was changed on both sides, before anything is copied, and where the store cannot be
+    Raises `UserError` where files were changed on both sides, before anything is copied, and where the store cannot be
     read or written, which is better known before the work begins.
     """
-    agreed = _agreed(store.folder)
+    agreed = _agreed(store)
     with _asked(store):
         store.files.pipe_file(store.at("README.txt"), _ABOUT)
-        found = _in_store(store)
+        there = _in_store(store)
     here = _in_folder(store.folder)
-    new = [name for name, mark in found.items() if name not in here or agreed.get(name, {}).get("store") != mark]
-    clashing = [name for name in new if name in here and here[name] != agreed.get(name, {}).get("here")]
+    new = [name for name, mark in there.items() if name not in here or agreed.get(name, {}).get("store") != mark]
+    changed = [name for name in new if name in here and here[name] != agreed.get(name, {}).get("here")]
     with _asked(store):
-        for name in clashing:
-            if store.files.cat_file(store.at(name)) != (store.folder / name).read_bytes():
-                raise UserError(
-                    f"{store.folder / name} was changed here and in {store.root}: delete the one that you do not need"
-                )
+        _refuse(store, [name for name in changed if not _is_equal(store, name)])
         for name in new:
-            if name not in clashing:
+            if name not in changed:
                 _download(store, name)
-    _agree(store.folder, agreed | {name: {"here": _mark(store.folder / name), "store": found[name]} for name in new})
+    _agree(store, agreed | {name: {"here": _mark(store.folder / name), "store": there[name]} for name in new})
     return len(new)
 
 
 def send(store: Store) -> int:
-    """Copies what is new in the folder into the store. Returns the number of files.
+    """Copies what is new in the folder, or missing in the store, into the store. Returns the number of files.
 
-    Raises `UserError` where the store cannot be written.
+    A file that another machine has changed in the store meanwhile is not overwritten. Raises `UserError` for such
+    files, when all others are sent, and where the store cannot be written.
     """
-    agreed, sent = _agreed(store.folder), 0
+    agreed, sent, changed = _agreed(store), 0, []
+    with _asked(store):
+        there = _in_store(store)
     for name, mark in _in_folder(store.folder).items():
-        if agreed.get(name, {}).get("here") == mark:
+        known = agreed.get(name, {})
+        if name in there and known.get("here") == mark:
             continue
         with _asked(store):
-            store.files.put_file(str(store.folder / name), store.at(name))
-            store.files.invalidate_cache()
+            if name in there and known.get("store") != there[name]:
+                if not _is_equal(store, name):
+                    changed.append(name)
+                    continue
+            else:
+                store.files.put_file(str(store.folder / name), store.at(name))
+                store.files.invalidate_cache()
+                sent += 1
             agreed[name] = {"here": mark, "store": _store_mark(store.files.info(store.at(name)))}
-        sent += 1
-        _agree(store.folder, agreed)
+        _agree(store, agreed)
+    _refuse(store, changed)
     return sent
 
 
+def _is_equal(store: Store, name: str) -> bool:
+    return bool(store.files.cat_file(store.at(name)) == (store.folder / name).read_bytes())
+
+
+def _refuse(store: Store, changed: Sequence[str]) -> None:
+    """Nothing is lost: neither side of a file that both changed is overwritten."""
+    if changed:
+        folders = sorted({str((store.folder / name).parent) for name in changed})
+        raise UserError(
+            f"{', '.join(changed)}: changed here and in {store.root}. Two machines must not work on the same seed. "
+            f"Delete on one side, whole: {', '.join(folders)}"
+        )
+
+
 def send_or_say(store: Store) -> None:
-    """`send`, of which a failure costs no work: it is told, and the next cell tries again."""
+    """`send`, of which a failure costs no work: it is printed, and the next cell tries again."""
     try:
         send(store)
     except UserError as error:
@@ -135,9 +160,14 @@ def _store_mark(info: dict[str, Any]) -> str:
 
 
 def _in_folder(folder: Path) -> dict[str, str]:
-    """File → its mark here."""
-    names = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
-    return {name: _mark(folder / name) for name in names if _is_exchanged(name)}
+    """File → its mark here. A file that another process deletes meanwhile is left out."""
+    marks = {}
+    for path in sorted(folder.rglob("*")):
+        name = path.relative_to(folder).as_posix()
+        with suppress(FileNotFoundError):
+            if _is_exchanged(name) and path.is_file():
+                marks[name] = _mark(path)
+    return marks
 
 
 def _is_exchanged(name: str) -> bool:
@@ -150,7 +180,7 @@ def _is_exchanged(name: str) -> bool:
     if not fnmatch(first, "*-seed-*" if below else "minutes*.json") or {"", ".", ".."} & {first, *below}:
         return False
     last = [first, *below][-1]
-    return last != LOCK and not last.endswith((PARTIAL, *_MADE_ANEW))
+    return last != LOCK and not last.endswith((PARTIAL, *_REDRAWN))
 
 
 def _mark(file: Path) -> str:
@@ -158,7 +188,14 @@ def _mark(file: Path) -> str:
     return f"{known.st_size} {known.st_mtime_ns}"
 
 
-def _agreed(folder: Path) -> dict[str, dict[str, str]]:
+def _agreed(store: Store) -> dict[str, dict[str, str]]:
+    """File → its marks on both sides when they were last equal. Of another store nothing is known."""
+    content = _all_agreed(store.folder)
+    return content.get(store.root, {})
+
+
+def _all_agreed(folder: Path) -> dict[str, dict[str, dict[str, str]]]:
+    """Place in a store → file → marks."""
     file = folder / _AGREED
     if not is_there(file):
         return {}
@@ -169,9 +206,9 @@ def _agreed(folder: Path) -> dict[str, dict[str, str]]:
     raise UserError(f"{file} is damaged: delete it, and the files are compared with those of the store again")
 
 
-def _agree(folder: Path, agreed: dict[str, dict[str, str]]) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    runs.write_json(folder / _AGREED, agreed)
+def _agree(store: Store, agreed: dict[str, dict[str, str]]) -> None:
+    store.folder.mkdir(parents=True, exist_ok=True)
+    runs.write_json(store.folder / _AGREED, _all_agreed(store.folder) | {store.root: agreed})
 
 
 @contextmanager
@@ -182,4 +219,4 @@ def _asked(store: Store) -> Iterator[None]:
     except UserError:
         raise
     except Exception as error:
-        raise UserError(f"the store {store.root} does not answer: {type(error).__name__}: {error}") from error
+        raise UserError(f"no exchange between {store.folder} and {store.root}: {error}") from error

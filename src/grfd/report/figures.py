@@ -45,15 +45,20 @@ _EXCHANGED_ROWS = _FIGURE_3_ROWS | {"redundant": "$x_u = x - x_r$", "robust": "$
 """The same where G(x) is the robust part, so that the redundant one has negative values."""
 
 
-def figure_3(folder: Path, drawn: Path | None = None) -> list[Path]:
-    """Draws x, x_u and x_r as in the paper's Fig. 3, with adversarial examples below. Writes fig3.png and fig3.pdf.
-
-    The prediction is printed above each image, in red if it is wrong. Grey scales are fixed: the residual from −1 to 1,
-    the others from 0 to 1. `drawn`: another place, without suffix. Raises `UserError` if examples.npz is missing.
-    """
+def figure_3(folder: Path) -> list[Path]:
+    """Draws fig3.png and fig3.pdf of a run folder. Raises `UserError` if examples.npz is missing."""
     source = folder / "examples.npz"
     if not source.exists():
         raise UserError(f"{source} is not there: run grfd evaluate first")
+    return draw_examples(source, folder / "fig3")
+
+
+def draw_examples(source: Path, drawn: Path) -> list[Path]:
+    """Draws x, x_u and x_r as in the paper's Fig. 3, with adversarial examples below. Writes `drawn` as .png and .pdf.
+
+    The prediction is printed above each image, in red if it is wrong. Grey scales are fixed: parts with negative values
+    from −1 to 1, everything else from 0 to 1.
+    """
     with np.load(source, allow_pickle=False) as stored:
         examples = {name: stored[name] for name in stored.files}
     lines = []
@@ -63,7 +68,7 @@ def figure_3(folder: Path, drawn: Path | None = None) -> list[Path]:
         columns = zip(examples[name], predictions, examples["labels"], strict=True)
         panels = [Panel(_scaled(image, black), *_caption(prediction, label)) for image, prediction, label in columns]
         lines.append(Line(title, panels))
-    return saved(_mosaic(lines), drawn or folder / "fig3")
+    return saved(_mosaic(lines), drawn)
 
 
 _GALLERY_COLUMNS = ("$x$", "shown", "$x'$", "shown")

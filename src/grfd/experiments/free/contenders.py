@@ -43,7 +43,7 @@ _QUICK = {
 
 
 def _of_epochs(epochs: int) -> dict[str, Contender]:
-    """All contenders. `epochs`: those of GRFD free; baselines get at least as many gradients."""
+    """All contenders. `epochs`: those of `free`; baselines get at least as many gradients as it."""
     return {
         "free": _free(_RESIDUAL, epochs=epochs),
         "control": _control(_RESIDUAL, epochs=epochs),
