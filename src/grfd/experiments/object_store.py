@@ -2,7 +2,7 @@
 
 A machine fetches what the store has before it starts, and sends what it made after each cell. Both compare with a list
 of the files on which folder and store last agreed, so that no clock is trusted and nothing is sent twice. fsspec, which
-PyTorch needs too, speaks to the stores; a store's own package is asked for by name where it is missing.
+PyTorch needs too, accesses the stores; a store's own package is asked for by name where it is missing.
 """
 
 import json
@@ -25,6 +25,7 @@ _AGREED = "store.json"
 """In the folder of an experiment: store → file → its mark here, and its mark in the store, when the two were equal."""
 
 _REDRAWN = (".png", ".pdf")
+"""Pictures, which each machine draws from the arrays."""
 _ABOUT = b"Runs of an experiment, exchanged by grfd reproduce --store.\n"
 
 
