@@ -76,3 +76,22 @@ def test_a_folder_without_models(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert "no fitted model" in said_by(capsys, "models", tmp_path)
     with pytest.raises(UserError, match="is not there"):
         grfd.fitted_models(tmp_path / "gone")
+
+
+def test_a_model_that_an_experiment_judged_beside_others_is_listed_with_its_numbers(runs_folder: Path) -> None:
+    (runs_folder / "new" / "judged_as.json").write_text(
+        json.dumps({"defense": "grfd", "folder": "../demo", "model": "standard"})
+    )
+    numbers = {(Path(model.run).name, model.defense): model.worst for model in grfd.fitted_models(runs_folder)}
+    there, here = numbers["demo", "standard"], numbers["new", "grfd"]
+    assert ("new", "standard") not in numbers, "it was not judged, and grfd trained it for the other"
+    assert there is not None and here is not None and here.model == "grfd" and here.accuracy == there.accuracy
+    shutil.copyfile(runs_folder / "demo" / "results.json", runs_folder / "new" / "results.json")
+    own = {model.run: model.worst for model in grfd.fitted_models(runs_folder) if model.defense == "grfd"}
+    assert own[str(runs_folder / "new")] == own[str(runs_folder / "demo")], "an evaluation of its own comes first"
+
+
+def test_a_damaged_pointer_to_a_verdict_is_one_line(runs_folder: Path) -> None:
+    (runs_folder / "new" / "judged_as.json").write_text('{"folder": 3}')
+    with pytest.raises(UserError, match="judged_as"):
+        grfd.fitted_models(runs_folder)

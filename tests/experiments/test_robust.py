@@ -13,6 +13,7 @@ import torch
 from rich.console import Console
 from scipy.stats import binomtest
 
+import grfd
 from grfd.api.job import named_data
 from grfd.config import Config
 from grfd.errors import UserError
@@ -81,6 +82,13 @@ def test_contenders_that_start_from_stage_one_share_it(trained: Path) -> None:
     shared = [trained / SEED / name / "lvcvae.safetensors" for name in ("stage-one", "grfd-robust")]
     assert shared[0].read_bytes() == shared[1].read_bytes()
     assert not (trained / SEED / "control/lvcvae.safetensors").exists()
+
+
+def test_weights_are_listed_with_the_verdict_that_they_got_beside_the_others(trained: Path) -> None:
+    worst = {Path(model.run).name: model.worst for model in grfd.fitted_models(trained)}
+    assert worst.keys() - {"standard"} == {"pgd-at", "grfd", "control", "grfd-robust"}
+    there = {row.model: row for row in grfd.results(trained / SEED / JUDGED).rows if row.attack == "worst"}
+    assert worst["control"] is not None and worst["control"].accuracy == there["control"].accuracy
 
 
 def test_finalists_meet_all_attacks_and_the_others_are_compared_by_the_common_ones(trained: Path) -> None:

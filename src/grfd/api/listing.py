@@ -8,7 +8,7 @@ from grfd.api.job import as_path
 from grfd.defenses import DEFENSES, is_fitted, standard
 from grfd.errors import UserError
 from grfd.evaluation.results import Results, Row
-from grfd.evaluation.stored import read_results
+from grfd.evaluation.stored import judged_as, results_of
 from grfd.files import is_there
 from grfd.runs import Run
 
@@ -59,13 +59,15 @@ def _is_run(path: Path) -> bool:
 
 
 def _of_run(run: Run) -> list[FittedModel]:
-    results = read_results(run.path) if run.has("results.json") else Results((), ())
     names = [name for name, module in DEFENSES.items() if module.FILES and is_fitted(run, name)]
-    return [_model(run, results, name) for name in names if name != standard.SECOND]
+    if elsewhere := judged_as(run.path):  # the others are there because training needs them
+        names = [elsewhere.defense] if elsewhere.defense in names else []
+    return [_model(run, results_of(run.path, name), name) for name in names if name != standard.SECOND]
 
 
-def _model(run: Run, results: Results, name: str) -> FittedModel:
-    mine = [row for row in results.rows if row.model == name and row.target is None]
+def _model(run: Run, results: Results | None, name: str) -> FittedModel:
+    results = results or Results((), ())
+    mine = [row for row in results.rows if row.target is None]
     threats = dict.fromkeys((row.norm, row.eps) for row in mine)
     threat = (None, None) if (None, None) in threats else next(iter(threats), (None, None))
     rows = [row for row in mine if (row.norm, row.eps) == threat]
@@ -79,6 +81,6 @@ def _model(run: Run, results: Results, name: str) -> FittedModel:
         next((row for row in shared if row.attack == "none"), None),
         worst,
         tuple(row.attack for row in shared if row.attack not in ("none", "worst")),
-        tuple(check.name for check in results.checks if check.model == name and check.flagged),
+        tuple(check.name for check in results.checks if check.flagged),
         sum(run.file(file).stat().st_size for file in DEFENSES[name].FILES) / 1e6,
     )

@@ -2,7 +2,7 @@
 
 import json
 import math
-from dataclasses import MISSING, fields
+from dataclasses import MISSING, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
@@ -13,6 +13,8 @@ from grfd.files import read_regular
 Kind = TypeVar("Kind", Row, Check, Distance, CorruptionRow)
 EVALUATION: dict[str, type] = {"protocols": list, "attacks": list, "examples": int, "images": str}
 """The fields of evaluation.json that are read, with their types. The file has more."""
+JUDGED_AS = "judged_as.json"
+"""In the folder of a model that was judged in another folder, beside others."""
 _DERIVED = ("low", "high")
 """What a stored row has beside its fields, because it follows from them."""
 _WAY_OUT = "delete it and run grfd evaluate again, which keeps the records"
@@ -28,6 +30,47 @@ def read_results(folder: Path) -> Results:
     distances = _part(file, content, "distances", Distance)
     corruptions = _part(file, content, "corruptions", CorruptionRow)
     return Results(_part(file, content, "rows", Row), _part(file, content, "checks", Check), distances, corruptions)
+
+
+@dataclass(frozen=True)
+class JudgedAs:
+    """The content of judged_as.json: `defense`, whose weights lie here, was judged in `folder` as `model`."""
+
+    defense: str
+    folder: str
+    model: str
+
+
+def judged_as(folder: Path) -> JudgedAs | None:
+    """Where the model of a run folder was judged beside others; None if it was judged here, or not at all.
+
+    Raises `UserError` if the file is damaged.
+    """
+    file = folder / JUDGED_AS
+    if (folder / "results.json").exists() or not file.exists():
+        return None
+    told = _object(file)
+    if set(told) != {field.name for field in fields(JudgedAs)} or not all(
+        isinstance(each, str) for each in told.values()
+    ):
+        raise _damaged(file, "expected the texts defense, folder and model")
+    return JudgedAs(**told)
+
+
+def results_of(folder: Path, defense: str) -> Results | None:
+    """What was measured of one defense of a run folder, here or elsewhere; None if it was not judged.
+
+    An experiment judges its models together, in one folder and under other names; here the model has its own again.
+    Raises `UserError` if a file is damaged.
+    """
+    elsewhere, name = judged_as(folder), defense
+    if elsewhere is not None and elsewhere.defense == defense:
+        folder, name = folder / elsewhere.folder, elsewhere.model
+    if not (folder / "results.json").exists():
+        return None
+    whole = read_results(folder)
+    lists = [getattr(whole, field.name) for field in fields(Results)]
+    return Results(*(tuple(replace(each, model=defense) for each in rows if each.model == name) for rows in lists))
 
 
 def read_checks(folder: Path) -> tuple[Check, ...]:

@@ -7,7 +7,7 @@ from grfd.attacks.budgets import Ball
 from grfd.defenses import DEFENSES
 from grfd.evaluation.numbers import column_titles
 from grfd.evaluation.results import Check, Results, Row
-from grfd.evaluation.stored import read_results
+from grfd.evaluation.stored import results_of
 from grfd.report.sheets import Sheet, markdown
 from grfd.runs import Run, provenance
 
@@ -31,7 +31,7 @@ model.load_state_dict(load_file("model.safetensors"))""",
 
 def model_card(run: Run, defense: str, file: str, shape: tuple[int, ...], classes: Sequence[str]) -> str:
     """The text of README.md: front matter in YAML, then whole sentences."""
-    results = read_results(run.path) if run.has("results.json") else None
+    results = results_of(run.path, defense)
     title = DEFENSES[defense].TITLE
     suffix = file.rpartition(".")[2]
     sides = "×".join(map(str, shape))
@@ -44,7 +44,7 @@ def model_card(run: Run, defense: str, file: str, shape: tuple[int, ...], classe
         "of it.",
         f"```python\n{use}\n```",
         "## Verdict",
-        *_verdict(results, defense),
+        *_verdict(results),
         "## How it was made",
         f"Defense `{defense}`, network `{run.config.model}`, data `{run.config.data}`, seed {run.config.seed}. "
         f"{_versions()}",
@@ -59,8 +59,8 @@ def _front_matter(run: Run, defense: str) -> str:
     return "\n".join(lines)
 
 
-def _verdict(results: Results | None, defense: str) -> list[str]:
-    rows = [] if results is None else [row for row in results.rows if row.model == defense and row.target is None]
+def _verdict(results: Results | None) -> list[str]:
+    rows = [] if results is None else [row for row in results.rows if row.target is None]
     if results is None or not rows:
         return ["This defense has not been judged: run `grfd evaluate` on its run folder, and export it again."]
     clean = next((row for row in rows if row.attack == "none"), None)
@@ -75,7 +75,7 @@ def _verdict(results: Results | None, defense: str) -> list[str]:
         f"Accuracy on test images under every attack ({attacks}) of a protocol at once. `adaptive` is the attacker who "
         "knows the defense, and the line to trust.",
         markdown(Sheet(header, lines, left=2)),
-        *_flags([check for check in results.checks if check.model == defense and check.flagged]),
+        *_flags([check for check in results.checks if check.flagged]),
     ]
 
 

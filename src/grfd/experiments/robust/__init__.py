@@ -27,6 +27,7 @@ from grfd.defenses import DEFENSES, is_fitted, recipes
 from grfd.evaluation.case import SOURCE
 from grfd.evaluation.protocols import COMPARED
 from grfd.evaluation.request import Request
+from grfd.evaluation.stored import JUDGED_AS
 from grfd.experiments import variants
 from grfd.experiments.cells import Cell
 from grfd.experiments.records import are_complete
@@ -176,6 +177,14 @@ def _judge(
     file = folder / JUDGED / CONTENDERS_FILE
     earlier = json.loads(file.read_text()) if file.exists() else {}
     runs.write_json(file, earlier | {name: _about(scale, config, name) for name in names})
+    for name in names:
+        _tell_where(folder, name, scale.contenders[name].defense)
+
+
+def _tell_where(folder: Path, name: str, defense: str) -> None:
+    """In the folder of a contender: where it was judged, and as what, so that its weights are found with a verdict."""
+    with runs.locked(folder / name):
+        runs.write_json(folder / name / JUDGED_AS, {"defense": defense, "folder": f"../{JUDGED}", "model": name})
 
 
 def _about(scale: ContenderScale, config: Config, name: str) -> dict[str, Any]:

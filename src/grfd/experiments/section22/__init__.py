@@ -42,6 +42,18 @@ _QUICK_RECIPES: dict[str, dict[str, Any]] = {
     "robust-components": {"epochs": 1},
 }
 
+_FEW_STEPS: dict[str, Any] = {"epochs": 12, "steps": 3, "step_size": 4 / 255}
+_SMALL_RECIPES: dict[str, dict[str, Any]] = {
+    "pgd-at": _FEW_STEPS,
+    "robust-components": _FEW_STEPS,
+    "guided-denoiser": {"epochs": 5},
+    "distillation": {"epochs": 12},
+    "feature-scattering": {"epochs": 12},
+    "trs": {"epochs": 4},
+    "bayesian": {"epochs": 12},
+}
+"""Twelve epochs where the authors take hundreds: what two cores train in two hours."""
+
 
 @dataclass(frozen=True)
 class CitedScale:
@@ -74,7 +86,10 @@ _SCALES: dict[str, CitedScale] = {
         (
             Part(("standard", "pgd-at", *_CITED, "bit-depth", "grfd"), _ATTACKS, 200),
             Part(("bayesian",), ("fgsm",), 200),
+            Part(("standard", "pgd-at", *_CITED), ("pgd",), 200, protocols=_WITHOUT_ADAPTIVE),
+            Part(("bayesian",), ("pgd", "a3"), 50),
         ),
+        _SMALL_RECIPES,
     ),
 }
 SCALES = tuple(_SCALES)
