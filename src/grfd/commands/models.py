@@ -1,6 +1,7 @@
 """The fitted models below a folder."""
 
 import itertools
+from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -35,13 +36,26 @@ def models_command(folder: tyro.conf.Positional[Path] = Path("results"), *, json
     if not models:
         console.print(f"no fitted model lies below {folder}: grfd train and grfd fit make one")
         return
-    for run, group in itertools.groupby(models, lambda model: model.run):
-        console.print(_table(run, list(group)))
+    for group in _groups(models):
+        console.print(_table(group))
     console.print("Accuracy in per cent, below it the 95 % interval over images. A flag is a reason to doubt it.")
 
 
-def _table(run: str, models: list[FittedModel]) -> Table:
-    """The models of a run folder."""
+def _groups(models: list[FittedModel]) -> list[list[FittedModel]]:
+    """What stands in one table: the models of a run folder, or neighbouring run folders of one model each."""
+    of_run = Counter(model.run for model in models)
+
+    def shared(model: FittedModel) -> tuple[str, str, str]:
+        folder = model.run if of_run[model.run] > 1 else str(Path(model.run).parent)
+        return folder, model.network, model.data
+
+    return [list(group) for _, group in itertools.groupby(models, shared)]
+
+
+def _table(models: list[FittedModel]) -> Table:
+    """The models of a run folder, or one of each folder, named above the model."""
+    folders = {model.run for model in models}
+    run = models[0].run if len(folders) == 1 else f"{Path(models[0].run).parent}, a run folder each"
     title = f"{run}: {models[0].network} on {models[0].data}"
     table = Table(title=title, title_style="bold", title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
     for name in ("model", "MB", "clean", "worst case", "over", "flags"):
@@ -50,7 +64,8 @@ def _table(run: str, models: list[FittedModel]) -> Table:
         attacks = ", ".join(column_titles().get(name, name) for name in model.attacks)
         over = f"{model.worst.protocol}{_ball(model.worst)}: {attacks}" if model.worst else "not judged"
         flags = "\n".join(model.flags)
-        table.add_row(model.defense, f"{model.megabytes:.1f}", _text(model.clean), _text(model.worst), over, flags)
+        name = model.defense if len(folders) == 1 else f"{Path(model.run).name}\n  {model.defense}"
+        table.add_row(name, f"{model.megabytes:.1f}", _text(model.clean), _text(model.worst), over, flags)
     return table
 
 
