@@ -1,19 +1,15 @@
 """Machines without a shared folder exchange their files through an object store, and lose nothing of either side."""
 
-import multiprocessing
 from pathlib import Path
 
 import pytest
 from fsspec.implementations.memory import MemoryFile
+from machines import TINY, reproduce_fig3, reproduce_together
 
-from grfd import cli
-from grfd.config import Config
 from grfd.errors import UserError
 from grfd.experiments import fig3, variants
 from grfd.experiments.object_store import Store, fetch, open_store, send, send_or_say
-from grfd.experiments.variants import Schedule
 
-TINY = Schedule(Config(epochs=1, classifier_epochs=1, train_examples=200, latent=8, device="cpu"), 8, ("fgsm",))
 RUN = "short-seed-0/records/a.npz"
 
 
@@ -151,29 +147,16 @@ def test_a_store_that_fails_after_a_cell_costs_nothing(tmp_path: Path, capsys: p
     assert send(machine) == 1
 
 
-def _work(shard: str, folder: str, store: str) -> None:
-    """One of the machines, in a process of its own."""
-    variants.SCHEDULES["quick"] = TINY
-    words = ["reproduce", "fig3", "--seeds", "2", "--out", folder, "--shard", shard, "--store", store]
-    cli._dispatch(words)
-
-
 def test_two_machines_do_all_of_an_experiment_and_a_third_shows_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     store = (tmp_path / "store").as_uri()
-    context = multiprocessing.get_context("spawn")
-    workers = [
-        context.Process(target=_work, args=(f"{number}/2", str(tmp_path / f"machine-{number}"), store))
-        for number in (1, 2)
+    machines = [
+        ("--out", str(tmp_path / f"machine-{number}"), "--shard", f"{number}/2", "--store", store) for number in (1, 2)
     ]
-    for worker in workers:
-        worker.start()
-    for worker in workers:
-        worker.join()
-    assert [worker.exitcode for worker in workers] == [0, 0]
+    assert reproduce_together(*machines) == [0, 0]
     monkeypatch.setitem(variants.SCHEDULES, "quick", TINY)
-    _work("1/1", str(tmp_path / "third"), store)
+    reproduce_fig3("--out", str(tmp_path / "third"), "--store", store)
     told = " ".join(capsys.readouterr().err.split())
     assert "fetched" in told
     assert "1/" not in told, "nothing was left to do"

@@ -1,20 +1,16 @@
 """Machines that share a folder divide an experiment by its seeds: all of it is done, and nothing twice."""
 
-import multiprocessing
 from pathlib import Path
 
 import pytest
+from machines import TINY, reproduce_together
 
-from grfd import cli
 from grfd.commands.reproduce import planned
-from grfd.config import Config
 from grfd.errors import UserError
 from grfd.experiments import EXPERIMENTS, fig3, variants
 from grfd.experiments.minutes import measured_minutes
 from grfd.experiments.shards import Shard, part_of, shard_of
-from grfd.experiments.variants import Schedule, variants_folder
-
-TINY = Schedule(Config(epochs=1, classifier_epochs=1, train_examples=200, latent=8, device="cpu"), 8, ("fgsm",))
+from grfd.experiments.variants import variants_folder
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 7])
@@ -39,20 +35,9 @@ def test_a_share_must_be_one_of_them(text: str) -> None:
         shard_of(text)
 
 
-def _work(shard: str, folder: str) -> None:
-    """One of the machines, in a process of its own."""
-    variants.SCHEDULES["quick"] = TINY
-    cli._dispatch(["reproduce", "fig3", "--seeds", "2", "--out", folder, "--shard", shard])
-
-
 def test_two_processes_do_all_of_an_experiment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    context = multiprocessing.get_context("spawn")
-    workers = [context.Process(target=_work, args=(f"{number}/2", str(tmp_path))) for number in (1, 2)]
-    for worker in workers:
-        worker.start()
-    for worker in workers:
-        worker.join()
-    assert [worker.exitcode for worker in workers] == [0, 0]
+    shares = [("--out", str(tmp_path), "--shard", f"{number}/2") for number in (1, 2)]
+    assert reproduce_together(*shares) == [0, 0]
     monkeypatch.setitem(variants.SCHEDULES, "quick", TINY)
     cells = fig3.cells(tmp_path, "quick", 2)
     assert all(cell.done() for cell in cells)
