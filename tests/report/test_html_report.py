@@ -23,6 +23,7 @@ from grfd.evaluation.probes import PROBES
 from grfd.evaluation.results import Check
 from grfd.report.html import page, sprite
 from grfd.report.html.advice import ADVICE, raised_flag
+from grfd.report.html.charts import training_charts
 
 DEMO = Path(__file__).parents[2] / "results/demo"
 ONE = "random outputs"
@@ -203,3 +204,11 @@ def test_a_users_own_model_is_asked(small: Data, tmp_path: Path, one_probe: None
     asked = report_content(reported, Own(data=small), {"model": network}).explorer
     assert asked.data["cases"][0]["top"] is not None and asked.notes == ()
     assert report_content(reported, Own(data=small)).explorer.data["cases"][0]["top"] is None
+
+
+@pytest.mark.parametrize("count", [2, 3, 10, 11, 150])
+def test_the_axis_of_epochs_names_epochs_that_were_trained(count: int) -> None:
+    epochs = [{"stage": "standard", "epoch": number, "loss": 1 / number} for number in range(1, count + 1)]
+    (chart,) = training_charts(epochs)
+    ticks = chart.spec["encoding"]["x"]["axis"]["values"]
+    assert set(ticks) <= {each["epoch"] for each in epochs} and ticks[0] == 1 and 2 <= len(ticks) <= 10

@@ -150,7 +150,8 @@ def training_charts(epochs: Sequence[Epoch]) -> list[HtmlChart]:
 
 
 def _training_chart(stage: str, points: list[dict[str, Any]]) -> HtmlChart:
-    x = {"field": "epoch", "type": "quantitative", "title": "epoch", "axis": {"tickMinStep": 1, "format": "d"},
+    ticks = _whole_ticks(sorted({point["epoch"] for point in points}))
+    x = {"field": "epoch", "type": "quantitative", "title": "epoch", "axis": {"values": ticks, "format": "d"},
          "scale": {"nice": False}}  # fmt: skip
     y = {"field": "value", "type": "quantitative", "title": "mean over the epoch", "scale": {"zero": False}}
     colour = {"field": "term", "type": "nominal", "title": None, "sort": None}
@@ -162,6 +163,11 @@ def _training_chart(stage: str, points: list[dict[str, Any]]) -> HtmlChart:
     lines = tuple(tuple(map(HtmlCell, (p["term"], str(p["epoch"]), f"{p['value']:.4g}"))) for p in points)
     table = HtmlTable("", ("term", "epoch", "value"), lines)
     return HtmlChart(f"training-{stage}", f"Training: {stage}", "The loss and its terms.", spec, table)
+
+
+def _whole_ticks(epochs: Sequence[int], most: int = 10) -> list[int]:
+    """At most so many epochs, evenly spaced: Vega's own ticks fall between epochs, and are then written as the next."""
+    return list(epochs[:: -(-len(epochs) // most)])
 
 
 def _spec(points: list[dict[str, Any]], height: int = 280) -> dict[str, Any]:
