@@ -35,6 +35,8 @@ SHORT: dict[str, dict[str, Any]] = {
     "feature-scattering": {"epochs": 8, "learning_rate": 0.003},
     "trs": {"epochs": 8, "steps": 1, "learning_rate": 0.003},
     "bayesian": {"epochs": 10},
+    "crop-rescale": {"side": 10},
+    "total-variation": {"iterations": 20},
     "robust-components": {"epochs": 3, "steps": 1, "learning_rate": 0.005},
 }
 CONFIG: dict[str, Any] = {

@@ -9,10 +9,12 @@ from torch.distributions import Normal, kl_divergence
 
 from grfd.attacks.losses import lead
 from grfd.defenses.bayesian import Posterior
+from grfd.defenses.crop_rescale import random_crops
 from grfd.defenses.distillation import Distilled, soft_cross_entropy
 from grfd.defenses.feature_scattering import scattered, smoothed, transport_distance, transport_plan
 from grfd.defenses.guided_denoiser import DenoisingUNet, several_attacks
 from grfd.defenses.jpeg import Compressed, compress_jpeg, differentiable_jpeg
+from grfd.defenses.total_variation import differences, field_divergence, minimise_total_variation
 from grfd.defenses.trs import Ensemble, alignment, gradient_norms, gradients_of_members, steepest_point
 from grfd.models import MODELS
 from grfd.models.robust_resnet import SqueezeExcitation
@@ -201,3 +203,65 @@ def test_squeeze_and_excitation_scales_whole_maps() -> None:
         layer, features = SqueezeExcitation(8), torch.rand(2, 8, 3, 3) + 0.1
     scales = layer(features) / features
     assert torch.allclose(scales, scales[..., :1, :1].expand_as(scales)) and 0 < scales.min() < scales.max() < 1
+
+
+def test_redrawing_minimises_the_total_variation() -> None:
+    """Against a general-purpose optimiser on a smoothed objective; the border and dropped pixels are part of it."""
+    images = smooth((2, 1, 6, 7)).double()
+    kept = (torch.rand(2, 1, 6, 7, generator=torch.Generator().manual_seed(2)) > 0.5).double()
+
+    def cost(candidate: torch.Tensor) -> torch.Tensor:
+        down, right = differences(candidate)
+        variation = (down.square() + right.square() + 1e-14).sqrt().sum()
+        return (kept * (candidate - images)).square().sum() / 2 + 0.03 * variation
+
+    found = minimise_total_variation(images, kept, 0.03, 5_000)
+    best = images.clone().requires_grad_()
+    optimiser = torch.optim.LBFGS([best], max_iter=2_000, tolerance_change=1e-14, line_search_fn="strong_wolfe")
+
+    def closure() -> torch.Tensor:
+        optimiser.zero_grad()
+        value = cost(best)
+        value.backward()
+        return value
+
+    optimiser.step(closure)
+    assert float(cost(found)) <= float(cost(best.detach())) * (1 + 1e-4) < float(cost(images))
+
+
+def test_the_divergence_is_minus_the_adjoint_of_the_differences() -> None:
+    draws = torch.randn(3, 2, 2, 5, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    image, field = draws[0], differences(draws[1])
+    down, right = differences(image)
+    inner = (down * field[0] + right * field[1]).sum()
+    assert torch.allclose(inner, -(image * field_divergence(*field)).sum())
+
+
+def test_the_gradient_through_the_solver_is_that_of_its_answer() -> None:
+    images = smooth((1, 1, 4, 4)).double().requires_grad_()
+    kept = torch.ones(1, 1, 4, 4, dtype=torch.float64)
+    assert torch.autograd.gradcheck(lambda pixels: minimise_total_variation(pixels, kept, 0.03, 7), images)
+
+
+def test_a_crop_is_the_square_that_it_names() -> None:
+    """A crop of the whole side is the image; smaller ones lie inside it, at every place, and keep a linear ramp."""
+    images = smooth((3, 2, 8, 8))
+    assert torch.allclose(random_crops(images, 8), images, atol=1e-6)
+    ramp = torch.arange(8.0).expand(64, 1, 8, 8)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        crops = random_crops(ramp, 5)
+    inner = crops[..., 1:-1].diff(dim=-1)
+    assert torch.allclose(inner, torch.full_like(inner, 5 / 8), atol=1e-5)
+    starts = (crops[:, 0, 0, 3:5].mean(1) - 2).round().int()  # the middle of a crop lies 2 pixels after its first
+    assert set(starts.tolist()) == {0, 1, 2, 3} and crops.min() >= 0 and crops.max() <= 7
+
+
+def test_crops_of_a_divided_batch_are_those_of_the_whole() -> None:
+    images = smooth((6, 1, 8, 8))
+
+    def part(first: int, count: int) -> torch.Tensor:
+        with sharing(BatchPart(first, 6, torch.Generator().manual_seed(5))):
+            return random_crops(images[first : first + count], 5)
+
+    assert torch.equal(torch.cat([part(0, 2), part(2, 4)]), part(0, 6))

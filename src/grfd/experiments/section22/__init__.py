@@ -29,6 +29,8 @@ _WITHOUT_ADAPTIVE: tuple[Protocol, ...] = ("transfer", "whitebox")
 """The protocols for PGD, the usual attack: `adaptive` would repeat it with other losses, and A3 finds as much."""
 _CITED = ("guided-denoiser", "distillation", "feature-scattering", "robust-components", "trs", "jpeg")
 """The defenses of section 2.2 whose answers are not random."""
+_RANDOM = ("bayesian", "total-variation", "crop-rescale")
+"""Those whose answers are random. They are attacked in expectation, which costs many passes."""
 _REFERENCES = ("grfd", "bit-depth", "trades", "grfd-robust", "grfd-free")
 """What they are compared with, besides no defense and PGD-AT."""
 _VICTIMS = ("standard", "pgd-at", "grfd")
@@ -49,7 +51,7 @@ _SMALL_RECIPES: dict[str, dict[str, Any]] = {
     "guided-denoiser": {"epochs": 5},
     "distillation": {"epochs": 12},
     "feature-scattering": {"epochs": 12},
-    "trs": {"epochs": 4},
+    "trs": {"epochs": 3, "steps": 2},
     "bayesian": {"epochs": 12},
 }
 """Twelve epochs where the authors take hundreds: what two cores train in two hours."""
@@ -74,10 +76,10 @@ _SCALES: dict[str, CitedScale] = {
         replace(PRESETS["quick"], classifier_epochs=3, train_examples=20_000),
         (
             Part(("standard", "pgd-at", *_CITED), _ATTACKS, 1000),
-            Part(("bayesian",), ("fgsm",), 1000),
+            Part(_RANDOM, ("fgsm",), 1000),
             Part(_REFERENCES, _ATTACKS, 1000),
             Part(("standard", "pgd-at", *_CITED), ("pgd",), 1000, protocols=_WITHOUT_ADAPTIVE),
-            Part(("bayesian",), ("pgd", "a3"), 100),
+            Part(_RANDOM, ("pgd", "a3"), 100),
         ),
         {"grfd-robust": {"epochs": 6}, "trs": {"epochs": 4}},
     ),
@@ -85,9 +87,9 @@ _SCALES: dict[str, CitedScale] = {
         replace(PRESETS["cifar10-small"], train_examples=20_000),
         (
             Part(("standard", "pgd-at", *_CITED, "bit-depth", "grfd"), _ATTACKS, 200),
-            Part(("bayesian",), ("fgsm",), 200),
+            Part(_RANDOM, ("fgsm",), 200),
             Part(("standard", "pgd-at", *_CITED), ("pgd",), 200, protocols=_WITHOUT_ADAPTIVE),
-            Part(("bayesian",), ("pgd", "a3"), 50),
+            Part(_RANDOM, ("pgd", "a3"), 50),
         ),
         _SMALL_RECIPES,
     ),
