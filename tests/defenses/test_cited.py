@@ -1,11 +1,12 @@
 """The defenses of section 2.2: their losses in closed form, and what tells them from the identity and a constant."""
 
+import math
 from itertools import permutations
 
 import pytest
 import torch
 from torch import nn
-from torch.distributions import Normal, kl_divergence
+from torch.distributions import Categorical, Normal, kl_divergence
 
 from grfd.attacks.losses import lead
 from grfd.defenses.bayesian import Posterior
@@ -14,6 +15,7 @@ from grfd.defenses.distillation import Distilled, soft_cross_entropy
 from grfd.defenses.feature_scattering import scattered, smoothed, transport_distance, transport_plan
 from grfd.defenses.guided_denoiser import DenoisingUNet, several_attacks
 from grfd.defenses.jpeg import Compressed, compress_jpeg, differentiable_jpeg
+from grfd.defenses.magnet import MagNet, fresh_autoencoders, jensen_shannon
 from grfd.defenses.total_variation import differences, field_divergence, minimise_total_variation
 from grfd.defenses.trs import Ensemble, alignment, gradient_norms, gradients_of_members, steepest_point
 from grfd.models import MODELS
@@ -265,3 +267,31 @@ def test_crops_of_a_divided_batch_are_those_of_the_whole() -> None:
             return random_crops(images[first : first + count], 5)
 
     assert torch.equal(torch.cat([part(0, 2), part(2, 4)]), part(0, 6))
+
+
+def test_the_jensen_shannon_divergence_is_0_for_equal_and_log_2_for_disjoint_distributions() -> None:
+    first, second = torch.tensor([[1.0, 0.0], [0.5, 0.5]]), torch.tensor([[0.0, 1.0], [0.5, 0.5]])
+    assert torch.allclose(jensen_shannon(first, second), torch.tensor([math.log(2), 0.0]), atol=1e-6)
+    p, q = torch.tensor([0.2, 0.8]), torch.tensor([0.6, 0.4])
+    middle = Categorical((p + q) / 2)
+    expected = (kl_divergence(Categorical(p), middle) + kl_divergence(Categorical(q), middle)) / 2
+    assert torch.allclose(jensen_shannon(p[None], q[None]), expected)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_magnet_rejects_what_exceeds_one_threshold_and_reforms_the_rest(channels: int) -> None:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        classifier = nn.Sequential(nn.Flatten(), nn.Linear(36 * channels, 4))
+        temperatures = () if channels == 1 else (10.0, 40.0)
+        defense = MagNet(classifier, fresh_autoencoders(channels), temperatures, 4).eval()
+    images = smooth((5, channels, 6, 6))
+    scores = defense.scores(images)
+    assert scores.shape == (5, 2 if channels == 1 else 3) and (scores > 0).all()
+    assert torch.equal(defense(images)[:, :4], classifier(defense.seen(images)))
+    for detector in range(scores.shape[1]):
+        chosen = torch.full_like(scores[0], torch.inf)
+        chosen[detector] = scores[:, detector].median()
+        defense.thresholds.data = chosen
+        rejected = defense(images).argmax(1) == defense.rejection
+        assert torch.equal(rejected, scores[:, detector] > chosen[detector])

@@ -92,7 +92,7 @@ def test_every_cited_defense_is_in_the_plan(tmp_path: Path) -> None:
     for scale in ("short", "cifar10-small"):
         names = [cell.name for cell in cells(tmp_path, scale, 1)]
         for defense in ("jpeg", "guided-denoiser", "distillation", "feature-scattering", "trs", "bayesian",
-                        "robust-components", "total-variation", "crop-rescale"):  # fmt: skip
+                        "robust-components", "total-variation", "crop-rescale", "magnet"):  # fmt: skip
             assert f"seed 0: fit {defense}" in names
         assert names[-1] == "seed 0: time" and len(set(names)) == len(names)
 

@@ -27,7 +27,7 @@ _ATTACKS = ("fgsm", "a3")
 """The largest ε of Table 1, and the strongest attack."""
 _WITHOUT_ADAPTIVE: tuple[Protocol, ...] = ("transfer", "whitebox")
 """The protocols for PGD, the usual attack: `adaptive` would repeat it with other losses, and A3 finds as much."""
-_CITED = ("guided-denoiser", "distillation", "feature-scattering", "robust-components", "trs", "jpeg")
+_CITED = ("guided-denoiser", "distillation", "feature-scattering", "robust-components", "trs", "jpeg", "magnet")
 """The defenses of section 2.2 whose answers are not random."""
 _RANDOM = ("bayesian", "total-variation", "crop-rescale")
 """Those whose answers are random. They are attacked in expectation, which costs many passes."""
@@ -37,6 +37,7 @@ _VICTIMS = ("standard", "pgd-at", "grfd")
 """The models on which AdvGAN and SE-AdvGAN are compared."""
 _QUICK_RECIPES: dict[str, dict[str, Any]] = {
     "guided-denoiser": {"epochs": 1},
+    "magnet": {"epochs": 1},
     "distillation": {"epochs": 1},
     "feature-scattering": {"epochs": 1},
     "trs": {"epochs": 1},
@@ -49,6 +50,7 @@ _SMALL_RECIPES: dict[str, dict[str, Any]] = {
     "pgd-at": _FEW_STEPS,
     "robust-components": _FEW_STEPS,
     "guided-denoiser": {"epochs": 5},
+    "magnet": {"epochs": 20},
     "distillation": {"epochs": 12},
     "feature-scattering": {"epochs": 12},
     "trs": {"epochs": 3, "steps": 2},
@@ -81,7 +83,7 @@ _SCALES: dict[str, CitedScale] = {
             Part(("standard", "pgd-at", *_CITED), ("pgd",), 1000, protocols=_WITHOUT_ADAPTIVE),
             Part(_RANDOM, ("pgd", "a3"), 100),
         ),
-        {"grfd-robust": {"epochs": 6}, "trs": {"epochs": 4}},
+        {"grfd-robust": {"epochs": 6}, "trs": {"epochs": 4}, "magnet": {"epochs": 20}},
     ),
     "cifar10-small": CitedScale(
         replace(PRESETS["cifar10-small"], train_examples=20_000),
