@@ -46,7 +46,7 @@ def test_it_is_not_the_standard_model(name: str, fitted: Path, digits: grfd.Data
     standard, model = (grfd.load_defense(fitted, data=digits, defense=each) for each in ("standard", name))
     with torch.no_grad():
         plain = standard(digits.test.images)
-        answers = without_randomness(model)(digits.test.images)
+        answers = without_randomness(model)(digits.test.images)[:, :10]  # without a logit of rejection
     moved = ((answers - plain).norm(dim=1) / plain.norm(dim=1)).median()
     assert moved > 0.02, f"{name} answers as the standard model does"
 

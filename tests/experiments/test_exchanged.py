@@ -4,9 +4,11 @@ import shutil
 from pathlib import Path
 
 import pytest
+from command import ONE_PROBE
 from rich.table import Table
 
 from grfd.config import Config
+from grfd.evaluation import checks
 from grfd.experiments import cells as running
 from grfd.experiments import exchanged, fig2
 from grfd.experiments.variants import Schedule
@@ -28,6 +30,7 @@ def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def _tiny(patched: pytest.MonkeyPatch) -> None:
     patched.setitem(exchanged._SCHEDULES, "short", TINY)
+    patched.setattr(checks, "PROBES", {ONE_PROBE: checks.PROBES[ONE_PROBE]})
     patched.setattr(exchanged, "_ROWS", ONE_ROW)
     patched.setattr(exchanged, "_CASES", {"3: no rectification": {"epsilon": 0.0}})
     patched.setattr(exchanged, "_SHARES", (50, 100))
