@@ -34,6 +34,11 @@ TINY: dict[str, dict[str, Any]] = {
     "trs": {"epochs": 1, "steps": 1},
     "bayesian": {"epochs": 1, "votes": 3},
     "robust-components": {"epochs": 1, "steps": 1},
+    "grfd-free": {"epochs": 1},
+    "n-fgsm": {"epochs": 1},
+    "magnet": {"epochs": 1},
+    "total-variation": {"iterations": 2, "votes": 3},
+    "crop-rescale": {"votes": 3},
 }
 
 
