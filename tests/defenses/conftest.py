@@ -1,5 +1,6 @@
 """Small data and one run folder in which every defense is fitted."""
 
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -63,8 +64,19 @@ def digits() -> grfd.Data:
 
 
 @pytest.fixture(scope="session")
-def fitted(digits: grfd.Data, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    out = tmp_path_factory.mktemp("defenses") / "run"
-    for name in DEFENSES:
-        grfd.fit(name, out, data=digits, recipe=SHORT.get(name), **(CONFIG if name == "standard" else {}))
-    return out
+def fit_some(digits: grfd.Data, tmp_path_factory: pytest.TempPathFactory) -> Callable[[Iterable[str]], Path]:
+    """Fits the defenses of these names, the first of which is standard, in a run folder of its own."""
+
+    def fit(names: Iterable[str]) -> Path:
+        out = tmp_path_factory.mktemp("defenses") / "run"
+        for name in names:
+            grfd.fit(name, out, data=digits, recipe=SHORT.get(name), **(CONFIG if name == "standard" else {}))
+        return out
+
+    return fit
+
+
+@pytest.fixture(scope="session")
+def fitted(fit_some: Callable[[Iterable[str]], Path]) -> Path:
+    """A run folder with every defense. It takes a minute, so only one file may ask for it: files have their process."""
+    return fit_some(DEFENSES)

@@ -1,8 +1,10 @@
 """The detector: its score, its threshold, what counts as fooling it, and that the adaptive attack evades it."""
 
 import json
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
+import pytest
 import torch
 from torch import Tensor, nn
 
@@ -12,6 +14,12 @@ from grfd.evaluation.attacker import Attempt, Excused, attacked_model, predictio
 from grfd.evaluation.crafting import LabelledImages, craft
 
 BUDGET = {"eps": 0.11, "step_size": 0.03, "steps": 20}
+
+
+@pytest.fixture(scope="module")
+def fitted(fit_some: Callable[[Iterable[str]], Path]) -> Path:
+    """A run folder with the detector."""
+    return fit_some(("standard", "squeeze-detector"))
 
 
 class Linear(nn.Module):

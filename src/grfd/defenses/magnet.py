@@ -153,19 +153,32 @@ def fit(job: Job, recipe: Recipe) -> None:
     train_classifier(job, "standard")
     if processes.of_main(lambda: job.run.has(f"{NAME}.json")):
         return
-    assert recipe.noise is not None and recipe.false_positives is not None
-    defense, split = _fresh(job, recipe), training_split(job)
     if not job.run.has(f"{NAME}.safetensors"):
-        optimisation = recipes.optimisation_of(recipe, weight_decay=0.0)
-        objective = Autoencoding(defense.autoencoders, recipe.noise)
-        fit_objective(job.run, NAME, objective, lambda epoch: (split.images, split.labels), optimisation)
-        write_tensors(job.run.file(f"{NAME}.safetensors"), defense.autoencoders.state_dict())
-    load_weights(defense.autoencoders, job.run.file(f"{NAME}.safetensors"))
-    with torch.no_grad():
-        parts = [defense.eval().scores(as_images(part)) for part in split.images.split(_IMAGES_AT_ONCE)]
-    thresholds = torch.cat(parts).double().quantile(1 - recipe.false_positives, dim=0)
-    write_json(job.run.file(f"{NAME}.json"), {"thresholds": thresholds.tolist()})
+        _train(job, recipe)
+    write_json(job.run.file(f"{NAME}.json"), {"thresholds": _chosen_thresholds(job, recipe)})
     processes.wait()
+
+
+def _train(job: Job, recipe: Recipe) -> None:
+    assert recipe.noise is not None
+    autoencoders, split = _fresh(job, recipe).autoencoders, training_split(job)
+    objective, optimisation = (
+        Autoencoding(autoencoders, recipe.noise),
+        recipes.optimisation_of(recipe, weight_decay=0.0),
+    )
+    fit_objective(job.run, NAME, objective, lambda epoch: (split.images, split.labels), optimisation)
+    write_tensors(job.run.file(f"{NAME}.safetensors"), autoencoders.state_dict())
+
+
+@torch.no_grad()
+def _chosen_thresholds(job: Job, recipe: Recipe) -> list[float]:
+    """Those that reject the recipe's share of the training images, each detector by itself."""
+    assert recipe.false_positives is not None
+    defense = _fresh(job, recipe)  # training may have moved the other to an accelerator
+    load_weights(defense.autoencoders, job.run.file(f"{NAME}.safetensors"))
+    parts = training_split(job).images.split(_IMAGES_AT_ONCE)
+    scores = torch.cat([defense.eval().scores(as_images(part)) for part in parts])
+    return scores.double().quantile(1 - recipe.false_positives, dim=0).tolist()
 
 
 def load(job: Job) -> nn.Module:
