@@ -93,7 +93,6 @@ _SCALES: dict[str, CitedScale] = {
             Part(("standard", "pgd-at", *_CITED, "bit-depth", "grfd"), _ATTACKS, 200),
             Part(_RANDOM, ("fgsm",), 200),
             Part(("standard", "pgd-at", *_CITED), ("pgd",), 200, protocols=_WITHOUT_ADAPTIVE),
-            Part(_RANDOM, ("pgd", "a3"), 50),
         ),
         _SMALL_RECIPES,
     ),
