@@ -110,4 +110,4 @@ def test_the_command_says_what_it_left_out(
     printed = json.loads(capsys.readouterr().out)
     assert printed["kept"] == "results/study/seed-0"
     assert {row["path"] for row in printed["files"]} == _names(Path("results/study/seed-0"))
-    assert any(row["path"] == "large.safetensors" and "6,000,000 bytes" in row["reason"] for row in printed["left_out"])
+    assert any(row["path"] == "large.safetensors" and "7,000,000 bytes" in row["reason"] for row in printed["left_out"])

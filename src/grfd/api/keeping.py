@@ -17,7 +17,7 @@ from grfd.folders import CONFIG
 RUNS = "runs"
 """Folder below which runs lie. Their path below it is their path below results/."""
 
-LARGEST_WEIGHTS = 6_000_000
+LARGEST_WEIGHTS = 7_000_000
 """Bytes of a weight file that is kept, so that a repository stays small."""
 
 ALL_WEIGHTS = 150_000_000
@@ -41,7 +41,7 @@ class KeptFile:
 def keep(source: Path | str, results: Path | str = "results", *, replace: bool = False) -> tuple[Path, list[KeptFile]]:
     """Copies a run folder from runs/ into `results`, under the same relative path.
 
-    Records, configuration, metrics, other small files, and weights of at most 6 MB are copied. A folder that is kept
+    Records, configuration, metrics, other small files, and weights of at most 7 MB are copied. A folder that is kept
     already is exchanged as a whole. Without `replace` it is refused if it holds records that the run lacks.
     Returns the new folder and all files of the run. Raises `UserError` where there is no run, where it lies below no
     folder named runs, and where the copy cannot be written.

@@ -14,7 +14,7 @@ from grfd.progress import answer_alone, console, print_json
 def keep_command(run: RunFolder, *, results: Path = Path("results"), replace: bool = False, json: bool = False) -> None:
     """Copy a run from runs/ to the same place in results/: records, settings, metrics and small weights.
 
-    `grfd page` writes its pages from results/. Checkpoints, figures and weights of more than 6 MB are left out.
+    `grfd page` writes its pages from results/. Checkpoints, figures and weights of more than 7 MB are left out.
 
     Args:
         run: The run folder, below a folder named runs.

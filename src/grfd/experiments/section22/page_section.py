@@ -1,6 +1,7 @@
 """The section on the defenses of section 2.2: their table, a verdict on each, and the figure of all defenses."""
 
 import json
+import math
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -155,15 +156,18 @@ def verdict_of_defense(folders: Sequence[Path], name: str, checks: Sequence[Chec
     return " ".join(parts)
 
 
-def _write_names(axis: Any, points: Mapping[str, tuple[float, float, float]]) -> None:
-    """The names in a column beside the axis, in the order of the worst cases, each with a line to its mark."""
-    ordered = sorted(points, key=lambda name: points[name][1])
-    distance = 100 / max(len(ordered), 14)
+def _write_names(axis: Any, points: Mapping[str, tuple[float, float, float]], top: float) -> None:
+    """The names in a column beside the axis, in the order of the worst cases, each with a line to its mark.
+
+    Of marks at one height, the one on the left has the higher name, so that lines do not cross. `top`: end of the axis.
+    """
+    ordered = sorted(points, key=lambda name: (points[name][1], -points[name][0]))
+    distance = top / max(len(ordered), 14)
     height = -distance
     for place, name in enumerate(ordered):
         clean, worst, _ = points[name]
-        height = min(max(worst, height + distance), 100 - distance * (len(ordered) - 1 - place))
-        line = {"arrowstyle": "-", "linewidth": 0.4, "color": "0.6"}
+        height = min(max(worst, height + distance), top - distance * (len(ordered) - 1 - place))
+        line = {"arrowstyle": "-", "linewidth": 0.4, "color": "0.6", "relpos": (0, 0.5), "shrinkA": 0}
         axis.annotate(model_titles()[name], (clean, worst), (1.03, height), textcoords=axis.get_yaxis_transform(),
                       fontsize=6, verticalalignment="center", arrowprops=line)  # fmt: skip
 
@@ -186,7 +190,8 @@ def draw_defenses(folders: Sequence[Path], times: Times, path: Path) -> list[Pat
             axis.scatter(clean, worst, s=12 + 120 * milliseconds**0.5, alpha=0.6, color=colour, linewidth=0)
         axis.set_xlabel("clean accuracy, per cent")
         axis.set_ylabel("worst case under adaptive, per cent")
-        axis.set_ylim(0, 100)
+        top = min(100, 10 * math.ceil(max(worst for _, worst, _ in points.values()) / 10 + 1))
+        axis.set_ylim(0, top)
         axis.margins(x=0.1)
-        _write_names(axis, points)
+        _write_names(axis, points, top)
         return saved(figure, path)
