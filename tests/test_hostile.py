@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from grfd import cli, runs
-from grfd.commands.arguments import options_of
+from grfd.commands.arguments import _number_or_fraction, options_of
 from grfd.commands.registry import COMMANDS
 from grfd.commands.train import TRAINING, Training, fit_settings
 from grfd.config import Config
@@ -598,3 +598,10 @@ def test_each_option_is_refused_without_a_value_or_twice(place: Path) -> None:
                 }
             problems += [refused(place, f"{command} {arguments}", expected) for arguments, expected in rows.items()]
     assert not any(problems), "\n".join(filter(None, problems))
+
+
+def test_an_epsilon_may_be_a_fraction() -> None:
+    assert [_number_or_fraction([word]) for word in ("8/255", "0.5", "1e-2", "1/4")] == [8 / 255, 0.5, 0.01, 0.25]
+    for word in ("8/0", "x", "1/2/3", "/3", "8/"):
+        with pytest.raises(ValueError):
+            _number_or_fraction([word])

@@ -10,9 +10,10 @@ from dataclasses import dataclass, field, fields, is_dataclass
 from functools import wraps
 from itertools import dropwhile, takewhile
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Annotated, Any, get_type_hints
 
 import tyro
+from tyro.constructors import PrimitiveConstructorSpec
 
 from grfd import schema
 from grfd.commands.config_file import as_tokens, read_settings_file
@@ -209,3 +210,26 @@ def _reworded(words: str) -> str:
     for pattern, ours in REWORDED.items():
         words = re.sub(pattern, ours, words)
     return words
+
+
+def _number_or_fraction(words: list[str]) -> float:
+    """0.03, or 8/255, as the field writes ε. Raises ValueError for anything else, as tyro expects it."""
+    (word,) = words
+    above, slash, below = word.partition("/")
+    try:
+        return float(above) / float(below) if slash else float(word)
+    except ZeroDivisionError as error:
+        raise ValueError(word) from error
+
+
+Epsilon = Annotated[
+    schema.Radius,
+    PrimitiveConstructorSpec(
+        nargs=1,
+        metavar="FLOAT",
+        instance_from_str=_number_or_fraction,
+        is_instance=lambda value: isinstance(value, int | float),
+        str_from_instance=lambda value: [f"{value:g}"],
+    ),
+]
+"""ε of an attack on the command line: a number or a fraction."""

@@ -12,7 +12,7 @@ from grfd.api.job import Own, open_run
 from grfd.api.own_model import NamedModel, own_models
 from grfd.attacks.budgets import NORMS
 from grfd.attacks.registry import names_for_help
-from grfd.commands.arguments import Mode
+from grfd.commands.arguments import Epsilon, Mode
 from grfd.commands.report import print_written
 from grfd.config import Config, checked_config
 from grfd.errors import UserError
@@ -26,7 +26,7 @@ from grfd.report.html.page import check_library
 from grfd.report.table import results_table
 from grfd.report.threat_tables import corruption_tables, threat_tables
 from grfd.runs import Run
-from grfd.schema import Count, Examples, Radius, Size
+from grfd.schema import Count, Examples, Size
 
 RunFolder = tyro.conf.Positional[Path]
 
@@ -72,7 +72,7 @@ def evaluate_command(
     crop: Size | None = None,
     skip_broken: bool = False,
     norm: Literal["linf", "l2", "l1"] | None = None,
-    eps: tuple[Radius, ...] = (),
+    eps: tuple[Epsilon, ...] = (),
     target: str | None = None,
     keep_images: bool = False,
     corruptions: bool = False,
@@ -113,8 +113,8 @@ def evaluate_command(
         skip_broken: Leave out image files that cannot be read, and print their number.
         norm: The norm in which ε bounds every perturbation, instead of Table 1's budgets. Without --eps its usual ε:
             for L2 1.5 on grey images and 0.5 on colour images, for L1 10 and 12.
-        eps: One or several values of ε in pixels of [0, 1], in L∞ unless --norm says otherwise. Several give a
-            robustness curve. Step sizes are scaled with ε.
+        eps: One or several values of ε in pixels of [0, 1], such as 0.1 or 8/255, in L∞ unless --norm says otherwise.
+            Several give a robustness curve. Step sizes are scaled with ε.
         target: A class (its number), least-likely, or all: how often is an image mistaken for it?
         keep_images: Store the adversarial images in the run, and judge them again after rounding to 8 bits.
         corruptions: Judge the models under fifteen common corruptions at five severities, too: noise, blur, weather,

@@ -8,6 +8,7 @@ from rich.table import Table
 
 from grfd.api.hardening import BEFORE, Hardened, HardenRequest, Recommendation, harden
 from grfd.api.job import Own
+from grfd.commands.arguments import Epsilon
 from grfd.config import Config, checked_config
 from grfd.defenses import DEFENSES
 from grfd.errors import UserError
@@ -26,7 +27,7 @@ def harden_command(
     crop: Size | None = None,
     skip_broken: bool = False,
     train_examples: Examples | None = None,
-    eps: float = 4 / 255,
+    eps: Epsilon = 4 / 255,
     minutes: float = 60.0,
     examples: Examples = 100,
     batch: Count = 32,
