@@ -36,7 +36,6 @@ SHORT: dict[str, dict[str, Any]] = {
     "feature-scattering": {"epochs": 8, "learning_rate": 0.003},
     "trs": {"epochs": 8, "steps": 1, "learning_rate": 0.003},
     "bayesian": {"epochs": 10},
-    "crop-rescale": {"side": 10},
     "magnet": {"epochs": 30, "learning_rate": 0.01},
     "total-variation": {"iterations": 20},
     "robust-components": {"epochs": 3, "steps": 1, "learning_rate": 0.005},

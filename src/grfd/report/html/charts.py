@@ -166,7 +166,7 @@ def _training_chart(stage: str, points: list[dict[str, Any]]) -> HtmlChart:
 
 
 def _whole_ticks(epochs: Sequence[int], most: int = 10) -> list[int]:
-    """At most so many epochs, evenly spaced: Vega's own ticks fall between epochs, and are then written as the next."""
+    """The first of the epochs and every n-th after it, at most `most`. Vega's own ticks may lie between two epochs."""
     return list(epochs[:: -(-len(epochs) // most)])
 
 
