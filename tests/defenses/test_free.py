@@ -118,6 +118,50 @@ def _log_odds_gradient(model: nn.Module, images: Tensor, labels: Labels) -> Tens
     return torch.autograd.grad(odds.sum(), points)[0].flatten(1)
 
 
+def gated(sampled: bool = False) -> grfd_free.GatedGRFD:
+    plain = whole()
+    return grfd_free.GatedGRFD(plain.generator, plain.target, (1, 4, 4), sampled=sampled).double()
+
+
+def test_the_gate_mixes_both_parts_pixel_by_pixel() -> None:
+    (images, _), defense = batch(), gated()
+    torch.testing.assert_close(defense.residual(images), images / 2)
+    reproduced = defense.generator.decode(defense.generator.encode(images)[0])
+    with torch.no_grad():
+        defense.gate.copy_(torch.tensor([50.0, -50.0]).repeat(8).view(1, 4, 4))
+    redundant, robust = defense.parts(images)
+    torch.testing.assert_close(redundant + robust, images)
+    torch.testing.assert_close(robust.flatten(1)[:, ::2], reproduced.flatten(1)[:, ::2])
+    torch.testing.assert_close(robust.flatten(1)[:, 1::2], (images - reproduced).flatten(1)[:, 1::2])
+
+
+def test_the_gate_is_learned_from_the_loss_of_both_parts() -> None:
+    """Its gradient, by finite differences of the whole objective."""
+    (images, labels), defense = batch(), gated()
+    objective = grfd_free.FreeTraining(defense, recipe(), sigma=0.5)
+
+    def loss() -> Tensor:
+        return objective(images, labels, 0.5)["loss"].sum()
+
+    (slope,) = torch.autograd.grad(loss(), defense.gate)
+    for place in ((0, 0, 0), (0, 2, 3)):
+        values = []
+        for step in (1e-6, -2e-6):
+            defense.gate.data[place] += step
+            values.append(loss().item())
+        defense.gate.data[place] += 1e-6
+        assert (values[0] - values[1]) / 2e-6 == pytest.approx(slope[place].item(), rel=1e-4, abs=1e-7)
+    assert slope.abs().min() > 0
+
+
+def test_without_randomness_the_gate_and_the_weights_are_the_same() -> None:
+    (images, _), defense = batch(), gated(sampled=True)
+    fixed = defense.deterministic()
+    assert defense.stochastic and not torch.equal(defense(images), defense(images))
+    assert not fixed.stochastic and fixed.gate is defense.gate
+    torch.testing.assert_close(fixed(images), gated()(images))
+
+
 def test_n_fgsm_trains_on_one_noisy_step() -> None:
     (images, labels), net = batch(), nn.Sequential(nn.Flatten(), nn.Linear(PIXELS, CLASSES)).double()
     settings = n_fgsm.Recipe(eps=0.1, epochs=1)

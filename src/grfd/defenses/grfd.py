@@ -6,8 +6,9 @@ GRFD: Robust Feature Disentanglement based on a generative adversarial network. 
 are.
 """
 
+import copy
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 from torch import nn
 
@@ -49,9 +50,13 @@ class GRFD(nn.Module):
         self.stochastic = sampled
         self.kind = kind
 
+    def divide(self, images: Images, reconstructed: Features) -> tuple[Features, Features]:
+        """(x_u, x_r) of images and of what G makes of them."""
+        return divided(images, reconstructed, self.kind)
+
     def parts(self, images: Images) -> tuple[Features, Features]:
         """(x_u, x_r), the redundant and the robust part."""
-        return divided(images, reconstruction(self.generator, images, sampled=self.stochastic), self.kind)
+        return self.divide(images, reconstruction(self.generator, images, sampled=self.stochastic))
 
     def residual(self, images: Images) -> Features:
         """x_r, on which the protocol `residual` attacks the target model."""
@@ -60,9 +65,11 @@ class GRFD(nn.Module):
     def seen(self, images: Images) -> Features:
         return self.residual(images)
 
-    def deterministic(self) -> "GRFD":
-        """The same defense with z = μ."""
-        return GRFD(self.generator, self.target, kind=self.kind).train(self.training)
+    def deterministic(self) -> Self:
+        """The same defense, of the same weights, with z = μ."""
+        twin = copy.copy(self)
+        twin.stochastic = False
+        return twin
 
     def forward(self, images: Images) -> Logits:
         return self.target(self.residual(images))
@@ -90,7 +97,7 @@ def through(defense: GRFD, images: Images) -> DefensePass:
     mean, log_variance = defense.generator.encode(images)
     latents = sample(mean, log_variance) if defense.stochastic else mean
     reconstructed = defense.generator.decode(latents)
-    _, robust = divided(images, reconstructed, defense.kind)
+    _, robust = defense.divide(images, reconstructed)
     return DefensePass(defense.target(robust), reconstructed, robust, mean, log_variance, latents)
 
 

@@ -31,6 +31,7 @@ from grfd.method.losses import (
     kl_divergence,
     reconstruction_loss,
 )
+from grfd.method.lvcvae import LVCVAE
 from grfd.method.stages import build_generator, check_generator
 from grfd.runs import load_weights
 from grfd.schema import Count, Decay, Deviation, Rate, Settings, Share, Weight
@@ -38,7 +39,7 @@ from grfd.seeds import normal_like
 from grfd.training.classification import in_eval_mode, train_under
 from grfd.training.job import Job
 from grfd.training.loop import Terms
-from grfd.types import Images, Labels, PerExample
+from grfd.types import Features, Images, Labels, PerExample
 
 NAME = "grfd-free"
 TITLE = "GRFD, free"
@@ -56,8 +57,8 @@ class Recipe(Settings):
     Grey images: 6, 0.1 and 1.5. Colour images: 30, 0.1 and 1.0.
     """
 
-    robust_part: Literal["residual", "reconstruction"] = "reconstruction"
-    """What F receives: G(x), or x − G(x) as published."""
+    robust_part: Literal["residual", "reconstruction", "gated"] = "reconstruction"
+    """What F receives: G(x); x − G(x), as published; or both, mixed by a gate that is learned for each pixel."""
     epochs: Count | None = None
     """Epochs of the training of G and F."""
     learning_rate: Rate = 1e-3
@@ -73,8 +74,8 @@ class Recipe(Settings):
     """Euclidean length of that step, in pixels of [0, 1]."""
     noise: Share = 0.0
     """Largest absolute value of uniform noise that is added to the training images, in pixels of [0, 1]."""
-    latent: Literal["mean", "sampled_in_training"] = "mean"
-    """z: its mean μ, or drawn from N(μ, σ²) in training."""
+    latent: Literal["mean", "sampled_in_training", "sampled"] = "mean"
+    """z: its mean μ; drawn from N(μ, σ²) in training alone; or drawn in training and for each answer."""
     reconstruction: Weight = 1.0
     """α: weight of L_rc, the mean squared error of G(x)."""
     divergence: Weight = 0.2
@@ -87,6 +88,23 @@ class Recipe(Settings):
     """Where L_rb takes its gradients: at x_r as in the paper, or at x through G."""
     averaging: Decay = 0.0
     """Decay per step of a moving average of the weights, which is deployed. With 0, the last weights are deployed."""
+
+
+class GatedGRFD(GRFD):
+    """F receives g G(x) + (1 − g) (x − G(x)). The gate g in (0, 1) is learned, one for each pixel and channel.
+
+    g is the same for all images. It starts at 1/2, where F receives x/2.
+    """
+
+    def __init__(self, generator: LVCVAE, target: nn.Module, shape: tuple[int, ...], *, sampled: bool = False) -> None:
+        super().__init__(generator, target, sampled=sampled)
+        self.gate = nn.Parameter(torch.zeros(shape))
+
+    def divide(self, images: Images, reconstructed: Features) -> tuple[Features, Features]:
+        """(x_u, x_r), whose sum is x."""
+        gate = self.gate.sigmoid()
+        robust = gate * reconstructed + (1 - gate) * (images - reconstructed)
+        return images - robust, robust
 
 
 class FreeTraining(nn.Module):
@@ -164,6 +182,8 @@ class FreeTraining(nn.Module):
 
 def _build(job: Job, recipe: Recipe, *, sampled: bool) -> GRFD:
     generator = build_generator(job.run.config, job.data)
+    if recipe.robust_part == "gated":
+        return GatedGRFD(generator, job.architecture(), tuple(job.data.train.images.shape[1:]), sampled=sampled)
     return GRFD(generator, job.architecture(), sampled=sampled, kind=recipe.robust_part)
 
 
@@ -180,14 +200,14 @@ def fit(job: Job, recipe: Recipe) -> None:
         return FreeTraining(defense, recipe, job.run.config.sigma)
 
     def start() -> nn.Module:
-        return _build(job, recipe, sampled=recipe.latent == "sampled_in_training")
+        return _build(job, recipe, sampled=recipe.latent != "mean")
 
     train_under(job, NAME, objective, recipes.optimisation_of(recipe), start=start, averaging=recipe.averaging)
 
 
 def load(job: Job) -> GRFD:
-    """The trained defense, in eval mode, with z = μ."""
+    """The trained defense, in eval mode; with z = μ, unless the recipe also draws z for each answer."""
     recipe = recipes.recall(job.run, NAME, Recipe)
-    defense = _build(job, recipe, sampled=False)
+    defense = _build(job, recipe, sampled=recipe.latent == "sampled")
     load_weights(defense, job.run.file(f"{NAME}.safetensors"))
     return defense.eval()

@@ -41,6 +41,8 @@ _AROUND = {"quick": 20, "short": 200, "cifar10-small": 100}
 """Scale → images for these attacks."""
 _FIGURES = {"short": "free", "cifar10-small": "free-cifar10"}
 """Scale of committed records → figure."""
+_SEARCH = "search"
+"""The scale, and in the name of its figure."""
 
 
 def cells(out: Path, scale: str, seeds: int, data_dir: Path | None = None) -> list[Cell]:
@@ -48,6 +50,8 @@ def cells(out: Path, scale: str, seeds: int, data_dir: Path | None = None) -> li
     chosen = replace(FREE_SCALES[scale], config=replace(FREE_SCALES[scale].config, data_dir=data_dir))
     todo = [cell for seed in range(seeds) for cell in cells_of_seed(out / f"{scale}-seed-{seed}", chosen, seed)]
     first = out / f"{scale}-seed-0"
+    if scale not in _AROUND:
+        return todo
     measured = partial(bottleneck.is_attacked, first / JUDGED, _attacked_around(chosen))
     return [*todo, Cell(f"seed 0: around the bottleneck, {_AROUND[scale]} images", measured,
                         partial(_around, first, chosen, _AROUND[scale]))]  # fmt: skip
@@ -81,12 +85,15 @@ def section(results: Path) -> list[str]:
     for scale, figure in _FIGURES.items():
         if folders := _folders(results, scale):
             parts += _of_scale(folders, figure)
+    if folders := _folders(results, _SEARCH):
+        parts += _of_search(folders)
     return ["## Without adversarial examples: GRFD free beside its baselines", *parts] if parts else []
 
 
 def draw(results: Path, docs: Path) -> list[Path]:
     """Clean accuracy against the worst case, beside the page. Returns the files that were written."""
-    return [file for scale, figure in _FIGURES.items() if (folders := _folders(results, scale))
+    figures = _FIGURES | {_SEARCH: f"free-{_SEARCH}"}
+    return [file for scale, figure in figures.items() if (folders := _folders(results, scale))
             for file in draw_curve(folders, docs / figure)]  # fmt: skip
 
 
@@ -113,6 +120,23 @@ def _of_scale(folders: Sequence[Path], figure: str) -> list[str]:
         f"![Clean accuracy against the worst case]({figure}.png)",
         *bottleneck.bottleneck_part(folders[0], _end_to_end(folders[0])),
         "\n".join([f"Masking checks: {len(checks)} made, {len(flagged)} flagged.", *flagged]),
+    ]
+
+
+def _of_search(folders: Sequence[Path]) -> list[str]:
+    """What each setting changes, judged on training images."""
+    config = config_of(folders[0])
+    images = max(row.examples for row in rows(folders[0]))
+    return [
+        "### Which settings matter",
+        f"`grfd reproduce free --scale search`, MNIST, one seed, {config['train_examples']:,} training images, three "
+        "epochs of GRFD free. Each trial changes one setting of *free*, which has a small G; the baselines have about "
+        f"as many gradients as it, at several strengths. They are judged on {images:,} other training images, so that "
+        "the test images choose nothing.",
+        markdown(robust_sheet(folders)),
+        "A comparison with *free*, image by image; in brackets the 95 % interval:",
+        markdown(paired_sheet(folders, FREE)),
+        f"![Clean accuracy against the worst case](free-{_SEARCH}.png)",
     ]
 
 

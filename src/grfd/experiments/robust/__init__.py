@@ -55,6 +55,8 @@ __all__ = ["FOLDER", "SCALES", "cells", "cells_of_seed", "draw", "section", "sho
 FOLDER = "robust"
 SCALES = tuple(CONTENDER_SCALES)
 
+_NAMED = 5
+"""The name of a cell names at most so many contenders."""
 _STAGE_ONE = "stage-one"
 """In the folder of a seed: one stage I for all contenders that start from it and change no network."""
 
@@ -109,7 +111,8 @@ def _is_done_with(folder: Path, scale: ContenderScale, name: str) -> bool:
 def _judging_cell(
     folder: Path, scale: ContenderScale, config: Config, names: tuple[str, ...], attacks: tuple[str, ...]
 ) -> Cell:
-    title = f"{len(attacks)} attacks on {', '.join(names)}, {scale.examples:,} images"
+    met = ", ".join(names) if len(names) <= _NAMED else f"{len(names)} contenders"
+    title = f"{len(attacks)} attack{'s' if len(attacks) > 1 else ''} on {met}, {scale.examples:,} images"
     done = partial(_is_judged, folder, scale, names, attacks)
     check = partial(runs.refuse_another, folder / JUDGED, config)
     return Cell(title, done, partial(_judge, folder, scale, config, names, attacks), check)
