@@ -14,6 +14,7 @@ from grfd.evaluation import checks, probes
 from grfd.experiments import cells, free
 from grfd.experiments.free import bottleneck, contenders
 from grfd.experiments.free.bottleneck import AROUND, BOTTLENECK_FILE
+from grfd.experiments.robust.contenders import gradients
 from grfd.experiments.robust.numbers import JUDGED
 
 TINY = replace(
@@ -56,6 +57,28 @@ def test_the_section_has_the_comparison_and_the_attacks_around_the_bottleneck(do
     (kept / BOTTLENECK_FILE).unlink()
     assert "bottleneck" not in "\n".join(free.section(tmp_path / "results"))
     assert free.draw(tmp_path / "results", tmp_path)[0].name == "free.png"
+
+
+def test_the_section_has_the_search_on_training_images(done: Path, tmp_path: Path) -> None:
+    shutil.copytree(done / "quick-seed-0" / JUDGED, tmp_path / "results/free/search-seed-0" / JUDGED)
+    section = "\n".join(free.section(tmp_path / "results"))
+    assert "Which settings matter" in section and "300 training images" in section and "| cure |" in section
+    assert free.draw(tmp_path / "results", tmp_path)[0].name == "free-search.png"
+
+
+def test_each_trial_of_the_search_changes_one_setting() -> None:
+    scale = contenders.FREE_SCALES["search"]
+    base = scale.contenders["free"]
+    spent = {name: gradients(each, scale.config) for name, each in scale.contenders.items()}
+    for name, each in scale.contenders.items():
+        if each.group == contenders.VARIED:
+            changed = {**each.changes, **{field: value for field, value in each.recipe.items() if field != "epochs"}}
+            # the curvature is another unit, so its weight changes with it
+            assert len(changed) == 1 or name == "free-curvature"
+            assert each.recipe["epochs"] == base.recipe["epochs"]
+        if each.group == "baseline":
+            assert spent["free"] <= spent[name] + 3 and spent[name] <= 1.2 * spent["free"]
+    assert scale.validation and len(set(map(repr, scale.contenders.values()))) == len(scale.contenders)
 
 
 def test_without_records_there_is_no_section(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The first part of the page: GRFD beside no defense, trained with the paper's schedule and with a shorter one."""
+"""The first part of the page: GRFD beside no defense, trained with the paper's schedule."""
 
 import math
 from pathlib import Path
@@ -6,7 +6,6 @@ from pathlib import Path
 from grfd.evaluation.numbers import column_titles, columns, grid, model_titles, rows, usual
 from grfd.evaluation.records import read_records
 from grfd.evaluation.results import Row
-from grfd.evaluation.spread import cell_text
 from grfd.evaluation.stored import read_checks
 from grfd.experiments.paper import PAPER_ATTACKS, TABLE_3, published_rows
 from grfd.experiments.records import config_file_of, config_of, metrics_of, stage_one_of
@@ -15,8 +14,6 @@ from grfd.report.table import cell
 
 LONG = "mnist-lenet5"
 """The folder in results/ of the run with the paper's 150 epochs of stage I."""
-_SHORT = "mnist-lenet5-short-seed-*"
-"""The folders in results/ of the runs with a shorter schedule, one for each seed."""
 _STOPPED = "stopped-150-epochs"
 """The folder in results/ of an unfinished run with the paper's schedule, which has no records but its losses."""
 _RELAPSE = 0.1
@@ -24,17 +21,13 @@ _RELAPSE = 0.1
 
 
 def section(results: Path) -> list[str]:
-    """The run with the paper's schedule and the shorter runs; empty if neither is committed."""
-    long, short = results / LONG, sorted(results.glob(_SHORT))
-    parts = []
-    if (long / "config.json").exists():
-        numbers = rows(long)
-        parts += ["## One run at the paper's schedule", _about(long), _table(numbers), _likeness(numbers)]
-        parts += [_course(long), _curve(long), _checks(long)]
-    if short:
-        parts += ["## A shorter schedule, several seeds", _about(short[0], len(short)), _over_seeds(short)]
-        parts += [_checks(folder) for folder in short]
-    return parts
+    """The run with the paper's schedule; empty if it is not committed."""
+    long = results / LONG
+    if not (long / "config.json").exists():
+        return []
+    numbers = rows(long)
+    parts = ["## One run at the paper's schedule", _about(long), _table(numbers), _likeness(numbers)]
+    return [*parts, _course(long), _curve(long), _checks(long)]
 
 
 def stopped_section(results: Path) -> list[str]:
@@ -46,21 +39,19 @@ def stopped_section(results: Path) -> list[str]:
     return [title, _stopped(folder), _course(folder), _curve(folder)]
 
 
-def _about(folder: Path, count: int = 1) -> str:
+def _about(folder: Path) -> str:
     about = config_file_of(folder)
     config, machine = about["config"], about["machine"]
     minutes = sum(line["seconds"] for line in metrics_of(folder)) / 60
-    seeds = f"{count} seeds" if count > 1 else f"seed {config['seed']}"
     threads = f"{machine['threads']} thread{'s' if machine['threads'] > 1 else ''}"
     # old records are from a time when the classifiers had no learning rate of their own
     rate = config.get("classifier_learning_rate", config["learning_rate"])
     return (
         f"Stage I was trained for {config['epochs']} epochs at a learning rate of {config['learning_rate']:g}, the "
-        f"classifiers for {config['classifier_epochs']} epochs at {rate:g} ({seeds}), with {config['latent']} latent "
-        f"variables, ε = {config['epsilon']}, γ = {config['gamma']}, δ = {config['delta']} and β = {config['beta']}. "
-        f"All training{' of the first seed' if count > 1 else ''} took {minutes:.0f} minutes with PyTorch "
-        f"{about['versions']['torch']}, {threads} on {machine['processors']} processors. {_autoattack(folder)} "
-        f"Records: `results/{folder.name}`."
+        f"classifiers for {config['classifier_epochs']} epochs at {rate:g} (seed {config['seed']}), with "
+        f"{config['latent']} latent variables, ε = {config['epsilon']}, γ = {config['gamma']}, δ = {config['delta']} "
+        f"and β = {config['beta']}. All training took {minutes:.0f} minutes with PyTorch {about['versions']['torch']}, "
+        f"{threads} on {machine['processors']} processors. {_autoattack(folder)} Records: `results/{folder.name}`."
     )
 
 
@@ -113,18 +104,6 @@ def _paper(names: list[str], numbers: list[Row]) -> list[list[str]]:
         texts = [f"{accuracies[name]:.2f}" if name in accuracies else "–" for name in names]
         lines.append(["not named", f"{method} (paper)", *texts, "10,000"])
     return lines
-
-
-def _over_seeds(folders: list[Path]) -> str:
-    """The table of several seeds: mean ± standard deviation."""
-    grids = [grid(rows(folder)) for folder in folders]
-    numbers = [row for folder in folders for row in rows(folder)]
-    names = columns(numbers)
-    lines = []
-    for key, first in grids[0].items():
-        texts = [cell_text(grids, *key, name) for name in names]
-        lines.append([f"`{key[0]}`", model_titles().get(key[1], key[1]), *texts, f"{usual(first):,}"])
-    return _sheet(names, [*lines, *_paper(names, numbers)])
 
 
 def _course(folder: Path) -> str:
