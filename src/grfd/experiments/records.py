@@ -1,7 +1,7 @@
 """What the experiments read of a run folder: its configuration, its metrics, and whether its records are complete."""
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +50,15 @@ def left_early(settings: Mapping[str, Any]) -> bool:
     `settings` of a record under `transfer` or `adaptive`. Later ones contain the settings of the transfer.
     """
     return "transfer" not in settings
+
+
+def early_note(folders: Sequence[Path]) -> list[str]:
+    """A paragraph for the page if, in one of these folders, transferred examples left their attack at first success."""
+    found = (records.read_settings(path) for folder in folders for path in folder.rglob("*/*/transfer/*.npz"))
+    if not any(map(left_early, found)):
+        return []
+    where = "see the warning at the top of this page"
+    return [f"† The numbers under `transfer` and `adaptive` of this section are too high: {where}."]
 
 
 def kept_name(folder: Path) -> str:

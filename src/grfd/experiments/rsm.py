@@ -27,7 +27,7 @@ from grfd.evaluation.stored import read_checks
 from grfd.evaluation.threat_rows import threat_rows
 from grfd.experiments import variants
 from grfd.experiments.cells import Cell
-from grfd.experiments.records import are_complete, config_of, stage_one_of
+from grfd.experiments.records import are_complete, config_of, early_note, stage_one_of
 from grfd.experiments.variants import Schedule
 from grfd.report.sheets import Sheet, markdown, printed, write
 
@@ -177,6 +177,7 @@ def section(results: Path) -> list[str]:
         "gradients of margins in eq. 5 and once with those of the cross-entropy. The columns of the attacks are "
         "`whitebox`, in per cent. Square uses only the logits. *Transferred* is the worst case of the examples that "
         "were made on the standard model and on both F.",
+        *early_note(folders),
         markdown(rsm_sheet(folders)),
         _flags(folders),
         "The losses of stage I, means over an epoch:",

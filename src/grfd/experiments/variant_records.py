@@ -17,7 +17,7 @@ from grfd.evaluation.numbers import column_titles, grid, rows
 from grfd.evaluation.protocols import Protocol
 from grfd.evaluation.spread import Grid, averages, averages_text, cell_text, values
 from grfd.evaluation.stored import read_evaluation
-from grfd.experiments.records import config_of, kept_name
+from grfd.experiments.records import config_of, early_note, kept_name
 
 VARIANTS_FILE = "variants.json"
 """Variant → changed fields of the configuration, deployed model, last epoch of stage I, seconds, how it diverged."""
@@ -124,4 +124,5 @@ def shared_opening(records: VariantRecords) -> str:
         "AutoAttack. *Average* is the mean over these attacks. The paper trains stage I for 150 epochs, so its numbers "
         "belong to another schedule, but all rows here share one. Records: "
         f"`results/{kept_name(records.folders[0])}` and the folders of the other seeds."
+        + "".join(f"\n\n{note}" for note in early_note(records.folders))
     )

@@ -6,7 +6,7 @@ from pathlib import Path
 from grfd.evaluation.numbers import column_titles, data_titles, rows
 from grfd.evaluation.records import path_of, read_record
 from grfd.evaluation.stored import read_checks
-from grfd.experiments.records import config_of
+from grfd.experiments.records import config_of, early_note
 from grfd.experiments.robust.numbers import (
     JUDGED,
     LARGEST_EPSILON,
@@ -70,6 +70,7 @@ def _final(folders: Sequence[Path], figure: str) -> list[str]:
         f"`grfd reproduce robust`, {_about(folders)}. *Gradients* is the number of gradients of the whole network for "
         "each image over the whole training. The control is the same two networks, adversarially trained without any "
         f"term of GRFD's. {_CHOICE[figure]}",
+        *early_note(folders),
         *_tables(folders),
         _CURVE.format(figure=figure),
         f"{PUBLISHED} is far below the others and is not drawn.",
@@ -116,6 +117,7 @@ def _search(folders: Sequence[Path], figure: str) -> list[str]:
         "### The search",
         f"`grfd reproduce robust --scale search`, {_about(folders)}. {len(contenders(folders))} trials were judged on "
         "training images that none of them had seen, so that the test images chose nothing.",
+        *early_note(folders),
         markdown(robust_sheet(folders)),
         _CURVE.format(figure=figure),
     ]
