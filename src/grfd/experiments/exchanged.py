@@ -160,7 +160,8 @@ def section(results: Path) -> list[str]:
         f"`grfd reproduce exchanged`, {over}, {examples} test images, three epochs. Each training was done twice, once "
         "with x − G(x) for the target model, as published, and once with G(x). *Worst* is the worst case over "
         f"{' and '.join(column_titles()[name] for name in _SCHEDULES['short'].attacks)}. The paper's column is its "
-        "average over five attacks.",
+        "average over five attacks. No defense keeps "
+        f"{cell_text(records.grids, 'adaptive', SOURCE, 'worst')} under `adaptive`.",
         "### Table 2",
         markdown(sheets["table2"]),
         "\n".join(_ranking(records, title, changes) for title, changes in _PARTS.items()),
@@ -275,20 +276,24 @@ def _worst(records: VariantRecords, changes: _Changes) -> list[float]:
 
 
 def _draw(records: VariantRecords, path: Path) -> list[Path]:
-    """The worst case of each case of Figure 4a, and over the shares of the training images, for both parts."""
+    """The worst case of Figure 4a's cases, and over shares of the training images, beside that of no defense."""
+    undefended = statistics.mean(values(records.grids, "adaptive", SOURCE, "worst"))
+    errors = deviations if len(records.folders) > 1 else lambda columns: None
     with styled():
         figure = new_figure(PAGE, 2.3)
         left, right = figure.subplots(1, 2, sharey=True)
         for index, (part, changes) in enumerate(_PARTS.items()):
             bars = [_worst(records, case | changes) for case in _CASES.values()]
             places = [place + (index - 0.5) * 0.4 for place in range(len(bars))]
-            left.bar(places, means(bars), 0.38, yerr=deviations(bars), color=f"C{index}", hatch=("", "////")[index],
+            left.bar(places, means(bars), 0.38, yerr=errors(bars), color=f"C{index}", hatch=("", "////")[index],
                      edgecolor="white", linewidth=0.3, label=f"F receives {part}")  # fmt: skip
             shares = [_worst(records, share | changes) for share in _shares(_trained_on(records)).values()]
-            right.errorbar(_SHARES, means(shares), deviations(shares), fmt="os"[index] + "-", color=f"C{index}")
+            right.errorbar(_SHARES, means(shares), errors(shares), fmt="os"[index] + "-", color=f"C{index}")
+        for axis in (left, right):
+            axis.axhline(undefended, color="black", linestyle="--", linewidth=0.8, label="no defense")
         left.set_xticks(range(len(_CASES)), list(_CASES))
         left.set_ylabel("worst case under adaptive, per cent")
         left.set_ylim(0, 101)
         right.set_xlabel("training images, per cent")
-        figure.legend(*left.get_legend_handles_labels(), loc="outside upper center", ncols=2)
+        figure.legend(*left.get_legend_handles_labels(), loc="outside upper center", ncols=3)
         return saved(figure, path)

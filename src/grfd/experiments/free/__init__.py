@@ -105,8 +105,6 @@ def _of_scale(folders: Sequence[Path], figure: str) -> list[str]:
     config = config_of(folders[0])
     images = max(row.examples for row in rows(folders[0]))
     seeds = f"{len(folders)} seeds" if len(folders) > 1 else "one seed"
-    checks = [check for folder in folders for check in read_checks(folder)]
-    flagged = [f"- {check.model}: {check.name}: {check.detail}" for check in checks if check.flagged]
     return [
         f"### On {data_titles()[config['data']]}",
         f"`grfd reproduce free`, {seeds}, {images:,} test images. *Gradients* is the number of gradients of the whole "
@@ -119,8 +117,15 @@ def _of_scale(folders: Sequence[Path], figure: str) -> list[str]:
         *_longer(folders),
         f"![Clean accuracy against the worst case]({figure}.png)",
         *bottleneck.bottleneck_part(folders[0], _end_to_end(folders[0])),
-        "\n".join([f"Masking checks: {len(checks)} made, {len(flagged)} flagged.", *flagged]),
+        _flags(folders),
     ]
+
+
+def _flags(folders: Sequence[Path]) -> str:
+    """How many masking checks were made, and those that are flagged."""
+    checks = [check for folder in folders for check in read_checks(folder)]
+    flagged = [f"- {check.model}: {check.name}: {check.detail}" for check in checks if check.flagged]
+    return "\n".join([f"Masking checks: {len(checks)} made, {len(flagged)} flagged.", *flagged])
 
 
 def _of_search(folders: Sequence[Path]) -> list[str]:
@@ -137,6 +142,7 @@ def _of_search(folders: Sequence[Path]) -> list[str]:
         "A comparison with *free*, image by image; in brackets the 95 % interval:",
         markdown(paired_sheet(folders, FREE)),
         f"![Clean accuracy against the worst case](free-{_SEARCH}.png)",
+        _flags(folders),
     ]
 
 
