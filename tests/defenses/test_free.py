@@ -1,5 +1,6 @@
 """GRFD free and N-FGSM: each term by hand, and what each setting changes."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -7,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+import grfd
 from grfd.defenses import cure, grfd_free, n_fgsm
 from grfd.defenses.grfd import GRFD
 from grfd.method.lvcvae import LVCVAE
@@ -184,3 +186,14 @@ def test_cure_may_penalise_the_norm_of_the_gradient_nearby() -> None:
     norm = gradient_of(net, near, labels).abs().sum(1)
     torch.testing.assert_close(terms["gradient_norm"], norm)
     torch.testing.assert_close(terms["loss"], F.cross_entropy(net(images), labels, reduction="none") + 0.4 * norm)
+
+
+def test_a_gate_and_a_drawn_z_are_trained_and_loaded(digits: grfd.Data, tmp_path: Path) -> None:
+    settings = {"epochs": 1, "robust_part": "gated", "latent": "sampled", "learning_rate": 0.01}
+    grfd.fit("grfd-free", tmp_path / "run", data=digits, recipe=settings, latent=8, batch=200, device="cpu")
+    defense = grfd.load_defense(tmp_path / "run", data=digits, defense="grfd-free")
+    assert isinstance(defense, grfd_free.GatedGRFD) and defense.stochastic and defense.gate.abs().min() > 0
+    images = grfd.data.as_images(digits.test.images[:4])
+    assert not torch.equal(defense(images), defense(images))
+    redundant, robust = defense.deterministic().parts(images)
+    torch.testing.assert_close(redundant + robust, images)
