@@ -63,7 +63,6 @@ def test_the_section_has_the_search_on_training_images(done: Path, tmp_path: Pat
     shutil.copytree(done / "quick-seed-0" / JUDGED, tmp_path / "results/free/search-seed-0" / JUDGED)
     section = "\n".join(free.section(tmp_path / "results"))
     assert "Which settings matter" in section and "300 training images" in section and "| cure |" in section
-    assert free.draw(tmp_path / "results", tmp_path)[0].name == "free-search.png"
 
 
 def test_each_trial_of_the_search_changes_one_setting() -> None:

@@ -84,7 +84,7 @@ def robust_sheet(folders: Sequence[Path]) -> Sheet:
     """A row for each contender under `adaptive`: clean, each attack, and worst cases.
 
     The first worst case is that of the attacks that were run on all contenders. If more were run on some, a second one
-    is that of all attacks on this contender. The last is that of `transfer`.
+    is that of all attacks on this contender. The last is that of `transfer`. A single attack is its own worst case.
     """
     grids = [grid(rows(folder)) for folder in folders]
     common = attacks_on(folders, *contenders(folders))
@@ -94,26 +94,21 @@ def robust_sheet(folders: Sequence[Path]) -> Sheet:
     for name, about in {SOURCE: {"gradients": ""}, **contenders(folders)}.items():
         mine = attacks_on(folders, name)
         numbers = [cell_text(grids, "adaptive", name, attack) for attack in ("none", *attacks)]
-        of_all = [held_text(folders, name, mine) if len(mine) > len(common) else "–"] if some_have_more else []
+        worst = [held_text(folders, name, common)] if len(attacks) > 1 else []
+        worst += [held_text(folders, name, mine) if len(mine) > len(common) else "–"] if some_have_more else []
         transferred = "–" if name == SOURCE else held_text(folders, name, mine, "transfer")
-        lines.append(
-            [
-                name,
-                str(about["gradients"]),
-                *numbers,
-                held_text(folders, name, common),
-                *of_all,
-                transferred,
-            ]
-        )
+        lines.append([name, str(about["gradients"]), *numbers, *worst, transferred])
     worsts = [_worst_of(common), "worst of all"] if some_have_more else [f"worst of the {len(attacks)}"]
+    worsts = worsts if len(attacks) > 1 else []
     header = ["model", "gradients", "clean", *(column_titles()[name] for name in attacks), *worsts, _TRANSFERRED]
     return Sheet(header, lines, "Adaptive")
 
 
 def in_brief(sheet: Sheet) -> Sheet:
-    """Without single attacks, `transfer`, counts and gradients, since a terminal is narrow."""
-    left_out = {"gradients", _TRANSFERRED, *_ALONE, *column_titles().values()} - {column_titles()["none"]}
+    """Without single attacks beside their worst case, `transfer`, counts and gradients, since a terminal is narrow."""
+    single = set(column_titles().values()) - {column_titles()["none"]}
+    has_worst = any(name.startswith("worst of") for name in sheet.header)
+    left_out = {"gradients", _TRANSFERRED, *_ALONE, *(single if has_worst else ())}
     kept = [index for index, name in enumerate(sheet.header) if name not in left_out]
     return replace(
         sheet,
@@ -155,14 +150,15 @@ def _clean(grids: Sequence[Grid], name: str) -> str:
 def paired_sheet(folders: Sequence[Path], group: str = OURS) -> Sheet:
     """The best of a group and each other contender, example by example; then without the attack with the largest ε."""
     ours, lines = representative(folders, group), []
+    others = {attack for name in contenders(folders) for attack in attacks_on(folders, name)} - {LARGEST_EPSILON}
     for name in contenders(folders):
         if ours is not None and name != ours:
             pair = compared(folders, ours, name)
             counts = [str(pair.ours_alone), str(pair.theirs_alone)]
             lines.append([name, points_text(pair), *counts, probability(pair.p_value)])
-            lines[-1] += _without_largest(folders, ours, name)
+            lines[-1] += _without_largest(folders, ours, name) if others else []
     without = f"without {column_titles()[LARGEST_EPSILON]}"
-    header = [f"{ours} less", "points", *_ALONE, "p", f"points {without}", f"p {without}"]
+    header = [f"{ours} less", "points", *_ALONE, "p", *([f"points {without}", f"p {without}"] if others else [])]
     return Sheet(header, lines, "Worst case under adaptive, example by example")
 
 
