@@ -108,9 +108,7 @@ def _of_scale(folders: Sequence[Path], figure: str) -> list[str]:
         f"`grfd reproduce free`, {seeds}, {images:,} test images. *Gradients* is the number of gradients of the whole "
         "network for each image over the whole training. The control is the same two networks with the same penalty, "
         "without any term of GRFD's. PGD-AT and TRADES train on adversarial examples, and are references.",
-        markdown(robust_sheet(folders)),
-        "A comparison image by image, with the seeds of an image kept together; in brackets the 95 % interval:",
-        markdown(paired_sheet(folders, FREE)),
+        *_tables(folders),
         *_terms(folders),
         *_longer(folders),
         f"![Clean accuracy against the worst case]({figure}.png)",
@@ -133,14 +131,22 @@ def _of_search(folders: Sequence[Path]) -> list[str]:
     return [
         "### Which settings matter",
         f"`grfd reproduce free --scale search`, MNIST, one seed, {config['train_examples']:,} training images, three "
-        "epochs of GRFD free. Each trial changes one setting of *free*, which has a small G; the baselines have about "
+        "epochs of GRFD free. Each trial changes one setting of *free*, which has a small G (curvature has a "
+        "weight of its own, because its unit is another); the baselines have about "
         f"as many gradients as it, at several strengths. They are judged on {images:,} other training images, so that "
         "the test images choose nothing. After so few steps some trials are undertrained, as their clean accuracy "
         "shows.",
-        markdown(robust_sheet(folders)),
-        "A comparison with *free*, image by image; in brackets the 95 % interval:",
-        markdown(paired_sheet(folders, FREE)),
+        *_tables(folders),
         _flags(folders),
+    ]
+
+
+def _tables(folders: Sequence[Path]) -> list[str]:
+    """All contenders, and each of them compared with GRFD free."""
+    return [
+        markdown(robust_sheet(folders)),
+        "A comparison image by image, with the seeds of an image kept together; in brackets the 95 % interval:",
+        markdown(paired_sheet(folders, FREE)),
     ]
 
 

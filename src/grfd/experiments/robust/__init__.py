@@ -56,7 +56,7 @@ FOLDER = "robust"
 SCALES = tuple(CONTENDER_SCALES)
 
 _NAMED = 5
-"""The name of a cell names at most so many contenders."""
+"""A cell with more contenders has their number in its name instead of their names."""
 _STAGE_ONE = "stage-one"
 """In the folder of a seed: one stage I for all contenders that start from it and change no network."""
 
