@@ -232,8 +232,10 @@ def test_chance_is_what_guessing_often_gets(right: int, count: int, classes: int
     assert _at_chance(right, count, classes) is chance
 
 
-@pytest.mark.parametrize("factor", [1e-6, 0.01, 100.0, 1e6])
-@pytest.mark.parametrize("name", ["standard", "adversarially trained"])
+@pytest.mark.parametrize(
+    ("name", "factor"),
+    [("standard", 1e-6), ("adversarially trained", 0.01), ("standard", 100.0), ("adversarially trained", 1e6)],
+)
 def test_the_scale_of_the_logits_raises_no_flag(
     honest: dict[str, nn.Module], probe: Callable[..., dict[str, str]], name: str, factor: float
 ) -> None:

@@ -62,6 +62,14 @@ def test_rows_are_means_over_seeds_with_the_paper_beside(results: Path) -> None:
     assert "over 2 seeds for B-DR; one seed for the others" in said
 
 
+def test_rivals_of_the_paper_without_a_row_are_named(results: Path) -> None:
+    said = "\n\n".join(section(results))
+    assert (
+        "Not measured: standard, F.S., CD-VAE" in said and "DiffPure" in said.split("Not measured:")[1].split("\n")[0]
+    )
+    assert "B-DR" not in said.split("Not measured:")[1].split("\n")[0]
+
+
 def test_verdicts_follow_from_the_averages(results: Path) -> None:
     said = "\n\n".join(section(results))
     assert "69.9, is *exceeded* under `transfer` (85.0), *not reached* under `whitebox` (60.0), *not reached*" in said
@@ -82,6 +90,15 @@ def test_seeds_of_fewer_images_and_a_flag_of_several_seeds_are_told_once(results
     said = "\n\n".join(section(results))
     assert "| 100, then 200 |" in said
     assert "3 made, 2 flagged" in said and "- B-DR: untrue gradients: it predicts nothing (similar in 2 seeds)" in said
+
+
+def test_a3_has_a_column_where_it_was_run(results: Path) -> None:
+    assert "| A3 |" not in "\n".join(section(results))
+    folder = results / "table3/mnist-paper-seed-0"
+    records.write_record(records.path_of(folder, "pgd-at", "adaptive", "a3"), record(40, 50))
+    said = "\n".join(section(results))
+    assert "| EOTPGD | VMIFGSM | A3 | worst case | images |" in said and "100; A3 50" in said
+    assert re.search(r"\| PGD-AT \|.*\| 80\.0 \[\d+, \d+\] \| 80\.0 \[\d+, \d+\] \| 100; A3 50", said)
 
 
 def test_costs_and_certificates_are_told(results: Path) -> None:

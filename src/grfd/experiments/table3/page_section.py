@@ -27,7 +27,6 @@ _OLD_WORDING = (
     r"the gradient foretells (\d+)% of what the margin does over 1/255 \(flagged below 0\.5\)",
     r"the gradient predicts \1% of the changes of the margin over 1/255 (flagged below 50%)",
 )
-_COLUMNS = ("none", *TABLE_1_ATTACKS, "worst")
 _TOLERANCE = 2.0
 """A number of the paper is reproduced if the difference of ours from it is at most this many points."""
 
@@ -37,8 +36,9 @@ _HEAD = """## Table 3: GRFD beside its rivals
 number is the same in each table. {seeds} A dash means: not measured, or not in the paper. The rivals are trained by
 recipes of the literature, which their docstrings name; the paper does not say how it trained them. For a detector, a
 clean image that it rejects counts as wrong, and an attacked image that it rejects as right. AA is the standard
-AutoAttack. The first test images are easier than the whole test set, so compare only cells with equal image counts. The
-last column has the number of images of the first seed, then that of the other seeds where it differs."""
+AutoAttack. A3, where a table has it, is our own attack, and the paper does not have it. The first test images are
+easier than the whole test set, so compare only cells with equal image counts. The last column has the number of images
+of the first seed, then that of the other seeds where it differs."""
 
 _VERDICTS = f"""Averages over the five attacks, or over those that were run, in per cent. *Reproduced*: ours is within
 {_TOLERANCE:g} points of the paper's average. *Exceeded*: ours is higher. *Not reached*: ours is lower."""
@@ -59,6 +59,12 @@ def section(results: Path) -> list[str]:
 def folders_of(results: Path, data: str) -> list[Path]:
     """The committed records of Table 3 on a data set, one folder for each seed."""
     return sorted((results / "table3").glob(f"{data}-{_COMMITTED[data]}-seed-*"))
+
+
+def _not_measured(grids: list[Grid]) -> list[str]:
+    """A sentence on the rivals of the paper that have no row, if there are any."""
+    missing = [model_titles()[model] for model in TABLE_3["mnist"] if model not in _models(grids)]
+    return [f"Not measured: {', '.join(missing)}."] if missing else []
 
 
 def _small_section(results: Path, data: str) -> list[str]:
@@ -88,7 +94,7 @@ def _mnist_section(results: Path) -> list[str]:
     if not folders:
         return []
     grids = [grid(rows(folder)) for folder in folders]
-    parts = [_HEAD.format(seeds=_seeds(grids))]
+    parts = [_HEAD.format(seeds=_seeds(grids)), *_not_measured(grids)]
     for protocol in COMPARED:
         parts += [_caption(folders, protocol), _table(grids, protocol, TABLE_3["mnist"])]
     parts += [_flags(folders, grids), "### Which of the paper's numbers are reproduced", _VERDICTS, _verdicts(grids)]
@@ -115,15 +121,21 @@ def _seeds(grids: list[Grid]) -> str:
 
 
 def _table(grids: list[Grid], protocol: str, published: dict[str, dict[str, float]]) -> str:
-    lines = []
+    lines, names = [], _columns(grids)
     for model in _models(grids):
         rows_of_seeds = [each[protocol, model] for each in grids if (protocol, model) in each]
         if not rows_of_seeds:
             continue
         paper = published.get(model, {})
-        texts = [_cell(cell_text(grids, protocol, model, name), paper.get(name)) for name in _COLUMNS]
+        texts = [_cell(cell_text(grids, protocol, model, name), paper.get(name)) for name in names]
         lines.append([model_titles()[model], *texts, _images(rows_of_seeds)])
-    return markdown(Sheet(["model", *(column_titles()[name] for name in _COLUMNS), "images"], lines))
+    return markdown(Sheet(["model", *(column_titles()[name] for name in names), "images"], lines))
+
+
+def _columns(grids: list[Grid]) -> list[str]:
+    """Clean accuracy, the attacks of the paper and A3, where it was run, and the worst case."""
+    recorded = {name for each in grids for cells in each.values() for name in cells}
+    return ["none", *TABLE_1_ATTACKS, *(["a3"] if "a3" in recorded else []), "worst"]
 
 
 def _images(seeds: list[dict[str, Row]]) -> str:
@@ -132,9 +144,10 @@ def _images(seeds: list[dict[str, Row]]) -> str:
 
 
 def _more(cells: dict[str, Row]) -> str:
-    """The attacks that were run on another number of images: FGSM is cheap."""
+    """The attacks that were run on another number of images: FGSM and A3 are cheap."""
     images = usual(cells)
-    other = {name: row.examples for name, row in cells.items() if name in TABLE_1_ATTACKS and row.examples != images}
+    attacks = (*TABLE_1_ATTACKS, "a3")
+    other = {name: row.examples for name, row in cells.items() if name in attacks and row.examples != images}
     return "".join(f"; {column_titles()[name]} {count:,}" for name, count in other.items())
 
 
