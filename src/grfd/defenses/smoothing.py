@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from itertools import count
 from typing import Annotated
 
+import scipy
 import torch
 import torch.nn.functional as F
 from annotated_types import Interval
-from scipy.special import bdtr, betaincinv, ndtri
 from torch import Tensor, nn
 
 from grfd import schema
@@ -163,7 +163,7 @@ def certify(
     chosen = int(votes(noisy, image, n0).argmax())
     won = int(votes(noisy, image, n)[chosen])
     lower = lower_bound(won, n, alpha)
-    return (chosen, float(noisy.sigma * ndtri(lower))) if lower > 0.5 else (ABSTAIN, 0.0)
+    return (chosen, float(noisy.sigma * scipy.special.ndtri(lower))) if lower > 0.5 else (ABSTAIN, 0.0)
 
 
 def _check_enough(n: int, alpha: float, suffices: Callable[[int], bool], purpose: str) -> None:
@@ -178,12 +178,12 @@ def _check_enough(n: int, alpha: float, suffices: Callable[[int], bool], purpose
 
 def lower_bound(won: int, n: int, alpha: float) -> float:
     """The one-sided bound of Clopper and Pearson: with probability 1 − α, the probability is at least this."""
-    return float(betaincinv(won, n - won + 1, alpha)) if won else 0.0
+    return float(scipy.special.betaincinv(won, n - won + 1, alpha)) if won else 0.0
 
 
 def by_chance(first: int, second: int) -> float:
     """Two-sided binomial test: the probability that a fair coin divides the votes at least as unevenly."""
-    return min(1.0, 2 * float(bdtr(min(first, second), first + second, 0.5)))
+    return min(1.0, 2 * float(scipy.special.bdtr(min(first, second), first + second, 0.5)))
 
 
 def fit(job: Job, recipe: Recipe) -> None:
