@@ -64,7 +64,7 @@ TABLE_3_SCALES: dict[str, TableScale] = {
             Part(("diffpure",), ("fgsm",), 32),
             Part(("diffpure",), ("pgd",), 32, protocols=("transfer", "whitebox")),
         ),
-        certified=500,
+        certified=1000,
         noises=10_000,
         recipes={"diffpure": {"epochs": 2}},
         seeded=_CHEAP,
