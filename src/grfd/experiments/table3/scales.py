@@ -59,9 +59,7 @@ TABLE_3_SCALES: dict[str, TableScale] = {
             Part((*_CHEAP, *_EXPENSIVE, *_OURS), _WITHOUT_AUTOATTACK, 500, later=300),
             # on an image that it does not break it takes as long as all others together
             Part((*_CHEAP, *_EXPENSIVE, *_OURS), ("aa",), 200),
-            Part(("ape-gan",), TABLE_1_ATTACKS, 100),
-            Part(("randomized-smoothing",), TABLE_1_ATTACKS, 100),
-            Part(("cd-vae",), TABLE_1_ATTACKS, 100),
+            *(Part((name,), (*TABLE_1_ATTACKS, "a3"), 100) for name in ("ape-gan", "randomized-smoothing", "cd-vae")),
             # a single image takes minutes
             Part(("diffpure",), ("fgsm",), 32),
             Part(("diffpure",), ("pgd",), 32, protocols=("transfer", "whitebox")),
