@@ -101,6 +101,15 @@ def test_a3_has_a_column_where_it_was_run(results: Path) -> None:
     assert re.search(r"\| PGD-AT \|.*\| 80\.0 \[\d+, \d+\] \| 80\.0 \[\d+, \d+\] \| 100; A3 50", said)
 
 
+def test_two_flags_of_one_seed_are_not_two_seeds(results: Path) -> None:
+    file = results / "table3/mnist-paper-seed-1/results.json"
+    found = {"model": "bit-depth", "name": "transfer beats white-box", "flagged": True}
+    checks = [found | {"detail": f"{attack}: 97% right"} for attack in ("pgd", "eotpgd")]
+    file.write_text(json.dumps({"checks": checks}))
+    said = "\n\n".join(section(results))
+    assert "- B-DR: transfer beats white-box: pgd: 97% right; eotpgd: 97% right\n" in said and "similar in" not in said
+
+
 def test_costs_and_certificates_are_told(results: Path) -> None:
     said = "\n\n".join(section(results))
     assert "| B-DR | 1.5 | 0.250 |" in said
