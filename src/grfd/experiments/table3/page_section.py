@@ -42,8 +42,8 @@ met every attack, so where these are few it can be above FGSM alone. The last co
 first seed, then that of the other seeds where it differs."""
 
 _VERDICTS = f"""Averages over the five attacks, or over those that were run, in per cent. Each attack counts on the
-images that it met, and the tables say how many these are. *Reproduced*: ours is within {_TOLERANCE:g} points of the paper's
-average. *Exceeded*: ours is higher. *Not reached*: ours is lower."""
+images that it met, and the tables say how many these are. *Reproduced*: ours is within {_TOLERANCE:g} points of the
+paper's average. *Exceeded*: ours is higher. *Not reached*: ours is lower."""
 
 _SMALL_HEAD = """## Table 3 on {title}, at a small scale
 
