@@ -73,7 +73,7 @@ TABLE_3_SCALES: dict[str, TableScale] = {
         f"{data}-small": TableScale(
             config=PRESETS[f"{data}-small"],
             parts=(
-                Part(_CIFAR, ("fgsm",), 1000),
+                Part(_CIFAR, ("fgsm", "a3"), 1000),
                 Part(_CIFAR, TABLE_1_ATTACKS, 200),
                 Part(("feature-squeezing",), TABLE_1_ATTACKS, 50),
             ),
