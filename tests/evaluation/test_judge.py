@@ -164,6 +164,29 @@ def test_worst_case_is_at_most_each_attack(case: Case) -> None:
     assert worst.mean() < np.mean([record.clean.mean() for record in mine])
 
 
+def _answers(*held: bool) -> records.Record:
+    """A record in which these images withstand an attack."""
+    count = len(held)
+    right = np.zeros(count, dtype=np.int64)
+    changed = {"adversarial_prediction": (~np.array(held)).astype(np.int64)}
+    columns = {"index": np.arange(count), "label": right, "clean_prediction": right, **changed}
+    return records.Record(columns, {})
+
+
+def test_the_worst_case_of_a_line_is_at_most_each_attack_though_they_met_unequal_counts() -> None:
+    """The first images are the easier ones; the expensive attack met only these."""
+    cheap, expensive = _answers(True, True, True, False, False, False), _answers(True, True, False)
+    assert records.lowest_worst_case([cheap, expensive]).tolist() == cheap.robust.tolist()
+    assert records.lowest_worst_case([cheap, _answers(False, True, False)]).tolist() == [False, True, False]
+    assert records.lowest_worst_case([cheap, _answers(True, False)]).tolist() == cheap.robust.tolist(), "more images"
+    stream = np.random.default_rng(0)
+    for _ in range(50):
+        made = [_answers(*stream.random(count) < 0.7) for count in stream.integers(1, 30, size=4)]
+        lowest = records.lowest_worst_case(made)
+        assert all(lowest.mean() <= each.robust.mean() for each in made)
+        assert len(lowest) in {len(each) for each in made}
+
+
 def test_transfer_is_made_on_the_standard_model(case: Case) -> None:
     """A model that is the standard model falls under transfer as under whitebox, but for other random starts."""
     twin = replace(case, models=case.models | {"grfd": case.models["standard"]})

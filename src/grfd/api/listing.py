@@ -7,6 +7,7 @@ from grfd import runs
 from grfd.api.job import as_path
 from grfd.defenses import DEFENSES, is_fitted, standard
 from grfd.errors import UserError
+from grfd.evaluation.numbers import counted
 from grfd.evaluation.results import Results, Row
 from grfd.evaluation.stored import judged_as, results_of
 from grfd.files import is_there
@@ -80,7 +81,7 @@ def _model(run: Run, results: Results | None, name: str) -> FittedModel:
         run.config.model,
         next((row for row in shared if row.attack == "none"), None),
         worst,
-        tuple(row.attack for row in shared if row.attack not in ("none", "worst")),
+        tuple(counted(worst, shared)) if worst else (),
         tuple(check.name for check in results.checks if check.flagged),
         sum(run.file(file).stat().st_size for file in DEFENSES[name].FILES) / 1e6,
     )

@@ -8,7 +8,7 @@ from grfd.attacks import ALL_ATTACKS
 from grfd.data import DATASETS
 from grfd.defenses import DEFENSES, standard
 from grfd.evaluation.protocols import PROTOCOLS
-from grfd.evaluation.records import RECORDS, Record, read_records, worst_case
+from grfd.evaluation.records import RECORDS, Record, lowest_worst_case, read_records
 from grfd.evaluation.results import Row
 
 
@@ -65,7 +65,7 @@ def groups_of(folder: Path, root: str) -> Groups:
 def rows_of_line(model: str, protocol: str, group: dict[str, Record], shared: list[str]) -> list[Row]:
     """The rows of a model under a protocol. `shared`: the attacks that count in the worst case."""
     longest = max(group.values(), key=len)
-    worst = worst_case([group[attack] for attack in shared])
+    worst = lowest_worst_case([group[attack] for attack in shared])
     return [
         Row(model, protocol, "none", len(longest), float(longest.clean.mean()), right=longest.clean),
         *(_row(model, protocol, name, group[name]) for name in in_order(group)),
@@ -94,6 +94,12 @@ def of_one_threat(attacks: list[str]) -> list[str]:
     threats = {name: "linf" if ":" in name else ALL_ATTACKS[name].threat for name in attacks}
     shared = "linf" if "linf" in threats.values() else threats[attacks[0]]
     return [name for name in attacks if threats[name] == shared]
+
+
+def counted(worst: Row, line: Iterable[Row]) -> list[str]:
+    """The attacks of a line that its worst case counts: they met all its images and share its threat model."""
+    met = [row.attack for row in line if row.attack not in ("none", "worst") and row.examples >= worst.examples]
+    return of_one_threat(met) if met and worst.norm is None else met
 
 
 def grid(numbers: list[Row]) -> dict[tuple[str, str], dict[str, Row]]:

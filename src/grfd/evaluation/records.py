@@ -158,3 +158,14 @@ def worst_case(records: list[Record]) -> np.ndarray:
     """Whether each example is classified correctly under *every* attack, over the examples in all records."""
     shared = min(len(record) for record in records)
     return np.logical_and.reduce([record.robust[:shared] for record in records])
+
+
+def lowest_worst_case(records: list[Record]) -> np.ndarray:
+    """The worst case of a line, which is at most the accuracy of each of its attacks, although they met unequal counts.
+
+    For each number n of images on which an attack was run: the worst case of the first n images under all attacks that
+    met them. The lowest share counts, and of equal shares the one of the most images.
+    """
+    counts = sorted({len(record) for record in records if len(record)}, reverse=True)
+    cases = [worst_case([record for record in records if len(record) >= count]) for count in counts]
+    return min(cases, key=np.mean, default=np.zeros(0, dtype=bool))

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from grfd.attacks.budgets import Ball
 from grfd.defenses import DEFENSES
-from grfd.evaluation.numbers import column_titles
+from grfd.evaluation.numbers import column_titles, counted
 from grfd.evaluation.results import Check, Results, Row
 from grfd.evaluation.stored import results_of
 from grfd.report.sheets import Sheet, markdown
@@ -68,8 +68,7 @@ def _verdict(results: Results | None) -> list[str]:
     lines += [
         [row.protocol, _threat(row), _accuracy(row), f"{row.examples:,}"] for row in rows if row.attack == "worst"
     ]
-    attacks = ", ".join(dict.fromkeys(column_titles().get(row.attack, row.attack) for row in rows
-                                      if row.attack not in ("none", "worst")))  # fmt: skip
+    attacks = ", ".join(column_titles().get(name, name) for name in _counted(rows))
     header = ["protocol", "threat", "accuracy in per cent [95 % interval]", "images"]
     return [
         f"Accuracy on test images under every attack ({attacks}) of a protocol at once. `adaptive` is the attacker who "
@@ -77,6 +76,21 @@ def _verdict(results: Results | None) -> list[str]:
         markdown(Sheet(header, lines, left=2)),
         *_flags([check for check in results.checks if check.flagged]),
     ]
+
+
+def _counted(rows: list[Row]) -> list[str]:
+    """The attacks that count in any of the worst cases."""
+    names = (
+        name
+        for worst in rows
+        if worst.attack == "worst"
+        for name in counted(worst, [row for row in rows if _line_of(row) == _line_of(worst)])
+    )
+    return list(dict.fromkeys(names))
+
+
+def _line_of(row: Row) -> tuple[object, ...]:
+    return row.protocol, row.norm, row.eps
 
 
 def _threat(row: Row) -> str:
