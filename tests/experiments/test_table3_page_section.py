@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -130,3 +131,9 @@ def test_cifar_stands_apart_and_is_not_compared_with_a_wider_network(tmp_path: P
     assert "Table 3 on CIFAR-10" in said and "49,928" in said and "wrn-10-1, stage I for 2 epochs" in said
     assert "| GRFD | 100.0 [96, 100] | 40.0 [31, 50] |" in said and "GRFD 84.75 / 78.81 / 78.98" in said
     assert "beside its rivals" not in said and "CIFAR-100" not in said
+    assert "at a small scale\n\n`grfd reproduce table3 --dataset cifar10 --scale small`" in said
+
+    shutil.copytree(folder, tmp_path / "table3/cifar10-medium-seed-0")
+    said = "\n\n".join(section(tmp_path))
+    assert "at a medium scale\n\n`grfd reproduce table3 --dataset cifar10 --scale medium`" in said
+    assert "small" not in said, "one table for each data set, from the largest network"

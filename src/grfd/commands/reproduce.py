@@ -64,7 +64,8 @@ def reproduce_command(
     """Reproduce one of the paper's tables or figures and print it beside the paper's numbers. It can be resumed.
 
     Args:
-        dataset: CIFAR has the scale small. rsm, none-row, sources and exchanged are for MNIST only.
+        dataset: CIFAR has the scale small, and table3 on CIFAR-10 also medium. rsm, none-row, sources and exchanged
+            are for MNIST only.
         data_dir: Directory of CIFAR. By default it is downloaded. MNIST comes with the package.
         scale: quick (minutes), short (a schedule that fits two cores, where an experiment has it) or paper (hours).
         seeds: Number of seeds, counted from 0.

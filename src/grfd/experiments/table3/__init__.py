@@ -2,7 +2,7 @@
 
 Claim: on MNIST GRFD keeps 93.69 % on average over the five attacks, more than any rival, at 98.82 % clean. The paper
 names no protocol, so every defense is judged under each of ours. On CIFAR-10 and CIFAR-100 (77.21 and 58.91 % with the
-paper's WRN-28-10) the scale "small" uses a small network and three rivals.
+paper's WRN-28-10) the scales "small" and "medium" (CIFAR-10) use smaller networks and fewer rivals.
 Cost: `grfd reproduce table3 --scale paper --dry-run` prints the cost of each cell.
 Command: `grfd reproduce table3 --scale paper --seeds 3`; `grfd reproduce table3 --dataset cifar10 --scale small`.
 """

@@ -21,8 +21,8 @@ from grfd.experiments.records import config_file_of, config_of, left_early
 from grfd.experiments.table3.certificates import certified_text
 from grfd.report.sheets import Sheet, markdown
 
-_COMMITTED = {"mnist": "paper", "cifar10": "small", "cifar100": "small"}
-"""Data set → the scale of the records that the page is made of."""
+_COMMITTED = {"mnist": ("paper",), "cifar10": ("medium", "small"), "cifar100": ("small",)}
+"""Data set → the scales of which the page may be made: the first that is committed."""
 _OLD_WORDING = (
     r"the gradient foretells (\d+)% of what the margin does over 1/255 \(flagged below 0\.5\)",
     r"the gradient predicts \1% of the changes of the margin over 1/255 (flagged below 50%)",
@@ -45,22 +45,23 @@ _VERDICTS = f"""Averages over the five attacks, or over those that were run, in 
 images that it met, and the tables say how many these are. *Reproduced*: ours is within {_TOLERANCE:g} points of the
 paper's average. *Exceeded*: ours is higher. *Not reached*: ours is lower."""
 
-_SMALL_HEAD = """## Table 3 on {title}, at a small scale
+_SMALL_HEAD = """## Table 3 on {title}, at a {scale} scale
 
-`grfd reproduce table3 --dataset {data} --scale small`: {model}, stage I for {epochs} epochs, classifiers for
+`grfd reproduce table3 --dataset {data} --scale {scale}`: {model}, stage I for {epochs} epochs, classifiers for
 {classifier_epochs}. {seeds} Images: {images}. The budgets are those of Table 1 for CIFAR (FGSM 8/255, PGD 1/255, AA,
 EOTPGD and VMIFGSM 4/255). The paper's numbers belong to WRN-28-10 after 150 epochs and are not comparable:
 None {none}, GRFD {grfd} (clean, FGSM, PGD, AA, EOTPGD, VMIFGSM)."""
 
 
 def section(results: Path) -> list[str]:
-    """The sections on MNIST and on small networks for CIFAR, if such runs are committed."""
+    """The sections on MNIST and on smaller networks for CIFAR, if such runs are committed."""
     return _mnist_section(results) + _small_section(results, "cifar10") + _small_section(results, "cifar100")
 
 
 def folders_of(results: Path, data: str) -> list[Path]:
     """The committed records of Table 3 on a data set, one folder for each seed."""
-    return sorted((results / "table3").glob(f"{data}-{_COMMITTED[data]}-seed-*"))
+    found = (sorted((results / "table3").glob(f"{data}-{scale}-seed-*")) for scale in _COMMITTED[data])
+    return next((folders for folders in found if folders), [])
 
 
 def _not_measured(grids: list[Grid]) -> list[str]:
@@ -81,9 +82,10 @@ def _small_section(results: Path, data: str) -> list[str]:
         model: " / ".join(f"{value:.2f}" for value in TABLE_3[data][model].values()) for model in ("standard", "grfd")
     }
     head = _SMALL_HEAD.format(
-        title=data_titles()[data], data=data, seeds=_seeds(grids), images=evaluation["images"], none=paper["standard"],
-        grfd=paper["grfd"], model=config["model"], epochs=config["epochs"],
-        classifier_epochs=config["classifier_epochs"],
+        title=data_titles()[data], data=data, scale=folders[0].name.split("-")[1], seeds=_seeds(grids),
+        images=evaluation["images"], none=paper["standard"], grfd=paper["grfd"],
+        model=config["model"] + (" in bfloat16" if config.get("precision") == "bfloat16" else ""),
+        epochs=config["epochs"], classifier_epochs=config["classifier_epochs"],
     )  # fmt: skip
     parts = [head]
     for protocol in COMPARED:

@@ -1,6 +1,6 @@
 """How much of Table 3 is run at each scale: which defenses, under which attacks, on how many images."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,8 @@ _QUICK = (*_CHEAP, *_EXPENSIVE, "ape-gan")
 _OURS = ("grfd-free", "grfd-robust")
 _WITHOUT_AUTOATTACK = tuple(name for name in TABLE_1_ATTACKS if name != "aa")
 _CIFAR = ("standard", "bit-depth", "grfd", "pgd-at")
+_MEDIUM = ("standard", "bit-depth", "grfd", "n-fgsm")
+"""One step of adversarial training, since ten would take a day on two cores."""
 
 TABLE_3_SCALES: dict[str, TableScale] = {
     "quick": TableScale(
@@ -81,6 +83,16 @@ TABLE_3_SCALES: dict[str, TableScale] = {
         )
         for data, epochs in (("cifar10", 8), ("cifar100", 20))
     },
+    "cifar10-medium": TableScale(
+        # float32 takes 1.7 times as long where the processor has AVX-512 BF16 (docs/decisions.md)
+        config=replace(PRESETS["cifar10-medium"], precision="bfloat16"),
+        parts=(
+            Part((*_MEDIUM, "feature-squeezing"), ("fgsm", "a3"), 500),
+            Part(_MEDIUM, _WITHOUT_AUTOATTACK, 500),
+            Part(_MEDIUM, ("aa",), 200),
+        ),
+        recipes={"n-fgsm": {"eps": 8 / 255, "epochs": 12, "learning_rate": 4e-3}},
+    ),
 }  # fmt: skip
 """The scales of MNIST, then those of other data sets, which begin with the name of the data set."""
 
