@@ -127,7 +127,7 @@ def held(path: Path) -> Iterator[None]:
         place = path.absolute()
         handle, is_new = _locked(place)
     except (OSError, ValueError) as error:
-        _remove_empty(missing)
+        remove_empty(missing)
         raise UserError(f"cannot write in the run folder {path}: {reason(error)}") from error
     except Busy as error:
         raise Busy(f"another process is at work in {path}: wait for it, or choose another folder") from error
@@ -143,7 +143,7 @@ def held(path: Path) -> Iterator[None]:
             with suppress(OSError):  # Windows does not remove open files: then the lock file stays, without harm
                 (place / LOCK).unlink()
         os.close(handle)
-        _remove_empty(missing)
+        remove_empty(missing)
 
 
 def _locked(folder: Path) -> tuple[int, bool]:
@@ -166,7 +166,8 @@ def _locked(folder: Path) -> tuple[int, bool]:
         os.close(handle)
 
 
-def _remove_empty(folders: list[Path]) -> None:
+def remove_empty(folders: list[Path]) -> None:
+    """Removes those folders that are empty, in this order."""
     for folder in folders:
         with suppress(OSError):
             folder.rmdir()

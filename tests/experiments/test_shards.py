@@ -1,15 +1,17 @@
-"""Machines that share a folder divide an experiment by its seeds: all of it is done, and nothing twice."""
+"""Machines that share a folder divide an experiment among them: all of it is done, and nothing twice."""
 
+import multiprocessing
+import time
 from pathlib import Path
 
 import pytest
-from machines import TINY, reproduce_together
+from machines import TINY, logged_cells, reproduce_together, work_together
 
 from grfd.commands.reproduce import planned
 from grfd.errors import UserError
 from grfd.experiments import EXPERIMENTS, fig3, variants
 from grfd.experiments.minutes import measured_minutes
-from grfd.experiments.shards import Shard, part_of, shard_of
+from grfd.experiments.shards import Shard, in_turn, part_of, shard_of
 from grfd.experiments.variants import variants_folder
 
 
@@ -42,6 +44,44 @@ def test_two_processes_do_all_of_an_experiment(tmp_path: Path, monkeypatch: pyte
     cells = fig3.cells(tmp_path, "quick", 2)
     assert all(cell.done() for cell in cells)
     assert set(measured_minutes(tmp_path, "quick")) == {cell.name for cell in cells}
-    assert {file.name for file in tmp_path.glob("minutes*")} == {"minutes-1-of-2.json", "minutes-2-of-2.json"}
+    assert {file.name for file in tmp_path.glob("minutes*")} <= {"minutes-1-of-2.json", "minutes-2-of-2.json"}
+    assert not (tmp_path / "locks").exists()
     seeds = [variants_folder(tmp_path, "quick", seed) for seed in (0, 1)]
     assert all((seed / "standard" / "standard.safetensors").exists() for seed in seeds)
+
+
+def test_every_machine_begins_with_its_own_share_and_goes_on_with_the_others(tmp_path: Path) -> None:
+    whole = planned(EXPERIMENTS, "short", 3, tmp_path)
+    wanted = sorted((each.name, cell.name) for each in whole for cell in each.cells)
+    for number in (1, 2, 3):
+        turns = [(each.name, cell.name) for each in in_turn(whole, Shard(number, 3)) for cell in each.cells]
+        own = [(each.name, cell.name) for each in part_of(whole, Shard(number, 3)) for cell in each.cells]
+        assert turns[: len(own)] == own and sorted(turns) == wanted
+
+
+def test_two_machines_divide_the_trainings_of_one_seed(tmp_path: Path) -> None:
+    context = multiprocessing.get_context("spawn")
+    workers = [context.Process(target=work_together, args=(tmp_path, 0.5)) for _ in range(2)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    assert [worker.exitcode for worker in workers] == [0, 0]
+    lines = [line.split(", ") for line in (tmp_path / "log").read_text().splitlines()]
+    names = [name for name, _ in lines]
+    assert sorted(names) == sorted(cell.name for cell in logged_cells(tmp_path, 0)), "nothing is done twice"
+    assert names[0] == "seed 0: standard models" and names[-1] == "seed 0: judge"
+    assert len({machine for _, machine in lines}) == 2, "both have worked"
+
+
+def test_what_a_killed_machine_was_doing_is_done_by_another(tmp_path: Path) -> None:
+    worker = multiprocessing.get_context("spawn").Process(target=work_together, args=(tmp_path, 600))
+    (tmp_path / "seed 0: standard models").touch()
+    worker.start()
+    while not (tmp_path / "log").exists():
+        time.sleep(0.05)
+    worker.kill()
+    worker.join()
+    work_together(tmp_path, 0)
+    assert all(cell.done() for cell in logged_cells(tmp_path, 0))
+    assert (tmp_path / "log").read_text().count("train a") == 2

@@ -16,7 +16,7 @@ from grfd.errors import UserError
 from grfd.experiments import EXPERIMENTS, cells, object_store
 from grfd.experiments.minutes import measured_minutes, minutes_file_of_shard, store_minutes
 from grfd.experiments.page import write_page
-from grfd.experiments.shards import Planned, part_of, shard_of
+from grfd.experiments.shards import Planned, in_turn, part_of, run_together, shard_of
 from grfd.progress import answer_alone, console, print_json, side, titled
 
 ALL = "all"
@@ -70,7 +70,8 @@ def reproduce_command(
         scale: quick (minutes), short (a schedule that fits two cores, where an experiment has it) or paper (hours).
         seeds: Number of seeds, counted from 0.
         out: The folder for its runs. The default is runs/NAME; experiments on variants of GRFD share runs/variants.
-        shard: K/N: do only the K-th of N shares, each of whole seeds. N machines that share the folder do all of it.
+        shard: K/N: this is the K-th of N machines that share the folder. It begins with seeds of its own, then does
+            what the others have not begun. With --store it does only its own seeds.
         store: URL of an object store, such as s3://bucket/runs, for N machines that share no folder. New files are
             fetched from it before the work begins and sent to it after each cell.
         dry_run: Only print the cells of the experiment, their cost and state.
@@ -93,9 +94,12 @@ def reproduce_command(
     with answer_alone(json):
         stores = {} if store is None else _stores(store, whole)
         _fetch(stores)
-        for each in plan:
-            file = minutes_file_of_shard(mine.number, mine.count)
-            cells.run(each.cells, partial(_keep, each, file, stores.get(each.folder)))
+        keep = partial(_keep, minutes_file_of_shard(mine.number, mine.count), stores)
+        if mine.count > 1 and store is None:
+            run_together(in_turn(whole, mine), keep)
+        else:
+            for each in plan:
+                cells.run(each.cells, partial(keep, each))
         for place in stores.values():
             object_store.send(place)
         _fetch(stores)  # what other machines have done meanwhile
@@ -118,11 +122,11 @@ def _fetch(stores: Mapping[Path, object_store.Store]) -> None:
             side.print(f"fetched {count} files of {place.folder.name}")
 
 
-def _keep(each: Planned, file: str, place: object_store.Store | None, cell: str, minutes: float) -> None:
+def _keep(file: str, stores: Mapping[Path, object_store.Store], each: Planned, cell: str, minutes: float) -> None:
     """What follows a cell: its time is stored, and its files are sent."""
     store_minutes(each.folder, each.scale, cell, minutes, file=file)
-    if place is not None:
-        object_store.send_or_say(place)
+    if each.folder in stores:
+        object_store.send_or_say(stores[each.folder])
 
 
 def planned(

@@ -24,6 +24,9 @@ class Cell:
     do: Callable[[], object]
     check: Callable[[], None] = lambda: None
     """Raises `UserError` where `do` would: asked of every cell before the first begins, which may take hours."""
+    independent: bool = False
+    """It works in a folder of its own and needs only the cells before the first independent one of its seed, so that
+    several machines can each do one at the same time."""
 
 
 class Experiment(Protocol):
@@ -65,11 +68,16 @@ def run(cells: list[Cell], store: Callable[[str, float], object] = lambda cell, 
         cell.check()
     for index, cell in enumerate(todo, 1):
         side.print(titled(f"{index}/{len(todo)}", f" {cell.name}"))
-        started = time.monotonic()
-        cell.do()
-        minutes = (time.monotonic() - started) / 60
-        store(cell.name, minutes)
-        side.print(f"{minutes:.1f} minutes")
+        do(cell, store)
+
+
+def do(cell: Cell, store: Callable[[str, float], object]) -> None:
+    """Does a cell, and says how long it took."""
+    started = time.monotonic()
+    cell.do()
+    minutes = (time.monotonic() - started) / 60
+    store(cell.name, minutes)
+    side.print(f"{minutes:.1f} minutes")
 
 
 def plan(cells: list[Cell], minutes: Mapping[str, float]) -> Table:

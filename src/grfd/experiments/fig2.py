@@ -58,7 +58,7 @@ def cells(out: Path, scale: str, seeds: int, data_dir: Path | None = None) -> li
         for kind, variant in _COMPARED.items():
             path, config = folder / names[kind], variant_config(schedule, seed, variant)
             done, do = partial(_is_done_with, path, measured), partial(variants.train_variant, path, config)
-            todo.append(Cell(f"seed {seed}: train {names[kind]}", done, do))
+            todo.append(Cell(f"seed {seed}: train {names[kind]}", done, do, independent=True))
         do = partial(measure_latents, folder, names, variant_config(schedule, seed, Variant()))
         todo.append(Cell(f"seed {seed}: latent variables", measured.exists, do))
     return todo

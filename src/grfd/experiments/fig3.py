@@ -42,7 +42,7 @@ def cells(out: Path, scale: str, seeds: int, data_dir: Path | None = None) -> li
         todo += [
             variants.standard_cell(folder, schedule, seed),
             Cell(f"seed {seed}: train default", partial(variants.is_trained, run),
-                 partial(variants.train_variant, run, config)),
+                 partial(variants.train_variant, run, config), independent=True),
             Cell(f"seed {seed}: examples", (run / "examples.npz").exists, partial(write_example_arrays, folder, run)),
         ]  # fmt: skip
     return todo

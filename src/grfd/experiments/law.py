@@ -103,7 +103,7 @@ def cells(out: Path, scale: str, seeds: int, data_dir: Path | None = None) -> li
             measured = partial(_is_measured, folder, name)
             todo += [
                 Cell(f"seed {seed}: train {name}", partial(_is_trained, folder, name, measured),
-                     partial(_train, folder / _folder_of(name), config)),
+                     partial(_train, folder / _folder_of(name), config), independent=True),
                 Cell(f"seed {seed}: measure {name}", measured, partial(_measure, folder, name, chosen.examples)),
             ]  # fmt: skip
     return todo

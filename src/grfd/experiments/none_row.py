@@ -82,7 +82,9 @@ def cells(out: Path, scale: str, seeds: int) -> list[Cell]:
             folder = _recipe_folder(out, scale, recipe, seed)
             settings = replace(config, seed=seed, **RECIPES[recipe])
             done = partial(are_complete, folder, "standard", "whitebox", PAPER_ATTACKS, examples)
-            todo.append(Cell(f"seed {seed}: {recipe}", done, partial(_do, folder, settings, examples)))
+            todo.append(
+                Cell(f"seed {seed}: {recipe}", done, partial(_do, folder, settings, examples), independent=True)
+            )
     return todo
 
 

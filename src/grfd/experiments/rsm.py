@@ -79,7 +79,7 @@ def cells(out: Path, scale: str, seeds: int) -> list[Cell]:
         for name, changes in _TRAININGS.items():
             done = partial(_is_done_with, folder, schedule, partial(variants.is_trained, folder / name))
             do = partial(variants.train_variant, folder / name, replace(config, **changes))
-            todo.append(Cell(f"seed {seed}: train {name}", done, do))
+            todo.append(Cell(f"seed {seed}: train {name}", done, do, independent=True))
         for eps in _EPSILONS:
             done, do = partial(_is_attacked, folder, schedule, eps), partial(_attack, folder, schedule, config, eps)
             todo.append(Cell(f"seed {seed}: attacks at ε = {eps:g}", done, do))

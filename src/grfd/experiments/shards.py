@@ -1,16 +1,26 @@
-"""Division of experiments among machines that share a folder: whole seeds of an experiment, dealt out in turn.
+"""Division of experiments among machines: each has whole seeds of its own and, in a shared folder, then helps others.
 
 A seed's cells build on each other, and no cell builds on one of another seed. Experiments on variants of GRFD share
-trainings, so that a seed of all of them is one share.
+trainings, so that a seed of all of them is one share. Cells that are independent, mostly trainings, can be done by
+several machines at once. Locks decide which machine does a cell, so that nothing is done twice. The operating system
+releases the locks of a process that was killed, and then another machine goes on with its cell.
 """
 
 import re
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from grfd.errors import UserError
-from grfd.experiments.cells import Cell, Experiment
+from grfd.errors import Busy, UserError
+from grfd.experiments.cells import Cell, Experiment, do
+from grfd.folders import held, remove_empty
+from grfd.progress import side
+
+_LOCKS = "locks"
+"""In the folder of an experiment: a folder for each cell that a machine is doing just now."""
+_PAUSE = 5.0
+"""Seconds between two looks at the work of other machines."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +61,74 @@ def part_of(planned: Sequence[Planned], shard: Shard) -> list[Planned]:
     parts = [replace(each, cells=[cell for cell in each.cells if (each.folder, _seed_of(cell)) in mine])
              for each in planned]  # fmt: skip
     return [part for part in parts if part.cells]
+
+
+def in_turn(planned: Sequence[Planned], shard: Shard) -> list[Planned]:
+    """All cells in the order of a machine: its own, then those of the machines that follow it, in a circle."""
+    numbers = [(shard.number - 1 + step) % shard.count + 1 for step in range(shard.count)]
+    return [part for number in numbers for part in part_of(planned, Shard(number, shard.count))]
+
+
+def run_together(parts: Sequence[Planned], store: Callable[[Planned, str, float], object]) -> None:
+    """Does what no other machine is doing, until all is done.
+
+    `store` is given the experiment, the name of each cell that was done here, and the minutes that it took.
+    """
+    for part in parts:
+        for cell in part.cells:
+            if not cell.done():
+                cell.check()
+    told: set[str] = set()
+    while ready := _ready(parts):
+        if any(_does(part, cell, store, told) for part, cell in ready):
+            continue
+        _tell(told, "waiting for another machine")
+        time.sleep(_PAUSE)
+    for folder in {part.folder / _LOCKS for part in parts}:
+        remove_empty([*folder.glob("*"), folder])
+
+
+def _ready(parts: Sequence[Planned]) -> list[tuple[Planned, Cell]]:
+    """The cells that are to do, and for which what they need is done. None is ready only when all are done."""
+    found = []
+    for part in parts:
+        done = {cell.name: cell.done() for cell in part.cells}
+        found += [(part, cell) for cell in part.cells
+                  if not done[cell.name] and all(done[each.name] for each in _needed(cell, part.cells))]  # fmt: skip
+    return found
+
+
+def _needed(cell: Cell, cells: Sequence[Cell]) -> Sequence[Cell]:
+    """The cells of its seed before it or, for an independent one, before the first independent one."""
+    of_seed = [each for each in cells if _seed_of(each) == _seed_of(cell)]
+    first = next((each for each in of_seed if each.independent), cell)
+    return of_seed[: of_seed.index(first if cell.independent else cell)]
+
+
+def _does(part: Planned, cell: Cell, store: Callable[[Planned, str, float], object], told: set[str]) -> bool:
+    """Does a cell, unless another machine is doing it or has done it meanwhile."""
+    try:
+        with held(part.folder / _LOCKS / _lock_of(cell)):
+            if not cell.done():
+                _tell(told, f"{part.name}, {cell.name}")
+                do(cell, lambda name, minutes: store(part, name, minutes))
+    except Busy:
+        _tell(told, f"{part.name}, {cell.name}: another machine is doing this")
+        return False
+    return True
+
+
+def _lock_of(cell: Cell) -> str:
+    """One for each independent cell, and one for all others of a seed, which write into the same folders."""
+    name = cell.name if cell.independent else _seed_of(cell)
+    return "".join(letter if letter.isalnum() else "-" for letter in name)
+
+
+def _tell(told: set[str], line: str) -> None:
+    """Prints a line once, since a cell of another machine is tried again and again."""
+    if line not in told:
+        side.print(line)
+        told.add(line)
 
 
 def _seed_of(cell: Cell) -> str:

@@ -73,7 +73,7 @@ def cells(out: Path, scale: str, seeds: int) -> list[Cell]:
             # with another seed, or the first source would be the standard model of the attacked ones
             path, settings = folder / f"source-{index}", replace(config, seed=seed + 100, **RECIPES[recipe])
             todo.append(Cell(f"seed {seed}: train the source, {recipe}", partial(_has_source, path),
-                             partial(_train, path, settings)))  # fmt: skip
+                             partial(_train, path, settings), independent=True))  # fmt: skip
             judged = _judged_folder(out, scale, seed, recipe)
             todo.append(Cell(f"seed {seed}: attacks from the source, {recipe}",
                              partial(_is_judged, judged, chosen.examples),

@@ -111,7 +111,7 @@ def variant_cells(folder: Path, schedule: Schedule, seed: int, variants: Sequenc
     for name, config in _trainings(schedule, seed, variants).items():
         done = partial(_is_done_with, folder, schedule, variants, name)
         do = partial(train_variant, folder / name, config)
-        todo.append(Cell(f"seed {seed}: train {name}", done, do))
+        todo.append(Cell(f"seed {seed}: train {name}", done, do, independent=True))
     title = f"seed {seed}: judge {len(variants)} variants, {schedule.examples} images"
     do = partial(_judge, folder, schedule, seed, variants)
     check = partial(runs.refuse_another, folder / JUDGED_VARIANTS, variant_config(schedule, seed, Variant()))

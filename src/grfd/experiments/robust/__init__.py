@@ -89,7 +89,7 @@ def cells_of_seed(folder: Path, scale: ContenderScale, seed: int) -> list[Cell]:
     for name, contender in scale.contenders.items():
         done, do = partial(_is_done_with, folder, scale, name), partial(_fit, folder, name, config, contender)
         attack = _judging_cell(folder, scale, config, (name,), scale.attacks)
-        todo += [Cell(f"train {name}", done, do), attack]
+        todo += [Cell(f"train {name}", done, do, independent=True), attack]
     if scale.finalists:
         final = _judging_cell(folder, scale, config, scale.finalists, scale.of_finalists)
         todo.append(final)
