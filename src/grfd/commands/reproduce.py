@@ -10,6 +10,7 @@ import tyro
 from annotated_types import Interval
 from rich.table import Table
 
+from grfd import processes
 from grfd.bench.page import write_attacks_page
 from grfd.commands.arguments import Mode
 from grfd.errors import UserError
@@ -71,7 +72,7 @@ def reproduce_command(
         seeds: Number of seeds, counted from 0.
         out: The folder for its runs. The default is runs/NAME; experiments on variants of GRFD share runs/variants.
         shard: K/N: this is the K-th of N machines that share the folder. It begins with seeds of its own, then does
-            what the others have not begun. With --store it does only its own seeds.
+            what the others have not begun. With --store, or under torchrun, it does only its own seeds.
         store: URL of an object store, such as s3://bucket/runs, for N machines that share no folder. New files are
             fetched from it before the work begins and sent to it after each cell.
         dry_run: Only print the cells of the experiment, their cost and state.
@@ -95,7 +96,8 @@ def reproduce_command(
         stores = {} if store is None else _stores(store, whole)
         _fetch(stores)
         keep = partial(_keep, minutes_file_of_shard(mine.number, mine.count), stores)
-        if mine.count > 1 and store is None:
+        # the locks of the others are of one process each
+        if mine.count > 1 and store is None and processes.count() == 1:
             run_together(in_turn(whole, mine), keep)
         else:
             for each in plan:
