@@ -113,7 +113,8 @@ def _does(part: Planned, cell: Cell, store: Callable[[Planned, str, float], obje
                 _tell(told, f"{part.name}, {cell.name}")
                 do(cell, lambda name, minutes: store(part, name, minutes))
     except Busy:
-        _tell(told, f"{part.name}, {cell.name}: another machine is doing this")
+        doing = "doing this" if cell.independent else "at work on this seed"
+        _tell(told, f"{part.name}, {cell.name}: another machine is {doing}")
         return False
     return True
 
