@@ -170,6 +170,7 @@ def _answers(*held: bool) -> records.Record:
     right = np.zeros(count, dtype=np.int64)
     changed = {"adversarial_prediction": (~np.array(held)).astype(np.int64)}
     columns = {"index": np.arange(count), "label": right, "clean_prediction": right, **changed}
+    columns |= {"norm": np.zeros(count), "queries": np.ones(count)}
     return records.Record(columns, {})
 
 
@@ -185,6 +186,19 @@ def test_the_worst_case_of_a_line_is_at_most_each_attack_though_they_met_unequal
         lowest = records.lowest_worst_case(made)
         assert all(lowest.mean() <= each.robust.mean() for each in made)
         assert len(lowest) in {len(each) for each in made}
+
+
+def test_a_page_reads_each_record_once_and_cannot_change_it(tmp_path: Path) -> None:
+    path = tmp_path / "pgd.npz"
+    with records.each_read_once():
+        assert records.read_record(path) is None
+        records.write_record(path, replace(_answers(True, False), settings={"attack": {"name": "pgd"}}))
+        first = records.read_record(path)
+        assert first is not None and records.read_record(path) is first
+        with pytest.raises(ValueError, match="read-only"):
+            first.columns["adversarial_prediction"][0] = 3
+    again = records.read_record(path)
+    assert again is not None and again is not first and again.columns["label"].flags.writeable
 
 
 def test_transfer_is_made_on_the_standard_model(case: Case) -> None:

@@ -12,6 +12,9 @@ evaluation resumes at its end.
 
 import io
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -78,8 +81,32 @@ def roots_of(folder: Path) -> list[str]:
     return [RECORDS, *(f"{THREAT_MODELS}/{name}" for name in others)]
 
 
+_KEPT: ContextVar[dict[Path, Record] | None] = ContextVar("kept records", default=None)
+
+
+@contextmanager
+def each_read_once() -> Iterator[None]:
+    """Inside, a record that was read is kept, for a page that needs most records many times. Nothing may write them."""
+    token = _KEPT.set({})
+    try:
+        yield
+    finally:
+        _KEPT.reset(token)
+
+
 def read_record(path: Path) -> Record | None:
     """The record, or None if there is no file yet. Raises `UserError` if the file is damaged."""
+    kept = _KEPT.get()
+    if kept is None:
+        return _read_record(path)
+    if path not in kept and (record := _read_record(path)) is not None:
+        for values in record.columns.values():
+            values.flags.writeable = False
+        kept[path] = record
+    return kept.get(path)
+
+
+def _read_record(path: Path) -> Record | None:
     if not path.exists():
         return None
     try:

@@ -5,7 +5,7 @@ from pathlib import Path
 from grfd import runs
 from grfd.errors import UserError
 from grfd.evaluation.protocols import PROTOCOLS
-from grfd.evaluation.records import THREAT_MODELS, read_settings
+from grfd.evaluation.records import THREAT_MODELS, each_read_once, read_settings
 from grfd.experiments import EXPERIMENTS, claims, long_run
 from grfd.experiments.cells import DrawsFigures
 from grfd.experiments.costs import costs_section
@@ -61,10 +61,11 @@ The [glossary](glossary.md) explains all other terms, and [the protocols](protoc
 
 def write_page(results: Path, out: Path) -> None:
     """Writes the page and, into the same folder, its figures. Raises `UserError` if there are no records."""
-    runs.write_bytes(out, page(results).encode())
-    for experiment in EXPERIMENTS.values():
-        if isinstance(experiment, DrawsFigures):
-            experiment.draw(results, out.parent)
+    with each_read_once():
+        runs.write_bytes(out, page(results).encode())
+        for experiment in EXPERIMENTS.values():
+            if isinstance(experiment, DrawsFigures):
+                experiment.draw(results, out.parent)
     draw_method(out.parent)
 
 
