@@ -13,7 +13,7 @@ from grfd.evaluation.case import CONTROL
 from grfd.evaluation.checks import on_records
 from grfd.evaluation.numbers import grid, of_one_threat, rows
 from grfd.evaluation.probes import PROBES
-from grfd.evaluation.records import Record
+from grfd.evaluation.records import Record, each_read_once
 from grfd.evaluation.results import Row
 from grfd.evaluation.stored import read_results
 from grfd.evaluation.threat_rows import threat_rows
@@ -120,6 +120,11 @@ def test_committed_results_follow_from_committed_records() -> None:
     runs = sorted(RESULTS.rglob("results.json"))
     assert runs
     for file in runs:
+        _results_follow(file)
+
+
+def _results_follow(file: Path) -> None:
+    with each_read_once():
         found = read_results(file.parent)
         assert json.loads(file.read_text()) == found.to_json()
         assert found.rows == (*rows(file.parent), *threat_rows(file.parent))

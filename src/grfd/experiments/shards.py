@@ -112,6 +112,7 @@ def _does(part: Planned, cell: Cell, store: Callable[[Planned, str, float], obje
             if not cell.done():
                 _tell(told, f"{part.name}, {cell.name}")
                 do(cell, lambda name, minutes: store(part, name, minutes))
+                assert cell.done(), f"{cell.name} has ended and is not done: it would begin again for ever"
     except Busy:
         doing = "doing this" if cell.independent else "at work on this seed"
         _tell(told, f"{part.name}, {cell.name}: another machine is {doing}")
