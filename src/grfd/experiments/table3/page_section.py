@@ -1,7 +1,6 @@
 """The section on Table 3: GRFD beside its rivals under each protocol, from the records of all seeds."""
 
 import json
-import re
 import statistics
 from pathlib import Path
 
@@ -23,10 +22,6 @@ from grfd.report.sheets import Sheet, markdown
 
 _COMMITTED = {"mnist": ("paper",), "cifar10": ("medium", "small"), "cifar100": ("small",)}
 """Data set → the scales of which the page may be made: the first that is committed."""
-_OLD_WORDING = (
-    r"the gradient foretells (\d+)% of what the margin does over 1/255 \(flagged below 0\.5\)",
-    r"the gradient predicts \1% of the changes of the margin over 1/255 (flagged below 50%)",
-)
 _TOLERANCE = 2.0
 """A number of the paper is reproduced if the difference of ours from it is at most this many points."""
 
@@ -178,9 +173,8 @@ def _flags(folders: list[Path], grids: list[Grid]) -> str:
 
 
 def _once(details: list[list[str]]) -> str:
-    """The details of the first seed, and the number of seeds with this flag. Old records have another wording."""
-    first = re.sub(*_OLD_WORDING, "; ".join(details[0]))
-    return first + (f" (similar in {len(details)} seeds)" if len(details) > 1 else "")
+    """The details of the first seed, and the number of seeds with this flag."""
+    return "; ".join(details[0]) + (f" (similar in {len(details)} seeds)" if len(details) > 1 else "")
 
 
 def _verdicts(grids: list[Grid]) -> str:
