@@ -228,8 +228,9 @@ def _draw(folders: Sequence[Path], path: Path) -> list[Path]:
                 points = [found for folder in folders for found in _stored(folder).values()
                           if found["robust_part"] == kind]  # fmt: skip
                 x = [found[number] for found in points]
-                axis.plot(x, [100 * found["worst"] for found in points], mark, label=label)
+                axis.plot(x, [100 * found["worst"] for found in points], mark, label=label, clip_on=False)
             axis.set_xlabel(title)
         axes[0].set_ylabel("worst case, per cent")
+        axes[0].set_ylim(0, 100)  # on CIFAR-10 all are at the bottom, and no axis may enlarge half a point
         axes[0].legend()
         return saved(figure, path)
