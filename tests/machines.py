@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 import time
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -38,9 +39,10 @@ def logged_cells(folder: Path, seconds: float) -> list[Cell]:
     return [Cell(name, (folder / name).exists, partial(work, name), independent=name in trainings) for name in needs]
 
 
-def work_together(folder: Path, seconds: float) -> None:
-    """What one machine does of them."""
+def work_together(folder: Path, seconds: float, ready: Callable[[], object] = lambda: None) -> None:
+    """What one machine does of them. `ready`: waits until the other machines are ready, too."""
     shards._PAUSE = 0.1
+    ready()
     parts = [Planned("dummy", fig3, folder, "quick", logged_cells(folder, seconds))]
     shards.run_together(parts, lambda part, cell, minutes: None)
 

@@ -163,7 +163,7 @@ PRESETS: dict[str, Config] = {
     "cifar10-small": Config(data="cifar10", **_SMALL),
     # a hundred classes need more epochs: after six, the accuracy of the standard model is only 20 %
     "cifar100-small": Config(data="cifar100", **_SMALL | {"epochs": 4, "classifier_epochs": 20}),
-    # a network as in practice: two cores train it in hours, the attacks on it not included
+    # a larger network, which nobody has trained yet (docs/measured.md)
     "cifar10-medium": Config(data="cifar10", **_SMALL | {"model": "wrn-16-2-dropout-0", "classifier_epochs": 12}),
     # photographs of one's own, in one folder for each class: a table within 30 minutes on two cores
     "photo-small": Config(

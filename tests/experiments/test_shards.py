@@ -61,7 +61,8 @@ def test_every_machine_begins_with_its_own_share_and_goes_on_with_the_others(tmp
 
 def test_two_machines_divide_the_trainings_of_one_seed(tmp_path: Path) -> None:
     context = multiprocessing.get_context("spawn")
-    workers = [context.Process(target=work_together, args=(tmp_path, 0.5)) for _ in range(2)]
+    together = context.Barrier(2)
+    workers = [context.Process(target=work_together, args=(tmp_path, 0.5, together.wait)) for _ in range(2)]
     for worker in workers:
         worker.start()
     for worker in workers:
@@ -78,10 +79,12 @@ def test_what_a_killed_machine_was_doing_is_done_by_another(tmp_path: Path) -> N
     worker = multiprocessing.get_context("spawn").Process(target=work_together, args=(tmp_path, 600))
     (tmp_path / "seed 0: standard models").touch()
     worker.start()
-    while not (tmp_path / "log").exists():
+    log = tmp_path / "log"
+    while not (log.exists() and "train a" in log.read_text()):
+        assert worker.is_alive()
         time.sleep(0.05)
     worker.kill()
     worker.join()
     work_together(tmp_path, 0)
     assert all(cell.done() for cell in logged_cells(tmp_path, 0))
-    assert (tmp_path / "log").read_text().count("train a") == 2
+    assert log.read_text().count("train a") == 2

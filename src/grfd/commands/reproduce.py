@@ -96,7 +96,7 @@ def reproduce_command(
         stores = {} if store is None else _stores(store, whole)
         _fetch(stores)
         keep = partial(_keep, minutes_file_of_shard(mine.number, mine.count), stores)
-        # the locks of the others are of one process each
+        # under torchrun, the processes of a machine would compete for the lock of a cell
         if mine.count > 1 and store is None and processes.count() == 1:
             run_together(in_turn(whole, mine), keep)
         else:

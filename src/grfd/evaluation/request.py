@@ -52,7 +52,7 @@ class Request(schema.Settings):
     corruptions: bool = False
     """Whether the models are judged under common corruptions, too."""
     pass_images: schema.Count | None = None
-    """The number of images in one pass that computes gradients. None: as many as there is memory for."""
+    """The number of images in one pass that computes gradients. None: as many as fit into memory."""
 
     def conflict(self) -> str | None:
         return self._wrong_protocol() or self._wrong_attack() or self._wrong_ball() or self._wrong_target()

@@ -33,8 +33,8 @@ recipes of the literature, which their docstrings name; the paper does not say h
 clean image that it rejects counts as wrong, and an attacked image that it rejects as right. AA is the standard
 AutoAttack. A3, where a table has it, is our own attack, and the paper does not have it. The first test images are
 easier than the whole test set, so compare only cells with equal image counts. The worst case is the lowest of those on
-the first 200, 500 and 1,000 images, each under the attacks that met so many. The last column has the number of images
-of the first seed, then that of the other seeds where it differs."""
+the first 200, 500 and 1,000 images, each under all attacks that were run on at least these images. The last column has
+the number of images of the first seed, then that of the other seeds where it differs."""
 
 _VERDICTS = f"""Averages over the five attacks, or over those that were run, in per cent. Each attack counts on the
 images that it met, and the tables say how many these are. *Reproduced*: ours is within {_TOLERANCE:g} points of the

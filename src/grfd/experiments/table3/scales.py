@@ -30,7 +30,7 @@ _OURS = ("grfd-free", "grfd-robust")
 _WITHOUT_AUTOATTACK = tuple(name for name in TABLE_1_ATTACKS if name != "aa")
 _CIFAR = ("standard", "bit-depth", "grfd", "pgd-at")
 _MEDIUM = ("standard", "bit-depth", "grfd", "n-fgsm")
-"""One step of adversarial training, since ten would take a day on two cores."""
+"""One step of adversarial training, since ten cost more than five times as much."""
 
 TABLE_3_SCALES: dict[str, TableScale] = {
     "quick": TableScale(
